@@ -1,0 +1,9 @@
+/**
+ * The facade: {@code Llama}, the one dependency that an application adds.
+ */
+module panamallama {
+    requires transitive panamallama.runtime;
+    requires transitive panamallama.sampling;
+
+    exports io.github.panamallama;
+}
