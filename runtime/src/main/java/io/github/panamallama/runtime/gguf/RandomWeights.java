@@ -1,0 +1,137 @@
+package io.github.panamallama.runtime.gguf;
+
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import java.util.EnumSet;
+import java.util.Set;
+
+/**
+ * Random tensor data with mean 0 and a wanted standard deviation. Quantised types get random quants under equal scales, so that
+ * nothing has to be quantised: the data is written at about the speed of the generator. The block layouts are those of
+ * ggml/src/ggml-common.h.
+ */
+final class RandomWeights {
+    static final Set<GgmlType> TYPES = EnumSet.of(
+            GgmlType.F32, GgmlType.F16, GgmlType.BF16, GgmlType.Q8_0, GgmlType.Q4_0, GgmlType.Q4_K, GgmlType.Q6_K);
+
+    private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final int CHUNK_BLOCKS = 4096;
+
+    private RandomWeights() {
+    }
+
+    static void write(GgmlType type, long elements, double deviation, long seed, GgufWriter.Output out) throws IOException {
+        var random = new Xoroshiro(seed);
+        long blocks = elements / type.blockSize();
+        try (var arena = Arena.ofConfined()) {
+            var chunk = arena.allocate((long) CHUNK_BLOCKS * type.blockBytes(), 8);
+            for (long done = 0; done < blocks; done += CHUNK_BLOCKS) {
+                int count = (int) Math.min(CHUNK_BLOCKS, blocks - done);
+                for (int i = 0; i < count; i++) {
+                    block(type, deviation, random, chunk, (long) i * type.blockBytes());
+                }
+                out.write(chunk.asSlice(0, (long) count * type.blockBytes()));
+            }
+        }
+    }
+
+    private static void block(GgmlType type, double deviation, Xoroshiro random, MemorySegment to, long at) {
+        switch (type) {
+            case F32 -> to.set(FLOAT, at, uniform(random, deviation));
+            case F16 -> to.set(SHORT, at, Float.floatToFloat16(uniform(random, deviation)));
+            case BF16 -> to.set(SHORT, at, (short) (Float.floatToRawIntBits(uniform(random, deviation)) + 0x8000 >>> 16));
+            case Q8_0 -> {
+                // quants -127..127, deviation 73.3 about
+                to.set(SHORT, at, half(deviation / 73.3));
+                for (int i = 0; i < 4; i++) {
+                    to.set(LONG, at + 2 + 8 * i, withoutMinimum(random.next()));
+                }
+            }
+            case Q4_0 -> {
+                // quants 1..15 around 8, with 8 twice as often: deviation sqrt(17.5)
+                to.set(SHORT, at, half(deviation / 4.183));
+                to.set(LONG, at + 2, withoutZeroNibbles(random.next()));
+                to.set(LONG, at + 10, withoutZeroNibbles(random.next()));
+            }
+            case Q4_K -> {
+                // every 6-bit scale and minimum is 32; quants 0..15 have mean 7.5 and deviation 4.61
+                double d = deviation / (32 * 4.61);
+                to.set(SHORT, at, half(d));
+                to.set(SHORT, at + 2, half(7.5 * d));
+                to.set(LONG, at + 4, 0xA0A0_A0A0_A0A0_A0A0L);
+                to.set(ValueLayout.JAVA_INT_UNALIGNED, at + 12, 0);
+                for (int i = 0; i < 16; i++) {
+                    to.set(LONG, at + 16 + 8 * i, random.next());
+                }
+            }
+            case Q6_K -> {
+                // 24 longs of quants -32..31, deviation 18.47; sixteen scales of 16
+                for (int i = 0; i < 24; i++) {
+                    to.set(LONG, at + 8 * i, random.next());
+                }
+                to.set(LONG, at + 192, 0x1010_1010_1010_1010L);
+                to.set(LONG, at + 200, 0x1010_1010_1010_1010L);
+                to.set(SHORT, at + 208, half(deviation / (16 * 18.47)));
+            }
+            default -> throw new IllegalArgumentException("no random weights of type " + type.label() + "; possible are " + TYPES);
+        }
+    }
+
+    private static short half(double value) {
+        return Float.floatToFloat16((float) value);
+    }
+
+    private static float uniform(Xoroshiro random, double deviation) {
+        // an even distribution over ±sqrt(3) has deviation 1
+        return (float) (((random.next() >> 11) * 0x1.0p-52) * Math.sqrt(3) * deviation);
+    }
+
+    /** Replaces nibbles of 0, which no other value balances, by 8, the middle. */
+    static long withoutZeroNibbles(long x) {
+        long any = x | x >>> 1;
+        any |= any >>> 2;
+        return x | (~any & 0x1111_1111_1111_1111L) << 3;
+    }
+
+    /** Replaces bytes of -128 by -127. */
+    static long withoutMinimum(long x) {
+        long y = x ^ 0x8080_8080_8080_8080L;
+        long zeros = ~(((y & 0x7F7F_7F7F_7F7F_7F7FL) + 0x7F7F_7F7F_7F7F_7F7FL) | y) & 0x8080_8080_8080_8080L;
+        return x | zeros >>> 7;
+    }
+
+    /** xoroshiro128++ (Blackman and Vigna, 2019), seeded by SplitMix64: fast, and the same on every JDK. */
+    static final class Xoroshiro {
+        private long a;
+        private long b;
+
+        Xoroshiro(long seed) {
+            a = mix(seed + 0x9E37_79B9_7F4A_7C15L);
+            b = mix(seed + 2 * 0x9E37_79B9_7F4A_7C15L);
+            if ((a | b) == 0) {
+                b = 1;
+            }
+        }
+
+        long next() {
+            long s0 = a;
+            long s1 = b;
+            long result = Long.rotateLeft(s0 + s1, 17) + s0;
+            s1 ^= s0;
+            a = Long.rotateLeft(s0, 49) ^ s1 ^ s1 << 21;
+            b = Long.rotateLeft(s1, 28);
+            return result;
+        }
+
+        static long mix(long z) {
+            z = (z ^ z >>> 30) * 0xBF58_476D_1CE4_E5B9L;
+            z = (z ^ z >>> 27) * 0x94D0_49BB_1331_11EBL;
+            return z ^ z >>> 31;
+        }
+    }
+}
