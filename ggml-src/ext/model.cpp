@@ -1,0 +1,65 @@
+// Guards over whole models: load, save, quantise, adapters.
+#include "guard.hpp"
+#include "model.hpp"
+
+#include <vector>
+
+namespace pl {
+
+llama_model * load(const char * const * paths, size_t n_paths, const llama_model_params & params) {
+    if (n_paths == 1) {
+        return llama_model_load_from_file(paths[0], params);
+    }
+    std::vector<const char *> parts(paths, paths + n_paths);
+    return llama_model_load_from_splits(parts.data(), parts.size(), params);
+}
+
+} // namespace pl
+
+extern "C" {
+
+llama_model * pl_model_load(const char * const * paths, size_t n_paths, const llama_model_params * params, pl_error * err) {
+    return pl::guard_value<llama_model *>(err, "the model was not loaded, and no reason was logged", [&] {
+        return n_paths == 0 ? nullptr : pl::load(paths, n_paths, *params);
+    });
+}
+
+void pl_model_free(llama_model * model) {
+    pl_error ignored;
+    pl::guard_void(&ignored, [&] { llama_model_free(model); });
+}
+
+int32_t pl_model_save(const llama_model * model, const char * path, pl_error * err) {
+    return pl::guard_void(err, [&] { llama_model_save_to_file(model, path); });
+}
+
+int32_t pl_model_quantize(const char * path_in, const char * path_out, const llama_model_quantize_params * params, pl_error * err) {
+    return pl::guard_code(err, [&]() -> int32_t {
+        if (llama_model_quantize(path_in, path_out, params) != 0) {
+            const std::string & reason = pl::logged();
+            pl::fail(err, PL_FAILED, reason.empty() ? "quantising failed, and no reason was logged" : reason.c_str());
+        }
+        return PL_OK;
+    });
+}
+
+llama_adapter_lora * pl_adapter_lora_init(llama_model * model, const char * path, pl_error * err) {
+    return pl::guard_value<llama_adapter_lora *>(err, "the adapter was not loaded, and no reason was logged",
+                                                 [&] { return llama_adapter_lora_init(model, path); });
+}
+
+void pl_adapter_lora_free(llama_adapter_lora * adapter) {
+    pl_error ignored;
+    pl::guard_void(&ignored, [&] { llama_adapter_lora_free(adapter); });
+}
+
+int32_t pl_set_adapters_lora(llama_context * ctx, llama_adapter_lora ** adapters, size_t n_adapters, float * scales, pl_error * err) {
+    return pl::guard_code(err, [&] { return llama_set_adapters_lora(ctx, adapters, n_adapters, scales); });
+}
+
+int32_t pl_set_adapter_cvec(llama_context * ctx, const float * data, size_t len, int32_t n_embd, int32_t il_start, int32_t il_end,
+                            pl_error * err) {
+    return pl::guard_code(err, [&] { return llama_set_adapter_cvec(ctx, data, len, n_embd, il_start, il_end); });
+}
+
+} // extern "C"

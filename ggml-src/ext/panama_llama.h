@@ -1,0 +1,190 @@
+/*
+ * panama-llama's own native layer over llama.cpp, in plain C: what Java calls where llama.h alone would not be safe.
+ *
+ * Guards. A Java downcall has no catch frame, so a C++ exception would end the process. pl_X calls llama_X (or ggml_X) with the same
+ * arguments, structs passed by value as pointers to const, and turns exceptions and failed assertions into *err. err is never NULL
+ * and is reset by every call. Threads: as the guarded function.
+ */
+#ifndef PANAMA_LLAMA_H
+#define PANAMA_LLAMA_H
+
+#include "llama.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#    if defined(PL_BUILD)
+#        define PL_API __declspec(dllexport)
+#    else
+#        define PL_API __declspec(dllimport)
+#    endif
+#else
+#    define PL_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- errors ------------------------------------------------------------------------------------------------------------------ */
+
+enum pl_code {
+    PL_OK            = 0,
+    PL_EXCEPTION     = -100, /* a C++ exception; the message is its what() */
+    PL_OUT_OF_MEMORY = -101, /* std::bad_alloc or a failed buffer allocation that upstream threw */
+    PL_ASSERTION     = -102, /* a GGML_ASSERT; the objects of the call are in an unknown state: only free them */
+    PL_FAILED        = -103, /* NULL, false or a nonzero code without an exception; the message is what upstream logged */
+    PL_BAD_ARGUMENT  = -104, /* refused before upstream saw it */
+};
+
+struct pl_error {
+    int32_t code; /* enum pl_code */
+    char    message[1020]; /* UTF-8, NUL-terminated, cut if longer */
+};
+
+/* ---- start-up ---------------------------------------------------------------------------------------------------------------- */
+
+/* Initialises llama.cpp and the abort hook, once per process. Back ends built as loadable modules are taken from module_dir, which
+ * may be NULL when there are none. PL_FAILED when no CPU back end is there afterwards. */
+PL_API int32_t pl_backend_init(const char * module_dir, struct pl_error * err);
+
+/* One row per struct (field NULL, offset 0) and one per field, of every struct that the bindings describe. */
+struct pl_abi_entry {
+    const char * structure;
+    const char * field;
+    size_t       size;   /* bytes */
+    size_t       offset; /* bytes */
+};
+
+PL_API const struct pl_abi_entry * pl_abi_table(size_t * n);
+
+/* FNV-1a over the table: names with their NUL, then size and offset as 8 bytes little-endian. Equal to the one of the bindings unless
+ * something differs. */
+PL_API uint64_t pl_abi_fingerprint(void);
+
+/* Release of llama.cpp that this library was compiled against, as llama_version() names it. */
+PL_API const char * pl_abi_version(void);
+
+/* ---- log --------------------------------------------------------------------------------------------------------------------- */
+
+/* A whole line without its end, from any thread. The sink must not throw and must not call back into this library. */
+typedef void (*pl_log_sink)(int32_t level /* enum ggml_log_level */, const char * line, void * user_data);
+
+/* Sends upstream's log to sink from min_level on; NULL drops it. Set before the first model is loaded. */
+PL_API void pl_log_set(pl_log_sink sink, void * user_data, int32_t min_level);
+
+/* ---- flags: what Java and a running native call tell each other without upcalls ------------------------------------------------ */
+
+struct pl_flags {
+    int32_t cancel;   /* written by Java, nonzero ends the call at the next check */
+    float   progress; /* written by the load, 0 to 1 */
+};
+
+/* For llama_context_params.abort_callback with a struct pl_flags as its data: checked between graph nodes. */
+PL_API bool pl_abort_callback(void * flags);
+/* For llama_model_params.progress_callback with a struct pl_flags as its data. */
+PL_API bool pl_progress_callback(float progress, void * flags);
+
+/* ---- models ------------------------------------------------------------------------------------------------------------------ */
+
+/* One path, or all parts of a split model in order. */
+PL_API struct llama_model * pl_model_load(const char * const * paths, size_t n_paths, const struct llama_model_params * params,
+                                          struct pl_error * err);
+PL_API void    pl_model_free(struct llama_model * model);
+PL_API int32_t pl_model_save(const struct llama_model * model, const char * path, struct pl_error * err);
+PL_API int32_t pl_model_quantize(const char * path_in, const char * path_out, const struct llama_model_quantize_params * params,
+                                 struct pl_error * err);
+
+/* Bytes on one device. */
+struct pl_memory_use {
+    char     device[64];
+    int32_t  host;    /* nonzero: the machine's own memory */
+    uint64_t model;   /* weights */
+    uint64_t context; /* KV cache and recurrent state */
+    uint64_t compute; /* scratch buffers of the graph, outputs */
+    uint64_t free;    /* as the back end reports it, 0 if it does not */
+    uint64_t total;
+};
+
+/* What pl_model_load and pl_context_new with these parameters would take, by upstream's own planning and without allocating it.
+ * Writes up to n_max entries, the host first; returns how many there are, or a negative code. context may be NULL: the model alone. */
+PL_API int32_t pl_memory_estimate(const char * const * paths, size_t n_paths, const struct llama_model_params * params,
+                                  const struct llama_context_params * context, struct pl_memory_use * out, int32_t n_max,
+                                  struct pl_error * err);
+
+/* ---- adapters ---------------------------------------------------------------------------------------------------------------- */
+
+PL_API struct llama_adapter_lora * pl_adapter_lora_init(struct llama_model * model, const char * path, struct pl_error * err);
+PL_API void    pl_adapter_lora_free(struct llama_adapter_lora * adapter);
+PL_API int32_t pl_set_adapters_lora(struct llama_context * ctx, struct llama_adapter_lora ** adapters, size_t n_adapters, float * scales,
+                                    struct pl_error * err);
+PL_API int32_t pl_set_adapter_cvec(struct llama_context * ctx, const float * data, size_t len, int32_t n_embd, int32_t il_start,
+                                   int32_t il_end, struct pl_error * err);
+
+/* ---- contexts ---------------------------------------------------------------------------------------------------------------- */
+
+PL_API struct llama_context * pl_context_new(struct llama_model * model, const struct llama_context_params * params,
+                                             struct pl_error * err);
+
+/* Threads that stay with a context: one pool for single rows and, if its size differs, another for batches. */
+struct pl_threads;
+
+/* poll: 0 sleeps between graphs, 100 spins; upstream's tools use 50. Numbers of threads are from 1 to GGML_MAX_N_THREADS. */
+PL_API struct pl_threads * pl_threads_attach(struct llama_context * ctx, int32_t n_threads, int32_t n_threads_batch, int32_t poll,
+                                             struct pl_error * err);
+
+/* Frees the context, then its threads; either may be NULL. */
+PL_API void pl_context_free(struct llama_context * ctx, struct pl_threads * threads);
+
+/* Upstream's codes: 0 ok, 1 no free cells (context unchanged), 2 cancelled (evaluated parts stay), -1 bad batch, below -1 fatal. */
+PL_API int32_t pl_encode(struct llama_context * ctx, const struct llama_batch * batch, struct pl_error * err);
+PL_API int32_t pl_decode(struct llama_context * ctx, const struct llama_batch * batch, struct pl_error * err);
+PL_API int32_t pl_synchronize(struct llama_context * ctx, struct pl_error * err);
+
+/* Copy one row to dst: the logits [n_vocab] or embedding [n] of batch entry i, or the pooled embedding [n] of a sequence. */
+PL_API int32_t pl_get_logits(struct llama_context * ctx, int32_t i, float * dst, int32_t n_vocab, struct pl_error * err);
+PL_API int32_t pl_get_embeddings(struct llama_context * ctx, int32_t i, float * dst, int32_t n, struct pl_error * err);
+PL_API int32_t pl_get_embeddings_seq(struct llama_context * ctx, llama_seq_id seq_id, float * dst, int32_t n, struct pl_error * err);
+
+/* ---- memory of a context: its KV cache or recurrent state ----------------------------------------------------------------------- */
+
+PL_API int32_t   pl_memory_clear(llama_memory_t mem, bool data, struct pl_error * err);
+PL_API bool      pl_memory_seq_rm(llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, struct pl_error * err);
+PL_API int32_t   pl_memory_seq_cp(llama_memory_t mem, llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1, struct pl_error * err);
+PL_API int32_t   pl_memory_seq_keep(llama_memory_t mem, llama_seq_id seq_id, struct pl_error * err);
+PL_API int32_t   pl_memory_seq_add(llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta, struct pl_error * err);
+PL_API llama_pos pl_memory_seq_pos_min(llama_memory_t mem, llama_seq_id seq_id, struct pl_error * err);
+PL_API llama_pos pl_memory_seq_pos_max(llama_memory_t mem, llama_seq_id seq_id, struct pl_error * err);
+
+/* ---- state ------------------------------------------------------------------------------------------------------------------- */
+
+/* Sizes and counts in bytes; 0 is upstream's failure and comes with PL_FAILED. */
+PL_API size_t pl_state_get_size(struct llama_context * ctx, struct pl_error * err);
+PL_API size_t pl_state_get_data(struct llama_context * ctx, uint8_t * dst, size_t size, struct pl_error * err);
+PL_API size_t pl_state_set_data(struct llama_context * ctx, const uint8_t * src, size_t size, struct pl_error * err);
+PL_API size_t pl_state_seq_get_size(struct llama_context * ctx, llama_seq_id seq_id, llama_state_seq_flags flags, struct pl_error * err);
+PL_API size_t pl_state_seq_get_data(struct llama_context * ctx, uint8_t * dst, size_t size, llama_seq_id seq_id,
+                                    llama_state_seq_flags flags, struct pl_error * err);
+PL_API size_t pl_state_seq_set_data(struct llama_context * ctx, const uint8_t * src, size_t size, llama_seq_id seq_id,
+                                    llama_state_seq_flags flags, struct pl_error * err);
+
+/* ---- text -------------------------------------------------------------------------------------------------------------------- */
+
+/* Counts; a negative result without an error is minus the room needed, INT32_MIN an overflow. */
+PL_API int32_t pl_tokenize(const struct llama_vocab * vocab, const char * text, int32_t text_len, llama_token * tokens,
+                           int32_t n_tokens_max, bool add_special, bool parse_special, struct pl_error * err);
+PL_API int32_t pl_token_to_piece(const struct llama_vocab * vocab, llama_token token, char * buf, int32_t length, int32_t lstrip,
+                                 bool special, struct pl_error * err);
+PL_API int32_t pl_detokenize(const struct llama_vocab * vocab, const llama_token * tokens, int32_t n_tokens, char * text,
+                             int32_t text_len_max, bool remove_special, bool unparse_special, struct pl_error * err);
+/* Bytes of the whole text, which may be more than length; -1 for a template that upstream does not know. */
+PL_API int32_t pl_chat_apply_template(const char * tmpl, const struct llama_chat_message * chat, size_t n_msg, bool add_ass, char * buf,
+                                      int32_t length, struct pl_error * err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
