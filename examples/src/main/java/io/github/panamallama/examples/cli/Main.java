@@ -1,0 +1,151 @@
+package io.github.panamallama.examples.cli;
+
+import java.io.UncheckedIOException;
+import java.util.Locale;
+import java.util.concurrent.CancellationException;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.ScopeType;
+import picocli.CommandLine.Spec;
+import picocli.CommandLine.UnmatchedArgumentException;
+
+/**
+ * The command line's entry. Exit codes: {@value #OK} done, {@value #FAILURE} failed, {@value #USAGE} wrong arguments,
+ * {@value #INTERRUPTED} interrupted by Ctrl-C.
+ */
+@Command(
+        name = "panama-llama",
+        description = "Language models inside a Java program: completes code, chats, and looks into GGUF files.",
+        subcommands = {
+            InspectCommand.class,
+        },
+        versionProvider = Version.class,
+        synopsisSubcommandLabel = "COMMAND",
+        usageHelpAutoWidth = true,
+        footer = {
+            "",
+            "Without -m the small Java model that is shipped with the program is used.",
+            "'panama-llama COMMAND --help' explains a command.",
+            "",
+            "Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.",
+        })
+final class Main implements Runnable {
+    static final int OK = 0;
+    static final int FAILURE = 1;
+    static final int USAGE = 2;
+    static final int INTERRUPTED = 130;
+
+    @Spec
+    private CommandSpec spec;
+
+    @Option(names = {"-h", "--help"}, usageHelp = true, scope = ScopeType.INHERIT, description = "Show this help and exit.")
+    private boolean help;
+
+    @Option(names = "--version", versionHelp = true, scope = ScopeType.INHERIT,
+            description = "Show the version of this program and of llama.cpp, and exit.")
+    private boolean version;
+
+    @Option(names = "--debug", scope = ScopeType.INHERIT, description = "Show stack traces and the native log.")
+    private boolean debug;
+
+    private final Shell shell;
+    private final Interrupts interrupts;
+
+    Main(Shell shell, Interrupts interrupts) {
+        this.shell = shell;
+        this.interrupts = interrupts;
+    }
+
+    Shell shell() {
+        return shell;
+    }
+
+    Interrupts interrupts() {
+        return interrupts;
+    }
+
+    public static void main(String[] args) {
+        Locale.setDefault(Locale.ROOT);     // numbers with points, whatever the user's language
+        var interrupts = Interrupts.install();
+        int code = FAILURE;
+        try {
+            code = run(Shell.ofProcess(), interrupts, args);
+        } finally {
+            interrupts.finished();
+        }
+        System.exit(code);
+    }
+
+    /** Runs one command and returns its exit code. */
+    static int run(Shell shell, Interrupts interrupts, String... args) {
+        var main = new Main(shell, interrupts);
+        var line = new CommandLine(main)
+                .setExpandAtFiles(false)
+                .setAbbreviatedOptionsAllowed(false)
+                .setCaseInsensitiveEnumValuesAllowed(true)
+                .setOut(new java.io.PrintWriter(shell.out(), true))
+                .setErr(new java.io.PrintWriter(shell.err(), true))
+                .setExitCodeExceptionMapper(e -> interrupts.raised() ? INTERRUPTED : e instanceof ParameterException ? USAGE : FAILURE)
+                .setExecutionExceptionHandler((e, command, result) -> main.report(e))
+                .setParameterExceptionHandler((e, arguments) -> main.usage(e));
+        try {
+            int code = line.execute(args);
+            shell.out().flush();
+            return code;
+        } catch (StackOverflowError | OutOfMemoryError e) {     // anything else unchecked has been reported already
+            return main.report(e);
+        }
+    }
+
+    @Override
+    public void run() {
+        throw new ParameterException(spec.commandLine(), "a command is needed");
+    }
+
+    private int usage(ParameterException e) {
+        var command = e.getCommandLine();
+        shell.out().flush();
+        shell.err().println("panama-llama: " + message(e));
+        if (!UnmatchedArgumentException.printSuggestions(e, command.getErr())) {
+            shell.err().println("Try '" + command.getCommandSpec().qualifiedName() + " --help'.");
+        }
+        trace(e);
+        return USAGE;
+    }
+
+    private int report(Throwable e) {
+        shell.out().flush();
+        if (interrupts.raised()) {
+            trace(e);
+            return INTERRUPTED;
+        }
+        if (e instanceof Shell.OutputClosedException) {
+            return FAILURE;     // nobody is there to read a message
+        }
+        if (e instanceof ParameterException usage) {
+            return usage(usage);
+        }
+        shell.err().println("panama-llama: " + message(e));
+        trace(e);
+        return FAILURE;
+    }
+
+    private static String message(Throwable e) {
+        return switch (e) {
+            case OutOfMemoryError error -> "out of memory in the Java heap: " + error.getMessage();
+            case CancellationException cancelled -> "cancelled";
+            case UncheckedIOException io when io.getCause().toString().equals(io.getMessage()) -> "input or output failed: " + io.getCause().getMessage();
+            case UncheckedIOException io -> io.getMessage() + " (" + io.getCause().getMessage() + ")";
+            default -> e.getMessage() == null ? e.toString() : e.getMessage();
+        };
+    }
+
+    private void trace(Throwable e) {
+        if (debug) {
+            e.printStackTrace(shell.err());
+        }
+    }
+}

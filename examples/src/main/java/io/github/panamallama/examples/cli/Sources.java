@@ -1,0 +1,46 @@
+package io.github.panamallama.examples.cli;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.CodingErrorAction;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+
+/** Reads text files, with errors that a user can act on. */
+final class Sources {
+    private Sources() {
+    }
+
+    static String read(Path file) {
+        if (Files.isDirectory(file)) {
+            throw new CommandException(file + " is a directory, not a file");
+        }
+        try {
+            return decode(Files.readAllBytes(file), file.toString());
+        } catch (NoSuchFileException e) {
+            throw new CommandException("no such file: " + file);
+        } catch (AccessDeniedException e) {
+            throw new CommandException("not allowed to read " + file);
+        } catch (IOException e) {
+            throw new CommandException("cannot read " + file + ": " + e.getMessage());
+        }
+    }
+
+    /** UTF-8 without a byte order mark; anything else is refused, because a replaced character would change the text. */
+    static String decode(byte[] bytes, String name) {
+        var source = ByteBuffer.wrap(bytes);
+        var decoder = StandardCharsets.UTF_8.newDecoder()
+                .onMalformedInput(CodingErrorAction.REPORT)
+                .onUnmappableCharacter(CodingErrorAction.REPORT);
+        try {
+            var text = decoder.decode(source).toString();
+            return text.startsWith("\uFEFF") ? text.substring(1) : text;
+        } catch (CharacterCodingException e) {
+            throw new CommandException(name + " is not UTF-8 text: invalid bytes at offset " + source.position());
+        }
+    }
+}
