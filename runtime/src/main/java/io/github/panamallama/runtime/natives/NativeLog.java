@@ -14,19 +14,22 @@ import java.lang.foreign.MemorySegment;
 final class NativeLog {
     static final String NAME = "panamallama.native";
 
-    private static final System.Logger LOGGER = System.getLogger(NAME);
+    /** One stub for the whole process: native threads may still be in it when the logger changes. */
+    private static final MemorySegment SINK = pl_log_sink.allocate(NativeLog::line, Arena.global());
+
+    private static volatile System.Logger logger;
 
     private NativeLog() {}
 
-    static void install() {
-        var sink = pl_log_sink.allocate(NativeLog::line, Arena.global());
-        LlamaH.pl_log_set(sink, MemorySegment.NULL, threshold());
+    static void install(System.Logger logger) {
+        NativeLog.logger = logger;
+        LlamaH.pl_log_set(SINK, MemorySegment.NULL, threshold(logger));
     }
 
     /** The lowest native level that the logger takes. */
-    private static int threshold() {
+    private static int threshold(System.Logger logger) {
         for (int level = LlamaH.GGML_LOG_LEVEL_DEBUG(); level < LlamaH.GGML_LOG_LEVEL_ERROR(); level++) {
-            if (LOGGER.isLoggable(level(level))) {
+            if (logger.isLoggable(level(level))) {
                 return level;
             }
         }
@@ -35,7 +38,7 @@ final class NativeLog {
 
     private static void line(int level, MemorySegment text, MemorySegment userData) {
         try {
-            LOGGER.log(level(level), text.getString(0));
+            logger.log(level(level), text.getString(0));
         } catch (Throwable e) {
             // Nothing may leave an upcall: it would end the process. A log line is what we can afford to lose.
         }

@@ -69,7 +69,7 @@ public final class Natives {
                     + "panamallama.runtime (module path) or --enable-native-access=ALL-UNNAMED (class path)", e);
         }
         checkAbi(folder);
-        NativeLog.install();
+        NativeLog.install(System.getLogger(NativeLog.NAME));
         var error = new NativeError();
         try (var arena = Arena.ofConfined()) {
             var modules = folder.hasModules() ? arena.allocateFrom(folder.libraryFolder().toString()) : MemorySegment.NULL;
