@@ -1,8 +1,6 @@
 // State of the guards: which threads are inside one, and the end of the road for failed assertions.
 #include "guard.hpp"
 
-#include "log.hpp"
-
 #include <cstdio>
 #include <cstring>
 

@@ -1,6 +1,7 @@
 // How every pl_ function that may fail calls upstream: catches what is thrown, also by a failed assertion of this thread.
 #pragma once
 
+#include "log.hpp"
 #include "panama_llama.h"
 
 #include <new>
@@ -54,6 +55,18 @@ template <typename R, typename F> R guard(pl_error * err, R failed, F && body) n
 template <typename F> int32_t guard_code(pl_error * err, F && body) noexcept {
     const int32_t result = guard<int32_t>(err, 0, std::forward<F>(body));
     return err->code != PL_OK ? err->code : result;
+}
+
+// For functions with codes of upstream's own: a nonzero code keeps PL_OK and gets what upstream logged as its message.
+template <typename F> int32_t guard_upstream_code(pl_error * err, F && body) noexcept {
+    return guard_code(err, [&]() -> int32_t {
+        const quiet silent;
+        const int32_t result = body();
+        if (result != 0) {
+            fail(err, PL_OK, logged().c_str());
+        }
+        return result;
+    });
 }
 
 // For operations without a result: PL_OK or the code.

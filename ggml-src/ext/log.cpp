@@ -25,6 +25,7 @@ struct line_state {
     std::string    reasons;
 };
 thread_local line_state line;
+thread_local int        quiet_depth = 0;
 
 void finish_line() {
     if (line.level >= GGML_LOG_LEVEL_WARN && guarded::here() && line.reasons.size() + line.text.size() < max_reasons) {
@@ -33,7 +34,9 @@ void finish_line() {
         }
         line.reasons += line.text;
     }
-    log_line(line.level, line.text.c_str());
+    // What an exception will say needs no second telling; what a caller's code expects needs none at all.
+    const bool told = guarded::here() && (line.level == GGML_LOG_LEVEL_ERROR || (line.level == GGML_LOG_LEVEL_WARN && quiet_depth > 0));
+    log_line(told ? GGML_LOG_LEVEL_INFO : line.level, line.text.c_str());
     line.text.clear();
 }
 
@@ -58,6 +61,9 @@ void on_log(ggml_log_level level, const char * text, void *) {
 }
 
 } // namespace
+
+quiet::quiet() noexcept { quiet_depth++; }
+quiet::~quiet() { quiet_depth--; }
 
 void log_line(ggml_log_level level, const char * text) noexcept {
     if (level < threshold.load(std::memory_order_relaxed)) {

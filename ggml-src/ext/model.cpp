@@ -54,12 +54,12 @@ void pl_adapter_lora_free(llama_adapter_lora * adapter) {
 }
 
 int32_t pl_set_adapters_lora(llama_context * ctx, llama_adapter_lora ** adapters, size_t n_adapters, float * scales, pl_error * err) {
-    return pl::guard_code(err, [&] { return llama_set_adapters_lora(ctx, adapters, n_adapters, scales); });
+    return pl::guard_upstream_code(err, [&] { return llama_set_adapters_lora(ctx, adapters, n_adapters, scales); });
 }
 
 int32_t pl_set_adapter_cvec(llama_context * ctx, const float * data, size_t len, int32_t n_embd, int32_t il_start, int32_t il_end,
                             pl_error * err) {
-    return pl::guard_code(err, [&] { return llama_set_adapter_cvec(ctx, data, len, n_embd, il_start, il_end); });
+    return pl::guard_upstream_code(err, [&] { return llama_set_adapter_cvec(ctx, data, len, n_embd, il_start, il_end); });
 }
 
 } // extern "C"

@@ -138,7 +138,8 @@ PL_API struct pl_threads * pl_threads_attach(struct llama_context * ctx, int32_t
 /* Frees the context, then its threads; either may be NULL. */
 PL_API void pl_context_free(struct llama_context * ctx, struct pl_threads * threads);
 
-/* Upstream's codes: 0 ok, 1 no free cells (context unchanged), 2 cancelled (evaluated parts stay), -1 bad batch, below -1 fatal. */
+/* Upstream's codes: 0 ok, 1 no free cells (context unchanged), 2 cancelled (evaluated parts stay), -1 bad batch, below -1 fatal; or a
+ * pl_code. With any but 0 the message says what upstream logged. */
 PL_API int32_t pl_encode(struct llama_context * ctx, const struct llama_batch * batch, struct pl_error * err);
 PL_API int32_t pl_decode(struct llama_context * ctx, const struct llama_batch * batch, struct pl_error * err);
 PL_API int32_t pl_synchronize(struct llama_context * ctx, struct pl_error * err);

@@ -38,7 +38,7 @@ public final class NativeError {
         return code() == LlamaH.PL_ASSERTION();
     }
 
-    /** The native side's reason, empty if the last call succeeded. */
+    /** The native side's reason, also for a code of upstream's own such as a bad batch; empty if the last call succeeded. */
     public String message() {
         return pl_error.message(error).getString(0);
     }

@@ -44,7 +44,10 @@ final class NativeLog {
         }
     }
 
-    /** Upstream's "info" is what a developer of llama.cpp wants to see: hundreds of lines per model. */
+    /**
+     * Upstream's "info" is what a developer of llama.cpp wants to see: hundreds of lines per model. Errors inside a guarded call come
+     * as info too, because an exception carries them.
+     */
     static Level level(int nativeLevel) {
         return switch (nativeLevel) {
             case 1 -> Level.TRACE;

@@ -178,6 +178,7 @@ class GuardsTest {
         pl_flags.cancel(flags, 1);
         assertEquals(2, LlamaH.pl_decode(context, batch(8), error.segment()));
         assertFalse(error.failed(), error::message);
+        assertFalse(error.message().isEmpty());
         pl_flags.cancel(flags, 0);
         assertEquals(0, LlamaH.pl_decode(context, batch(8), error.segment()));
         LlamaH.pl_context_free(context, MemorySegment.NULL);
