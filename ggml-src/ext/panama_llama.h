@@ -174,8 +174,6 @@ PL_API size_t pl_state_seq_set_data(struct llama_context * ctx, const uint8_t * 
 /* ---- text -------------------------------------------------------------------------------------------------------------------- */
 
 /* Counts; a negative result without an error is minus the room needed, INT32_MIN an overflow. */
-PL_API int32_t pl_tokenize(const struct llama_vocab * vocab, const char * text, int32_t text_len, llama_token * tokens,
-                           int32_t n_tokens_max, bool add_special, bool parse_special, struct pl_error * err);
 PL_API int32_t pl_token_to_piece(const struct llama_vocab * vocab, llama_token token, char * buf, int32_t length, int32_t lstrip,
                                  bool special, struct pl_error * err);
 PL_API int32_t pl_detokenize(const struct llama_vocab * vocab, const llama_token * tokens, int32_t n_tokens, char * text,
@@ -183,6 +181,29 @@ PL_API int32_t pl_detokenize(const struct llama_vocab * vocab, const llama_token
 /* Bytes of the whole text, which may be more than length; -1 for a template that upstream does not know. */
 PL_API int32_t pl_chat_apply_template(const char * tmpl, const struct llama_chat_message * chat, size_t n_msg, bool add_ass, char * buf,
                                       int32_t length, struct pl_error * err);
+
+/* ---- vocabularies ------------------------------------------------------------------------------------------------------------ */
+
+/* Beside the bits of enum llama_token_attr. */
+enum { PL_TOKEN_END_OF_GENERATION = 1 << 16 };
+
+/* Pieces as upstream's token_to_piece gives them with special tokens spelled out: token t's bytes end at ends[t] and begin where those
+ * of t - 1 end. Writes what fits into capacity bytes; returns the bytes of all. ends holds n_tokens entries. */
+PL_API int64_t pl_vocab_pieces(const struct llama_vocab * vocab, int32_t * ends, char * bytes, int64_t capacity, struct pl_error * err);
+
+/* Per token enum llama_token_attr and PL_TOKEN_END_OF_GENERATION; 0 for a model without vocabulary. */
+PL_API int32_t pl_vocab_attributes(const struct llama_vocab * vocab, int32_t * attributes, struct pl_error * err);
+
+/* Tokenizes any bytes as llama_tokenize would, in time linear in their number and less than 64 KiB of stack. Belongs to the vocabulary's
+ * model and must be freed before it. Any number of threads may tokenize with one. */
+struct pl_tokenizer;
+
+PL_API struct pl_tokenizer * pl_tokenizer_new(const struct llama_vocab * vocab, struct pl_error * err);
+PL_API void pl_tokenizer_free(struct pl_tokenizer * tokenizer);
+/* Counts; a negative result without an error is minus the room needed. PL_BAD_ARGUMENT: this vocabulary cannot do that, the message
+ * says why. */
+PL_API int32_t pl_tokenizer_tokenize(const struct pl_tokenizer * tokenizer, const char * text, int32_t text_len, llama_token * tokens,
+                                     int32_t n_tokens_max, bool add_special, bool parse_special, struct pl_error * err);
 
 #ifdef __cplusplus
 }

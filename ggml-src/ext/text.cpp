@@ -3,11 +3,6 @@
 
 extern "C" {
 
-int32_t pl_tokenize(const llama_vocab * vocab, const char * text, int32_t text_len, llama_token * tokens, int32_t n_tokens_max,
-                    bool add_special, bool parse_special, pl_error * err) {
-    return pl::guard_code(err, [&] { return llama_tokenize(vocab, text, text_len, tokens, n_tokens_max, add_special, parse_special); });
-}
-
 int32_t pl_token_to_piece(const llama_vocab * vocab, llama_token token, char * buf, int32_t length, int32_t lstrip, bool special,
                           pl_error * err) {
     return pl::guard_code(err, [&] { return llama_token_to_piece(vocab, token, buf, length, lstrip, special); });

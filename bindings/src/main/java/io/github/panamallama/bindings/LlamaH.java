@@ -13128,55 +13128,6 @@ public class LlamaH extends LlamaH_1 {
         }
     }
 
-    private static class pl_tokenize {
-        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
-            LlamaH.C_INT,
-            LlamaH.C_POINTER,
-            LlamaH.C_POINTER,
-            LlamaH.C_INT,
-            LlamaH.C_POINTER,
-            LlamaH.C_INT,
-            LlamaH.C_BOOL,
-            LlamaH.C_BOOL,
-            LlamaH.C_POINTER
-        );
-
-        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_tokenize");
-
-        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
-    }
-
-    public static FunctionDescriptor pl_tokenize$descriptor() {
-        return pl_tokenize.DESC;
-    }
-
-    public static MethodHandle pl_tokenize$handle() {
-        return pl_tokenize.HANDLE;
-    }
-
-    public static MemorySegment pl_tokenize$address() {
-        return pl_tokenize.ADDR;
-    }
-
-    /**
-     * {@snippet lang=c :
-     * int32_t pl_tokenize(const struct llama_vocab *vocab, const char *text, int32_t text_len, llama_token *tokens, int32_t n_tokens_max, _Bool add_special, _Bool parse_special, struct pl_error *err)
-     * }
-     */
-    public static int pl_tokenize(MemorySegment vocab, MemorySegment text, int text_len, MemorySegment tokens, int n_tokens_max, boolean add_special, boolean parse_special, MemorySegment err) {
-        var mh$ = pl_tokenize.HANDLE;
-        try {
-            if (TRACE_DOWNCALLS) {
-                traceDowncall("pl_tokenize", vocab, text, text_len, tokens, n_tokens_max, add_special, parse_special, err);
-            }
-            return (int)mh$.invokeExact(vocab, text, text_len, tokens, n_tokens_max, add_special, parse_special, err);
-        } catch (Error | RuntimeException ex) {
-           throw ex;
-        } catch (Throwable ex$) {
-           throw new AssertionError("should not reach here", ex$);
-        }
-    }
-
     private static class pl_token_to_piece {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             LlamaH.C_INT,
@@ -13315,6 +13266,238 @@ public class LlamaH extends LlamaH_1 {
                 traceDowncall("pl_chat_apply_template", tmpl, chat, n_msg, add_ass, buf, length, err);
             }
             return (int)mh$.invokeExact(tmpl, chat, n_msg, add_ass, buf, length, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    private static final int PL_TOKEN_END_OF_GENERATION = (int)65536L;
+    /**
+     * {@snippet lang=c :
+     * enum <anonymous>.PL_TOKEN_END_OF_GENERATION = 65536
+     * }
+     */
+    public static int PL_TOKEN_END_OF_GENERATION() {
+        return PL_TOKEN_END_OF_GENERATION;
+    }
+
+    private static class pl_vocab_pieces {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_LONG_LONG,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_LONG_LONG,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_vocab_pieces");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_vocab_pieces$descriptor() {
+        return pl_vocab_pieces.DESC;
+    }
+
+    public static MethodHandle pl_vocab_pieces$handle() {
+        return pl_vocab_pieces.HANDLE;
+    }
+
+    public static MemorySegment pl_vocab_pieces$address() {
+        return pl_vocab_pieces.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int64_t pl_vocab_pieces(const struct llama_vocab *vocab, int32_t *ends, char *bytes, int64_t capacity, struct pl_error *err)
+     * }
+     */
+    public static long pl_vocab_pieces(MemorySegment vocab, MemorySegment ends, MemorySegment bytes, long capacity, MemorySegment err) {
+        var mh$ = pl_vocab_pieces.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_vocab_pieces", vocab, ends, bytes, capacity, err);
+            }
+            return (long)mh$.invokeExact(vocab, ends, bytes, capacity, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_vocab_attributes {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_vocab_attributes");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_vocab_attributes$descriptor() {
+        return pl_vocab_attributes.DESC;
+    }
+
+    public static MethodHandle pl_vocab_attributes$handle() {
+        return pl_vocab_attributes.HANDLE;
+    }
+
+    public static MemorySegment pl_vocab_attributes$address() {
+        return pl_vocab_attributes.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_vocab_attributes(const struct llama_vocab *vocab, int32_t *attributes, struct pl_error *err)
+     * }
+     */
+    public static int pl_vocab_attributes(MemorySegment vocab, MemorySegment attributes, MemorySegment err) {
+        var mh$ = pl_vocab_attributes.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_vocab_attributes", vocab, attributes, err);
+            }
+            return (int)mh$.invokeExact(vocab, attributes, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_tokenizer_new {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_tokenizer_new");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_tokenizer_new$descriptor() {
+        return pl_tokenizer_new.DESC;
+    }
+
+    public static MethodHandle pl_tokenizer_new$handle() {
+        return pl_tokenizer_new.HANDLE;
+    }
+
+    public static MemorySegment pl_tokenizer_new$address() {
+        return pl_tokenizer_new.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * struct pl_tokenizer *pl_tokenizer_new(const struct llama_vocab *vocab, struct pl_error *err)
+     * }
+     */
+    public static MemorySegment pl_tokenizer_new(MemorySegment vocab, MemorySegment err) {
+        var mh$ = pl_tokenizer_new.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_tokenizer_new", vocab, err);
+            }
+            return (MemorySegment)mh$.invokeExact(vocab, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_tokenizer_free {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.ofVoid(
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_tokenizer_free");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_tokenizer_free$descriptor() {
+        return pl_tokenizer_free.DESC;
+    }
+
+    public static MethodHandle pl_tokenizer_free$handle() {
+        return pl_tokenizer_free.HANDLE;
+    }
+
+    public static MemorySegment pl_tokenizer_free$address() {
+        return pl_tokenizer_free.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * void pl_tokenizer_free(struct pl_tokenizer *tokenizer)
+     * }
+     */
+    public static void pl_tokenizer_free(MemorySegment tokenizer) {
+        var mh$ = pl_tokenizer_free.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_tokenizer_free", tokenizer);
+            }
+            mh$.invokeExact(tokenizer);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_tokenizer_tokenize {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_BOOL,
+            LlamaH.C_BOOL,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_tokenizer_tokenize");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_tokenizer_tokenize$descriptor() {
+        return pl_tokenizer_tokenize.DESC;
+    }
+
+    public static MethodHandle pl_tokenizer_tokenize$handle() {
+        return pl_tokenizer_tokenize.HANDLE;
+    }
+
+    public static MemorySegment pl_tokenizer_tokenize$address() {
+        return pl_tokenizer_tokenize.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_tokenizer_tokenize(const struct pl_tokenizer *tokenizer, const char *text, int32_t text_len, llama_token *tokens, int32_t n_tokens_max, _Bool add_special, _Bool parse_special, struct pl_error *err)
+     * }
+     */
+    public static int pl_tokenizer_tokenize(MemorySegment tokenizer, MemorySegment text, int text_len, MemorySegment tokens, int n_tokens_max, boolean add_special, boolean parse_special, MemorySegment err) {
+        var mh$ = pl_tokenizer_tokenize.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_tokenizer_tokenize", tokenizer, text, text_len, tokens, n_tokens_max, add_special, parse_special, err);
+            }
+            return (int)mh$.invokeExact(tokenizer, text, text_len, tokens, n_tokens_max, add_special, parse_special, err);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
