@@ -53,7 +53,8 @@ extern "C" int32_t pl_memory_estimate(const char * const * paths, size_t n_paths
         describe(uses[0], devices[0], true);
         for (const auto & [type, bytes] : llama_get_memory_breakdown(ctx.get())) {
             size_t at = 0;
-            if (!ggml_backend_buft_is_host(type)) {
+            const bool host = ggml_backend_buft_is_host(type);
+            if (!host) {
                 ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
                 // Buffers of the CPU's own layouts (repacked weights) are not "host" to ggml, but are the machine's memory.
                 while (device != nullptr && at < devices.size() && devices[at] != device) {
@@ -66,6 +67,9 @@ extern "C" int32_t pl_memory_estimate(const char * const * paths, size_t n_paths
                 }
             }
             uses[at].model += bytes.model;
+            if (!host) {
+                uses[at].copied += bytes.model;
+            }
             if (context != nullptr) {
                 uses[at].context += bytes.context;
                 uses[at].compute += bytes.compute;

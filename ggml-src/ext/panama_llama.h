@@ -102,6 +102,7 @@ struct pl_memory_use {
     char     device[64];
     int32_t  host;    /* nonzero: the machine's own memory */
     uint64_t model;   /* weights */
+    uint64_t copied;  /* of model: in the processor's own layouts, so in memory even when the file is mapped */
     uint64_t context; /* KV cache and recurrent state */
     uint64_t compute; /* scratch buffers of the graph, outputs */
     uint64_t free;    /* as the back end reports it, 0 if it does not */

@@ -9,7 +9,7 @@ import java.util.TreeMap;
 /** Every struct that the bindings describe. */
 final class Structs {
     /** Hash of names, sizes and offsets of {@link #layouts()}; see {@link Abi}. */
-    static final long FINGERPRINT = 0x7e124723bae7daf7L;
+    static final long FINGERPRINT = 0x221334f869de5493L;
 
     private Structs() {}
 

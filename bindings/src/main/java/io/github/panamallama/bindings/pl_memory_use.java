@@ -18,6 +18,7 @@ import static java.lang.foreign.MemoryLayout.PathElement.*;
  *     char device[64];
  *     int32_t host;
  *     uint64_t model;
+ *     uint64_t copied;
  *     uint64_t context;
  *     uint64_t compute;
  *     uint64_t free;
@@ -36,6 +37,7 @@ public class pl_memory_use {
         LlamaH.C_INT.withName("host"),
         MemoryLayout.paddingLayout(4),
         LlamaH.C_LONG_LONG.withName("model"),
+        LlamaH.C_LONG_LONG.withName("copied"),
         LlamaH.C_LONG_LONG.withName("context"),
         LlamaH.C_LONG_LONG.withName("compute"),
         LlamaH.C_LONG_LONG.withName("free"),
@@ -176,6 +178,38 @@ public class pl_memory_use {
      */
     public static void model(MemorySegment struct, long fieldValue) {
         struct.set(model$LAYOUT, model$OFFSET, fieldValue);
+    }
+
+    private static final OfLong copied$LAYOUT = (OfLong)$LAYOUT.select(groupElement("copied"));
+
+    public static final OfLong copied$layout() {
+        return copied$LAYOUT;
+    }
+
+    private static final long copied$OFFSET = $LAYOUT.byteOffset(groupElement("copied"));
+
+    public static final long copied$offset() {
+        return copied$OFFSET;
+    }
+
+    /**
+     * Getter for field:
+     * {@snippet lang=c :
+     * uint64_t copied
+     * }
+     */
+    public static long copied(MemorySegment struct) {
+        return struct.get(copied$LAYOUT, copied$OFFSET);
+    }
+
+    /**
+     * Setter for field:
+     * {@snippet lang=c :
+     * uint64_t copied
+     * }
+     */
+    public static void copied(MemorySegment struct, long fieldValue) {
+        struct.set(copied$LAYOUT, copied$OFFSET, fieldValue);
     }
 
     private static final OfLong context$LAYOUT = (OfLong)$LAYOUT.select(groupElement("context"));
