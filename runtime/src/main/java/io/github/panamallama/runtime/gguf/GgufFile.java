@@ -1,12 +1,11 @@
 package io.github.panamallama.runtime.gguf;
 
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
-import java.nio.file.AccessDeniedException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
@@ -61,12 +60,14 @@ public final class GgufFile {
         if (Files.exists(path) && !Files.isRegularFile(path)) {
             throw new GgufException(path, -1, "is no regular file");
         }
-        try (var channel = FileChannel.open(path, StandardOpenOption.READ)) {
-            return GgufReader.read(path, channel);
-        } catch (NoSuchFileException e) {
-            throw new GgufException(path, -1, "no such file", e);
-        } catch (AccessDeniedException e) {
-            throw new GgufException(path, -1, "the file may not be read; check its permissions", e);
+        if (Files.notExists(path)) {
+            throw new GgufException(path, -1, "no such file");
+        }
+        if (!Files.isReadable(path)) {
+            throw new GgufException(path, -1, "the file may not be read; check its permissions");
+        }
+        try (var in = new RandomAccessFile(path.toFile(), "r")) {
+            return GgufReader.read(path, in);
         } catch (IOException e) {
             throw new GgufException(path, -1, "can't be read: " + e.getMessage(), e);
         }
@@ -132,6 +133,10 @@ public final class GgufFile {
 
     private OptionalLong splitField(String key) {
         var value = metadata.integer(key);
+        // upstream asserts the type of these, and an assertion ends the process
+        if (value.isPresent() && !key.equals("split.tensors.count") && metadata.type(key).get() != GgufValueType.UINT16) {
+            throw broken(key, "is of type " + metadata.type(key).get().label() + "; it must be u16");
+        }
         if (value.isPresent() && value.getAsLong() < 0) {
             throw broken(key, "is " + value.getAsLong() + "; it can't be negative");
         }

@@ -1,9 +1,9 @@
 package io.github.panamallama.runtime.gguf;
 
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.nio.channels.FileChannel;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
@@ -36,20 +36,21 @@ final class GgufReader {
     private static final int MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8;
 
     private final Path path;
-    private final FileChannel channel;
+    /** Unlike a channel it stays open when the thread is interrupted. */
+    private final RandomAccessFile in;
     private final long fileSize;
     private final ByteBuffer buffer = ByteBuffer.allocate(1 << 18).order(ByteOrder.LITTLE_ENDIAN).limit(0);
     /** File offset of the buffer's first byte. */
     private long bufferStart;
 
-    private GgufReader(Path path, FileChannel channel) throws IOException {
+    private GgufReader(Path path, RandomAccessFile in) throws IOException {
         this.path = path;
-        this.channel = channel;
-        this.fileSize = channel.size();
+        this.in = in;
+        this.fileSize = in.length();
     }
 
-    static GgufFile read(Path path, FileChannel channel) throws IOException {
-        return new GgufReader(path, channel).file();
+    static GgufFile read(Path path, RandomAccessFile in) throws IOException {
+        return new GgufReader(path, in).file();
     }
 
     private GgufFile file() throws IOException {
@@ -402,10 +403,12 @@ final class GgufReader {
         bufferStart += buffer.position();
         buffer.compact();
         while (buffer.position() < count) {
-            if (channel.read(buffer, bufferStart + buffer.position()) < 0) {
+            int read = in.read(buffer.array(), buffer.position(), buffer.remaining());
+            if (read < 0) {
                 buffer.flip();
                 throw error(bufferStart + buffer.limit(), "the file became shorter while it was read");
             }
+            buffer.position(buffer.position() + read);
         }
         buffer.flip();
     }

@@ -3,6 +3,7 @@ package io.github.panamallama.runtime.gguf;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
@@ -310,8 +311,12 @@ public final class GgufWriter {
                 throw new GgufException(path, -1, "tensor \"" + tensor.name() + "\" got more than the " + tensor.byteSize()
                         + " bytes of data that were declared");
             }
-            for (long at = 0; at < bytes.byteSize(); at += 1 << 30) {
-                writeFully(channel, bytes.asSlice(at, Math.min(1 << 30, bytes.byteSize() - at)).asByteBuffer());
+            // only native memory and byte arrays can be seen as a ByteBuffer
+            boolean direct = bytes.isNative() || bytes.heapBase().orElse(null) instanceof byte[];
+            long step = direct ? 1 << 30 : BUFFER_BYTES;
+            for (long at = 0; at < bytes.byteSize(); at += step) {
+                var piece = bytes.asSlice(at, Math.min(step, bytes.byteSize() - at));
+                writeFully(channel, direct ? piece.asByteBuffer() : ByteBuffer.wrap(piece.toArray(ValueLayout.JAVA_BYTE)));
             }
             written += bytes.byteSize();
         }
