@@ -1,0 +1,211 @@
+package io.github.panamallama.runtime;
+
+import io.github.panamallama.bindings.LlamaH;
+import io.github.panamallama.bindings.llama_context_params;
+import io.github.panamallama.bindings.pl_memory_use;
+import io.github.panamallama.runtime.gguf.GgmlType;
+import io.github.panamallama.runtime.gguf.GgufFile;
+import io.github.panamallama.runtime.gguf.GgufMetadata;
+import io.github.panamallama.runtime.natives.NativeError;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * Refuses what doesn't fit before it is allocated: upstream zeroes its buffers, so too large ones end in the OOM killer, not in an
+ * error. A cheap upper bound from the metadata lets small things pass; what might be too much is planned exactly by native code.
+ */
+final class MemoryCheck {
+    private static final int MAX_DEVICES = 17;
+    /** Of llama_kv_cells: position, shift, extension and the set of 256 sequences. Allocated even when only planning. */
+    private static final long CELL_BYTES = 56;
+    private static final long OVERHEAD = 64L << 20;
+
+    private MemoryCheck() {
+    }
+
+    /**
+     * Called before an engine allocates anything.
+     *
+     * @throws InsufficientMemoryException if its context and compute buffers don't fit beside what is in memory already
+     */
+    static void ensure(Model model, EngineOptions options) {
+        ensure(model, options, AvailableMemory.now());
+    }
+
+    static void ensure(Model model, EngineOptions options, long available) {
+        var bound = engineBound(model.gguf().metadata(), options);
+        if (bound.host().total() <= available / 2 && model.options().devices().isEmpty() && Model.devices().isEmpty()) {
+            return;
+        }
+        var estimate = estimate(model.parts(), model.options(), options, available);
+        var host = estimate.host();
+        long needed = MemoryEstimate.saturated(host.context(), host.compute());
+        if (needed > available) {
+            throw tooMuch(model, options, estimate, needed, available);
+        }
+    }
+
+    private static InsufficientMemoryException tooMuch(Model model, EngineOptions options, MemoryEstimate estimate, long needed, long available) {
+        int size = contextSize(model.gguf().metadata(), options);
+        var host = estimate.host();
+        var message = new StringBuilder("not enough memory for an engine with a context of ").append(size).append(" tokens: ")
+                .append(estimate.exact() ? "it needs " : "it needs about ").append(MemoryEstimate.text(needed)).append(" (")
+                .append(MemoryEstimate.text(host.context())).append(" context, ").append(MemoryEstimate.text(host.compute()))
+                .append(" compute), ").append(MemoryEstimate.text(available)).append(" are available; lower contextSize");
+        long fitting = (long) (size * 0.9 * ((double) available / needed)) / 256 * 256;
+        if (fitting >= 256) {
+            message.append(" to about ").append(fitting);
+        }
+        if (options.keyType() == GgmlType.F16 || options.keyType() == GgmlType.F32 || options.keyType() == GgmlType.BF16) {
+            message.append(", or use a smaller cache type, withCacheTypes(Q8_0, Q8_0)");
+        }
+        if (options.ubatchSize() > 512) {
+            message.append(", or lower ubatchSize");
+        }
+        return new InsufficientMemoryException(message.toString(), estimate, available);
+    }
+
+    /** Refuses weights that don't fit, before they are read. */
+    static void ensureWeights(List<GgufFile> parts, ModelOptions options, long available) {
+        long weights = parts.stream().mapToLong(GgufFile::tensorBytes).sum();
+        if (options.vocabularyOnly() || weights <= available / 2) {
+            return;
+        }
+        var estimate = weights(parts, options);
+        if (estimate.host().needed() > available) {
+            var advice = !options.mmap() ? "; map the file (withMmap(true)) or use a smaller quantisation"
+                    : options.repack() ? "; load it without repacked copies (withRepack(false)) or use a smaller quantisation"
+                    : "; use a smaller quantisation";
+            throw new InsufficientMemoryException("not enough memory for the weights of " + parts.getFirst().path() + ": "
+                    + MemoryEstimate.text(estimate.host().needed()) + " are needed, " + MemoryEstimate.text(available) + " are available"
+                    + advice, estimate, available);
+        }
+    }
+
+    /** The weights alone, exactly. */
+    static MemoryEstimate weights(List<GgufFile> parts, ModelOptions options) {
+        return plan(parts, options, null);
+    }
+
+    /** Model and engine; exact unless planning itself would take too much of what is available. */
+    static MemoryEstimate estimate(List<GgufFile> parts, ModelOptions options, EngineOptions engine, long available) {
+        var metadata = parts.getFirst().metadata();
+        var bound = engineBound(metadata, engine);
+        long cells = cells(metadata, engine);
+        if (cells * CELL_BYTES > available / 4 && bound.host().total() > available) {
+            long weights = parts.stream().mapToLong(GgufFile::tensorBytes).sum();
+            var host = bound.host();
+            return new MemoryEstimate(List.of(new MemoryEstimate.Device(host.name(), weights, Model.maps(parts, options) ? weights : 0,
+                    host.context(), host.compute())), false);
+        }
+        return plan(parts, options, engine);
+    }
+
+    private static MemoryEstimate plan(List<GgufFile> parts, ModelOptions options, EngineOptions engine) {
+        var error = new NativeError();
+        try (var arena = Arena.ofConfined()) {
+            var params = Model.params(arena, parts, options);
+            var context = engine == null ? MemorySegment.NULL : contextParams(arena, parts.getFirst().metadata(), engine);
+            var uses = pl_memory_use.allocateArray(MAX_DEVICES, arena);
+            int count = LlamaH.pl_memory_estimate(Model.paths(arena, parts), parts.size(), params, context, uses, MAX_DEVICES, error.segment());
+            if (count < 0) {
+                throw new LlamaException(parts.getFirst().path() + ": the memory it needs can't be planned: " + error.message());
+            }
+            boolean maps = Model.maps(parts, options);
+            long cells = engine == null ? 0 : cells(parts.getFirst().metadata(), engine);
+            var devices = new ArrayList<MemoryEstimate.Device>();
+            for (int i = 0; i < Math.min(count, MAX_DEVICES); i++) {
+                var use = pl_memory_use.asSlice(uses, i);
+                boolean host = pl_memory_use.host(use) != 0;
+                long weights = pl_memory_use.model(use);
+                devices.add(new MemoryEstimate.Device(pl_memory_use.device(use).getString(0), weights,
+                        host && maps ? weights - pl_memory_use.copied(use) : 0,
+                        pl_memory_use.context(use) + (host ? cells * CELL_BYTES : 0),
+                        pl_memory_use.compute(use)));
+            }
+            return new MemoryEstimate(devices, true);
+        }
+    }
+
+    /** Native parameters that decide about memory; what else an engine sets doesn't change sizes. */
+    private static MemorySegment contextParams(Arena arena, GgufMetadata metadata, EngineOptions options) {
+        var params = LlamaH.llama_context_default_params(arena);
+        llama_context_params.n_ctx(params, contextSize(metadata, options));
+        llama_context_params.n_batch(params, options.batchSize());
+        llama_context_params.n_ubatch(params, options.ubatchSize());
+        llama_context_params.n_seq_max(params, options.maxSequences());
+        llama_context_params.type_k(params, options.keyType().id());
+        llama_context_params.type_v(params, options.valueType().id());
+        llama_context_params.flash_attn_type(params, switch (options.flashAttention()) {
+            case AUTO -> LlamaH.LLAMA_FLASH_ATTN_TYPE_AUTO();
+            case ON -> LlamaH.LLAMA_FLASH_ATTN_TYPE_ENABLED();
+            case OFF -> LlamaH.LLAMA_FLASH_ATTN_TYPE_DISABLED();
+        });
+        llama_context_params.kv_unified(params, true);
+        return params;
+    }
+
+    /** The size of the context, in tokens, where 0 stands for the model's own. */
+    static int contextSize(GgufMetadata metadata, EngineOptions options) {
+        if (options.contextSize() > 0) {
+            return options.contextSize();
+        }
+        long trained = metadata.integer(metadata.string("general.architecture").orElse("") + ".context_length").orElse(0);
+        return (int) Math.clamp(trained, 256, EngineOptions.DEFAULT_CONTEXT_LIMIT);
+    }
+
+    /** The cells of the KV cache; models without attention have none, whatever the context. */
+    private static long cells(GgufMetadata metadata, EngineOptions options) {
+        if (value(metadata, metadata.string("general.architecture").orElse("") + ".attention.head_count", 0) == 0) {
+            return 0;
+        }
+        return (contextSize(metadata, options) + 255L) / 256 * 256;
+    }
+
+    /**
+     * More than any known architecture takes, in bytes: every layer keeps keys and values of all tokens and states of all sequences,
+     * scores of all heads are there at once.
+     */
+    private static MemoryEstimate engineBound(GgufMetadata metadata, EngineOptions options) {
+        var architecture = metadata.string("general.architecture").orElse("") + ".";
+        double layers = value(metadata, architecture + "block_count", 1);
+        double width = value(metadata, architecture + "embedding_length", 1);
+        double heads = value(metadata, architecture + "attention.head_count", 0);
+        double keyValueHeads = value(metadata, architecture + "attention.head_count_kv", heads);
+        double headSize = heads > 0 ? width / heads : 0;
+        double keySize = Math.max(value(metadata, architecture + "attention.key_length", headSize), value(metadata, architecture + "attention.key_length_swa", 0));
+        double valueSize = Math.max(value(metadata, architecture + "attention.value_length", headSize), value(metadata, architecture + "attention.value_length_swa", 0));
+        double cells = cells(metadata, options);
+        double context = cells * (2 * CELL_BYTES + layers * keyValueHeads
+                * (keySize * options.keyType().bitsPerElement() + valueSize * options.valueType().bitsPerElement()) / 8);
+
+        double inner = value(metadata, architecture + "ssm.inner_size", 2 * width);
+        double state = value(metadata, architecture + "ssm.state_size", value(metadata, architecture + "wkv.head_size", 128));
+        double kernel = value(metadata, architecture + "ssm.conv_kernel", 4);
+        context += options.maxSequences() * layers * inner * (state + 2 * kernel) * 4;
+
+        double tokens = metadata.arrayLength("tokenizer.ggml.tokens").orElse((int) value(metadata, architecture + "vocab_size", 1));
+        double inside = Math.max(width, value(metadata, architecture + "feed_forward_length", 4 * width));
+        double experts = Math.max(1, value(metadata, architecture + "expert_used_count", 1));
+        double compute = options.ubatchSize() * 4.0 * (2 * tokens + 32 * width + 8 * inside * experts + 2 * heads * cells + 2 * cells)
+                + options.batchSize() * 4.0 * tokens + OVERHEAD;
+        return new MemoryEstimate(List.of(new MemoryEstimate.Device("CPU", 0, 0, (long) context, (long) compute)), false);
+    }
+
+    /** A number, of an array its largest element. */
+    private static double value(GgufMetadata metadata, String key, double fallback) {
+        if (!metadata.contains(key)) {
+            return fallback;
+        }
+        if (metadata.elementType(key).isEmpty()) {
+            return metadata.number(key).getAsDouble();
+        }
+        double most = 0;
+        for (long value : metadata.integers(key).orElseThrow()) {
+            most = Math.max(most, value);
+        }
+        return most;
+    }
+}
