@@ -46,6 +46,48 @@ bool is_space(char c) {
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+// Length of the character that begins at i as upstream decodes it (any continuation bytes will do), or 0 where it throws.
+size_t character(std::string_view text, size_t i) {
+    const uint8_t lead = uint8_t(text[i]);
+    const size_t length = lead < 0x80 ? 1 : lead < 0xc0 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf8 ? 4 : 0;
+    if (length > text.size() - i) {
+        return 0;
+    }
+    for (size_t k = 1; k < length; k++) {
+        if ((uint8_t(text[i + k]) & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    const bool beyond_unicode = lead > 0xf4 || (lead == 0xf4 && length == 4 && uint8_t(text[i + 1]) > 0x8f);
+    return beyond_unicode ? 0 : length;
+}
+
+// Upstream replaces a byte that begins no character by U+FFFD, with an exception for each; the same without exceptions. Beyond
+// U+10FFFF, where its exception gets out, the bytes are replaced as well. False, and no copy, if there is nothing to replace.
+bool replace_damage(std::string_view text, std::string & clean) {
+    size_t i = 0;
+    size_t n = 0;
+    while (i < text.size() && (n = character(text, i)) > 0) {
+        i += n;
+    }
+    if (i == text.size()) {
+        return false;
+    }
+    clean.reserve(text.size() + 64);
+    clean.assign(text.substr(0, i));
+    while (i < text.size()) {
+        n = character(text, i);
+        if (n > 0) {
+            clean.append(text, i, n);
+            i += n;
+        } else {
+            clean.append("\xef\xbf\xbd");
+            i++;
+        }
+    }
+    return true;
+}
+
 std::string text_of(const llama_vocab * vocab, llama_token token, enum llama_vocab_type type) {
     if (type == LLAMA_VOCAB_TYPE_RWKV || type == LLAMA_VOCAB_TYPE_TEST) {
         return llama_vocab_get_text(vocab, token); // their pieces are unescaped or made up
@@ -70,6 +112,7 @@ struct pl_tokenizer {
     std::array<int32_t, 256> roots;
     std::vector<llama_token> before; // what add_special adds
     std::vector<llama_token> after;
+    bool decodes = false; // tokenizes characters, not bytes
     std::string refusal; // why this vocabulary tokenizes nothing, or ""
     std::string refusal_of_special;
 
@@ -81,6 +124,7 @@ struct pl_tokenizer {
             refusal = "the model has no vocabulary";
             return;
         }
+        decodes = type == LLAMA_VOCAB_TYPE_BPE || type == LLAMA_VOCAB_TYPE_WPM || type == LLAMA_VOCAB_TYPE_PLAMO2;
         std::vector<llama_token> order;
         std::vector<std::string> texts;
         for (llama_token token = 0; token < n; token++) {
@@ -272,6 +316,10 @@ struct pl_tokenizer {
     }
 
     void append(std::string_view text, bool parse_special, std::vector<llama_token> & out) const {
+        std::string clean;
+        if (decodes && replace_damage(text, clean)) {
+            text = clean;
+        }
         const size_t size = out.size();
         out.resize(size + text.size() + ROOM);
         int32_t n = llama_tokenize(vocab, text.data(), int32_t(text.size()), out.data() + size, int32_t(out.size() - size), false, parse_special);

@@ -10,6 +10,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.Objects;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
+import java.util.stream.IntStream;
 
 /**
  * A model's tokens: text to tokens, tokens to text, and what each token is for.
@@ -190,8 +191,7 @@ public final class Vocabulary {
      *
      * @param addSpecial as in {@link #tokenize(String, boolean, boolean)}
      * @param parseSpecial as in {@link #tokenize(String, boolean, boolean)}
-     * @throws TokenizationException as {@link #tokenize(String, boolean, boolean)}; also for the encoding of a code point above
-     *     U+10FFFF, where the vocabulary has no byte tokens
+     * @throws TokenizationException as {@link #tokenize(String, boolean, boolean)}
      * @throws ClosedException if the model is closed
      */
     public int[] tokenize(byte[] utf8, boolean addSpecial, boolean parseSpecial) {
@@ -225,17 +225,10 @@ public final class Vocabulary {
         }
     }
 
-    private LlamaException failure(MemorySegment error, byte[] utf8) {
+    private static LlamaException failure(MemorySegment error, byte[] utf8) {
         var message = pl_error.message(error).getString(0);
         if (error(error) == LlamaH.PL_OUT_OF_MEMORY()) {
             return new LlamaException("out of memory while tokenizing " + utf8.length + " bytes; tokenize them in parts");
-        }
-        for (var i = 0; i < utf8.length; i++) {
-            var lead = utf8[i] & 0xff;
-            if (lead > 0xf4 && lead < 0xf8 || lead == 0xf4 && i + 1 < utf8.length && (utf8[i + 1] & 0xff) >= 0x90) {
-                return new TokenizationException("cannot tokenize byte 0x" + Integer.toHexString(lead) + " at offset " + i
-                        + ": it begins no Unicode character; the text is not UTF-8 (" + message + ")");
-            }
         }
         return new TokenizationException("cannot tokenize " + utf8.length + " bytes: " + message);
     }
@@ -456,7 +449,7 @@ public final class Vocabulary {
 
     /** All tokens with which generation ends, ascending; a new array. */
     public int[] endOfGeneration() {
-        return java.util.stream.IntStream.range(0, size()).filter(this::isEndOfGeneration).toArray();
+        return IntStream.range(0, size()).filter(this::isEndOfGeneration).toArray();
     }
 
     /**
