@@ -206,6 +206,52 @@ PL_API void pl_tokenizer_free(struct pl_tokenizer * tokenizer);
 PL_API int32_t pl_tokenizer_tokenize(const struct pl_tokenizer * tokenizer, const char * text, int32_t text_len, llama_token * tokens,
                                      int32_t n_tokens_max, bool add_special, bool parse_special, struct pl_error * err);
 
+/* ---- rows: the logits of one position, n floats ------------------------------------------------------------------------------- */
+
+/* Pure functions of their arguments, safe from any thread; none of them logs, throws or keeps a pointer. Ties go to the lowest
+ * token id. Results do not depend on the instruction set: sums run over sixteen fixed lanes, products and sums are not fused.
+ *
+ * A row is refused, and nothing is written, when
+ *   a logit is NaN or +infinity:  functions of type int32_t return PL_ROW_BAD_LOGIT - i, where i is its index; double ones NaN
+ *   every logit is -infinity:     PL_ROW_EMPTY; double ones return -infinity
+ *   scratch memory is lacking:    PL_ROW_OUT_OF_MEMORY
+ * Single tokens at -infinity are excluded ones: they are never selected. */
+
+#define PL_ROW_EMPTY (-1)
+#define PL_ROW_BAD_LOGIT (-2)
+#define PL_ROW_OUT_OF_MEMORY INT32_MIN
+
+/* The token with the largest logit. */
+PL_API int32_t pl_row_argmax(const float * row, int32_t n);
+
+/* ln(sum exp(logit)), the softmax denominator in nats. */
+PL_API double pl_row_log_sum_exp(const float * row, int32_t n);
+
+/* -sum p ln p of the row's softmax, in nats. */
+PL_API double pl_row_entropy(const float * row, int32_t n);
+
+/* The k largest logits, largest first; fewer if fewer are above -infinity. Returns how many. */
+PL_API int32_t pl_row_top_k(const float * row, int32_t n, int32_t k, int32_t * tokens, float * logits);
+
+/* Every token whose logit is larger than threshold, by ascending id. Returns how many there are; only the first capacity are written. */
+PL_API int32_t pl_row_above(const float * row, int32_t n, float threshold, int32_t capacity, int32_t * tokens, float * logits);
+
+/* Replaces the logits by softmax(logit / temperature), temperature > 0. Returns 0. */
+PL_API int32_t pl_row_softmax(float * row, int32_t n, float temperature);
+
+/* Truncates in llama.cpp's order and draws:
+ *   top_k        the k most likely tokens; <= 0 or >= n keeps all
+ *   top_p        of those the shortest prefix, most likely first, whose softmax mass reaches top_p; >= 1 keeps all
+ *   min_p        of those the ones with at least min_p times the largest probability; <= 0 keeps all
+ *   temperature  softmax(logit / temperature) over what is left; <= 0 takes the most likely token
+ *   u            in [0, 1): the token, by ascending id, at which the cumulated probability first exceeds u */
+PL_API int32_t pl_row_sample(const float * row, int32_t n, int32_t top_k, float top_p, float min_p, float temperature, double u);
+
+/* The distribution that pl_row_sample draws from, by ascending id. Returns the number of tokens, at most n (or top_k, if smaller and > 0);
+ * only the first capacity are written. */
+PL_API int32_t pl_row_distribution(const float * row, int32_t n, int32_t top_k, float top_p, float min_p, float temperature,
+                                   int32_t capacity, int32_t * tokens, float * probabilities);
+
 #ifdef __cplusplus
 }
 #endif

@@ -13504,6 +13504,370 @@ public class LlamaH extends LlamaH_1 {
            throw new AssertionError("should not reach here", ex$);
         }
     }
+
+    private static class pl_row_argmax {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_row_argmax");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_row_argmax$descriptor() {
+        return pl_row_argmax.DESC;
+    }
+
+    public static MethodHandle pl_row_argmax$handle() {
+        return pl_row_argmax.HANDLE;
+    }
+
+    public static MemorySegment pl_row_argmax$address() {
+        return pl_row_argmax.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_row_argmax(const float *row, int32_t n)
+     * }
+     */
+    public static int pl_row_argmax(MemorySegment row, int n) {
+        var mh$ = pl_row_argmax.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_row_argmax", row, n);
+            }
+            return (int)mh$.invokeExact(row, n);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_row_log_sum_exp {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_DOUBLE,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_row_log_sum_exp");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_row_log_sum_exp$descriptor() {
+        return pl_row_log_sum_exp.DESC;
+    }
+
+    public static MethodHandle pl_row_log_sum_exp$handle() {
+        return pl_row_log_sum_exp.HANDLE;
+    }
+
+    public static MemorySegment pl_row_log_sum_exp$address() {
+        return pl_row_log_sum_exp.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * double pl_row_log_sum_exp(const float *row, int32_t n)
+     * }
+     */
+    public static double pl_row_log_sum_exp(MemorySegment row, int n) {
+        var mh$ = pl_row_log_sum_exp.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_row_log_sum_exp", row, n);
+            }
+            return (double)mh$.invokeExact(row, n);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_row_entropy {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_DOUBLE,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_row_entropy");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_row_entropy$descriptor() {
+        return pl_row_entropy.DESC;
+    }
+
+    public static MethodHandle pl_row_entropy$handle() {
+        return pl_row_entropy.HANDLE;
+    }
+
+    public static MemorySegment pl_row_entropy$address() {
+        return pl_row_entropy.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * double pl_row_entropy(const float *row, int32_t n)
+     * }
+     */
+    public static double pl_row_entropy(MemorySegment row, int n) {
+        var mh$ = pl_row_entropy.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_row_entropy", row, n);
+            }
+            return (double)mh$.invokeExact(row, n);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_row_top_k {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_row_top_k");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_row_top_k$descriptor() {
+        return pl_row_top_k.DESC;
+    }
+
+    public static MethodHandle pl_row_top_k$handle() {
+        return pl_row_top_k.HANDLE;
+    }
+
+    public static MemorySegment pl_row_top_k$address() {
+        return pl_row_top_k.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_row_top_k(const float *row, int32_t n, int32_t k, int32_t *tokens, float *logits)
+     * }
+     */
+    public static int pl_row_top_k(MemorySegment row, int n, int k, MemorySegment tokens, MemorySegment logits) {
+        var mh$ = pl_row_top_k.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_row_top_k", row, n, k, tokens, logits);
+            }
+            return (int)mh$.invokeExact(row, n, k, tokens, logits);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_row_above {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_FLOAT,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_row_above");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_row_above$descriptor() {
+        return pl_row_above.DESC;
+    }
+
+    public static MethodHandle pl_row_above$handle() {
+        return pl_row_above.HANDLE;
+    }
+
+    public static MemorySegment pl_row_above$address() {
+        return pl_row_above.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_row_above(const float *row, int32_t n, float threshold, int32_t capacity, int32_t *tokens, float *logits)
+     * }
+     */
+    public static int pl_row_above(MemorySegment row, int n, float threshold, int capacity, MemorySegment tokens, MemorySegment logits) {
+        var mh$ = pl_row_above.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_row_above", row, n, threshold, capacity, tokens, logits);
+            }
+            return (int)mh$.invokeExact(row, n, threshold, capacity, tokens, logits);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_row_softmax {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_FLOAT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_row_softmax");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_row_softmax$descriptor() {
+        return pl_row_softmax.DESC;
+    }
+
+    public static MethodHandle pl_row_softmax$handle() {
+        return pl_row_softmax.HANDLE;
+    }
+
+    public static MemorySegment pl_row_softmax$address() {
+        return pl_row_softmax.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_row_softmax(float *row, int32_t n, float temperature)
+     * }
+     */
+    public static int pl_row_softmax(MemorySegment row, int n, float temperature) {
+        var mh$ = pl_row_softmax.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_row_softmax", row, n, temperature);
+            }
+            return (int)mh$.invokeExact(row, n, temperature);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_row_sample {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_INT,
+            LlamaH.C_FLOAT,
+            LlamaH.C_FLOAT,
+            LlamaH.C_FLOAT,
+            LlamaH.C_DOUBLE
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_row_sample");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_row_sample$descriptor() {
+        return pl_row_sample.DESC;
+    }
+
+    public static MethodHandle pl_row_sample$handle() {
+        return pl_row_sample.HANDLE;
+    }
+
+    public static MemorySegment pl_row_sample$address() {
+        return pl_row_sample.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_row_sample(const float *row, int32_t n, int32_t top_k, float top_p, float min_p, float temperature, double u)
+     * }
+     */
+    public static int pl_row_sample(MemorySegment row, int n, int top_k, float top_p, float min_p, float temperature, double u) {
+        var mh$ = pl_row_sample.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_row_sample", row, n, top_k, top_p, min_p, temperature, u);
+            }
+            return (int)mh$.invokeExact(row, n, top_k, top_p, min_p, temperature, u);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_row_distribution {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_INT,
+            LlamaH.C_FLOAT,
+            LlamaH.C_FLOAT,
+            LlamaH.C_FLOAT,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_row_distribution");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_row_distribution$descriptor() {
+        return pl_row_distribution.DESC;
+    }
+
+    public static MethodHandle pl_row_distribution$handle() {
+        return pl_row_distribution.HANDLE;
+    }
+
+    public static MemorySegment pl_row_distribution$address() {
+        return pl_row_distribution.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_row_distribution(const float *row, int32_t n, int32_t top_k, float top_p, float min_p, float temperature, int32_t capacity, int32_t *tokens, float *probabilities)
+     * }
+     */
+    public static int pl_row_distribution(MemorySegment row, int n, int top_k, float top_p, float min_p, float temperature, int capacity, MemorySegment tokens, MemorySegment probabilities) {
+        var mh$ = pl_row_distribution.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_row_distribution", row, n, top_k, top_p, min_p, temperature, capacity, tokens, probabilities);
+            }
+            return (int)mh$.invokeExact(row, n, top_k, top_p, min_p, temperature, capacity, tokens, probabilities);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
     private static final int GGML_N_TASKS_MAX = (int)-1L;
     /**
      * {@snippet lang=c :
@@ -13599,5 +13963,32 @@ public class LlamaH extends LlamaH_1 {
      */
     public static int LLAMA_STATE_SEQ_MAGIC() {
         return LLAMA_STATE_SEQ_MAGIC;
+    }
+    private static final int PL_ROW_EMPTY = (int)-1L;
+    /**
+     * {@snippet lang=c :
+     * #define PL_ROW_EMPTY -1
+     * }
+     */
+    public static int PL_ROW_EMPTY() {
+        return PL_ROW_EMPTY;
+    }
+    private static final int PL_ROW_BAD_LOGIT = (int)-2L;
+    /**
+     * {@snippet lang=c :
+     * #define PL_ROW_BAD_LOGIT -2
+     * }
+     */
+    public static int PL_ROW_BAD_LOGIT() {
+        return PL_ROW_BAD_LOGIT;
+    }
+    private static final int PL_ROW_OUT_OF_MEMORY = (int)-2147483648L;
+    /**
+     * {@snippet lang=c :
+     * #define PL_ROW_OUT_OF_MEMORY -2147483648
+     * }
+     */
+    public static int PL_ROW_OUT_OF_MEMORY() {
+        return PL_ROW_OUT_OF_MEMORY;
     }
 }

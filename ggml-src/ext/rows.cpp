@@ -1,0 +1,637 @@
+// Kernels over one row of logits. Selection works on integers that order like the floats, so that it is exact, vectorises without
+// loosening IEEE rules, and sees NaN for free; exponentials run in fixed lanes, so that every build gives the same bits.
+#include "panama_llama.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <vector>
+
+// A portable x86-64 build carries three versions of the hot loops and picks one when the library is loaded; a build for this machine
+// (-march=native) needs no choice.
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__AVX__)
+#define PL_VERSIONS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define PL_VERSIONS
+#endif
+
+#if defined(__GNUC__)
+#define PL_INLINE static inline __attribute__((always_inline))
+#else
+#define PL_INLINE static inline
+#endif
+
+namespace {
+
+constexpr int32_t LANES = 16;
+constexpr int32_t BLOCK = 128;                       // logits per block of the first pass
+constexpr int32_t SUM_BLOCK = 1024;                  // logits per float partial sum, 64 additions per lane
+constexpr int32_t SORTED = 256;                      // below this, sorting beats selecting
+constexpr int32_t FEW_BLOCKS = 128;                  // above this, candidates are counted before any is collected
+constexpr int32_t KEY_INFINITY = 0x7f800000;
+constexpr int32_t KEY_MINUS_INFINITY = -0x7f800001;  // key_of(-inf)
+constexpr float EXP_FLOOR = -87.0f;                  // exp below this is taken as 0: its result would be subnormal at -87.34
+
+// An integer that orders like the float: NaN falls outside the keys of the infinities, -0 equals 0.
+PL_INLINE int32_t key_of(float x) {
+    x += 0.0f;
+    int32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
+PL_INLINE float float_of(int32_t key) {
+    const int32_t bits = key ^ ((key >> 31) & 0x7fffffff);
+    float x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+// (logit, token) packed so that ascending integers mean: larger logit first, then smaller id.
+PL_INLINE uint64_t pack(int32_t key, int32_t token) {
+    const uint32_t descending = ~(static_cast<uint32_t>(key) ^ 0x80000000u);
+    return static_cast<uint64_t>(descending) << 32 | static_cast<uint32_t>(token);
+}
+
+PL_INLINE int32_t token_of(uint64_t item) {
+    return static_cast<int32_t>(item & 0xffffffffu);
+}
+
+PL_INLINE float logit_of(uint64_t item) {
+    return float_of(static_cast<int32_t>(~static_cast<uint32_t>(item >> 32) ^ 0x80000000u));
+}
+
+// exp(x) for x <= 0. Range reduction x = n ln2 + r, then 1 + r + r^2 P(r); P is a least-maximum fit of the relative error on |r| <= ln2/2.
+PL_INLINE float exp_nonpositive(float x) {
+    const float y = x < EXP_FLOOR ? EXP_FLOOR : x;
+    const float shifted = y * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to the nearest integer in the low mantissa bits
+    int32_t n;
+    std::memcpy(&n, &shifted, sizeof n);
+    const float nf = shifted - 12582912.0f;
+    float r = y - nf * 0.693359375f;  // ln2 in two parts; the first product is exact
+    r = r - nf * -2.12194440e-4f;
+    float p = 0x1.6a23d0p-10f;
+    p = p * r + 0x1.123a20p-7f;
+    p = p * r + 0x1.5558f2p-5f;
+    p = p * r + 0x1.555492p-3f;
+    p = p * r + 0x1.fffffcp-2f;
+    const float e = (p * (r * r) + r) + 1.0f;
+    int32_t bits;
+    std::memcpy(&bits, &e, sizeof bits);
+    bits += n << 23;  // the 1.5 * 2^23 bias leaves the register at the top
+    float scaled;
+    std::memcpy(&scaled, &bits, sizeof scaled);
+    return x < EXP_FLOOR ? 0.0f : scaled;
+}
+
+// The largest key of each block, and the extremes of the row.
+PL_VERSIONS void scan(const float * row, int32_t n, int32_t block, int32_t * maxima, int32_t * smallest, int32_t * largest) {
+    int32_t lo = std::numeric_limits<int32_t>::max();
+    int32_t hi = std::numeric_limits<int32_t>::min();
+    for (int32_t from = 0, b = 0; from < n; from += block, b++) {
+        const int32_t count = std::min(block, n - from);
+        const float * x = row + from;
+        int32_t block_hi = std::numeric_limits<int32_t>::min();
+        for (int32_t i = 0; i < count; i++) {
+            const int32_t key = key_of(x[i]);
+            block_hi = key > block_hi ? key : block_hi;
+            lo = key < lo ? key : lo;
+        }
+        maxima[b] = block_hi;
+        hi = block_hi > hi ? block_hi : hi;
+    }
+    *smallest = lo;
+    *largest = hi;
+}
+
+PL_INLINE double sum_lanes(const float * lane) {
+    double sum = 0;
+    for (int32_t j = 0; j < LANES; j++) {
+        sum += lane[j];
+    }
+    return sum;
+}
+
+// sum exp((x - max) * inverse); writes the terms to out and the running total at the end of each SUM_BLOCK to totals where not null.
+PL_VERSIONS double sum_exp(const float * x, int32_t n, float max, float inverse, float * out, double * totals) {
+    double total = 0;
+    for (int32_t from = 0; from < n; from += SUM_BLOCK) {
+        const int32_t to = std::min(from + SUM_BLOCK, n);
+        float lane[LANES] = {0};
+        int32_t i = from;
+        if (out) {
+            for (; i + LANES <= to; i += LANES) {
+                for (int32_t j = 0; j < LANES; j++) {
+                    const float e = exp_nonpositive((x[i + j] - max) * inverse);
+                    out[i + j] = e;
+                    lane[j] += e;
+                }
+            }
+        } else {
+            for (; i + LANES <= to; i += LANES) {
+                for (int32_t j = 0; j < LANES; j++) {
+                    lane[j] += exp_nonpositive((x[i + j] - max) * inverse);
+                }
+            }
+        }
+        for (int32_t j = 0; i < to; i++, j++) {
+            const float e = exp_nonpositive((x[i] - max) * inverse);
+            if (out) {
+                out[i] = e;
+            }
+            lane[j] += e;
+        }
+        total += sum_lanes(lane);
+        if (totals) {
+            totals[from / SUM_BLOCK] = total;
+        }
+    }
+    return total;
+}
+
+// sum e and sum e d, with d = x - max and e = exp(d): the entropy is ln(sum e) - sum(e d) / sum(e).
+PL_VERSIONS void sum_entropy(const float * x, int32_t n, float max, double * sum, double * moment) {
+    *sum = 0;
+    *moment = 0;
+    for (int32_t from = 0; from < n; from += SUM_BLOCK) {
+        const int32_t to = std::min(from + SUM_BLOCK, n);
+        float lane[LANES] = {0};
+        float lane_moment[LANES] = {0};
+        int32_t i = from;
+        for (; i + LANES <= to; i += LANES) {
+            for (int32_t j = 0; j < LANES; j++) {
+                const float d = x[i + j] - max;
+                const float e = exp_nonpositive(d);
+                lane[j] += e;
+                lane_moment[j] += e * (d < EXP_FLOOR ? EXP_FLOOR : d);  // 0 * -inf is no number
+            }
+        }
+        for (int32_t j = 0; i < to; i++, j++) {
+            const float d = x[i] - max;
+            const float e = exp_nonpositive(d);
+            lane[j] += e;
+            lane_moment[j] += e * (d < EXP_FLOOR ? EXP_FLOOR : d);
+        }
+        *sum += sum_lanes(lane);
+        *moment += sum_lanes(lane_moment);
+    }
+}
+
+PL_VERSIONS void scale(float * x, int32_t n, float factor) {
+    for (int32_t i = 0; i < n; i++) {
+        x[i] *= factor;
+    }
+}
+
+// Whether x holds an element with this key, and where the first is; n if none.
+PL_VERSIONS int32_t first_with_key(const float * x, int32_t n, int32_t key) {
+    for (int32_t from = 0; from < n; from += BLOCK) {
+        const int32_t to = std::min(from + BLOCK, n);
+        int32_t hits = 0;
+        for (int32_t i = from; i < to; i++) {
+            hits |= key_of(x[i]) == key;
+        }
+        if (hits) {
+            for (int32_t i = from; i < to; i++) {
+                if (key_of(x[i]) == key) {
+                    return i;
+                }
+            }
+        }
+    }
+    return n;
+}
+
+// Grows and is kept by the thread: a call allocates only when the row is longer than any before.
+struct scratch {
+    std::vector<int32_t> maxima;
+    std::vector<int32_t> ranked;
+    std::vector<uint64_t> items;    // candidates by ascending id
+    std::vector<uint64_t> work;     // the same, reordered while selecting
+    std::vector<float> logits;
+    std::vector<float> terms;
+    std::vector<double> totals;
+};
+
+scratch & local() {
+    static thread_local scratch s;
+    return s;
+}
+
+template <typename T> T * at_least(std::vector<T> & v, size_t n) {
+    if (v.size() < n) {
+        v.resize(n);
+    }
+    return v.data();
+}
+
+struct row_view {
+    const float * x;
+    int32_t n;
+    int32_t blocks;
+    const int32_t * maxima;
+    int32_t largest;  // key
+    float max() const { return float_of(largest); }
+};
+
+int32_t first_bad(const float * x, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        if (!(x[i] < std::numeric_limits<float>::infinity())) {
+            return i;
+        }
+    }
+    return n;
+}
+
+// First pass: 0, or the code for a row that is refused.
+int32_t view(const float * x, int32_t n, scratch & s, row_view & v) {
+    v.x = x;
+    v.n = n;
+    v.blocks = (n + BLOCK - 1) / BLOCK;
+    int32_t * maxima = at_least(s.maxima, v.blocks);
+    int32_t smallest;
+    scan(x, n, BLOCK, maxima, &smallest, &v.largest);
+    v.maxima = maxima;
+    if (smallest < KEY_MINUS_INFINITY || v.largest >= KEY_INFINITY) {
+        return PL_ROW_BAD_LOGIT - first_bad(x, n);
+    }
+    return v.largest == KEY_MINUS_INFINITY ? PL_ROW_EMPTY : 0;
+}
+
+// Appends what has at least this key to out, by ascending id, looking only into blocks that hold such a token.
+PL_VERSIONS int32_t collect(const row_view & v, int32_t key, uint64_t * out) {
+    key = std::max(key, KEY_MINUS_INFINITY + 1);
+    int32_t count = 0;
+    for (int32_t b = 0; b < v.blocks; b++) {
+        if (v.maxima[b] < key) {
+            continue;
+        }
+        const int32_t to = std::min((b + 1) * BLOCK, v.n);
+        int32_t i = b * BLOCK;
+        for (; i + LANES <= to; i += LANES) {
+            int32_t hits = 0;
+            for (int32_t j = 0; j < LANES; j++) {
+                hits += key_of(v.x[i + j]) >= key;
+            }
+            if (hits == 0) {
+                continue;
+            }
+            for (int32_t j = i; j < i + LANES; j++) {
+                const int32_t k = key_of(v.x[j]);
+                out[count] = pack(k, j);
+                count += k >= key;
+            }
+        }
+        for (; i < to; i++) {
+            const int32_t k = key_of(v.x[i]);
+            out[count] = pack(k, i);
+            count += k >= key;
+        }
+    }
+    return count;
+}
+
+// A key that at least k of the n tokens reach, near the k-th largest.
+int32_t key_for_top(const row_view & v, int32_t k, scratch & s) {
+    if (k <= v.blocks / 2) {
+        // k blocks have a maximum as large as the k-th largest maximum
+        int32_t * ranked = at_least(s.ranked, v.blocks);
+        std::copy(v.maxima, v.maxima + v.blocks, ranked);
+        std::nth_element(ranked, ranked + (k - 1), ranked + v.blocks, [](int32_t a, int32_t b) { return a > b; });
+        return ranked[k - 1];
+    }
+    constexpr int32_t SHIFT = 20;  // sign, exponent and three bits of the mantissa
+    int32_t histogram[1 << (32 - SHIFT)] = {0};
+    for (int32_t i = 0; i < v.n; i++) {
+        histogram[(static_cast<uint32_t>(key_of(v.x[i])) ^ 0x80000000u) >> SHIFT]++;
+    }
+    int32_t bin = (1 << (32 - SHIFT)) - 1;
+    for (int32_t reached = histogram[bin]; reached < k && bin > 0; reached += histogram[bin]) {
+        bin--;
+    }
+    return static_cast<int32_t>((static_cast<uint32_t>(bin) << SHIFT) ^ 0x80000000u);
+}
+
+// Keeps the k best of count items, order kept; returns how many are left.
+int32_t keep_best(uint64_t * items, int32_t count, int32_t k, scratch & s) {
+    if (count <= k) {
+        return count;
+    }
+    uint64_t * work = at_least(s.work, count);
+    std::copy(items, items + count, work);
+    std::nth_element(work, work + (k - 1), work + count);
+    const uint64_t last = work[k - 1];
+    int32_t kept = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const uint64_t item = items[i];
+        items[kept] = item;
+        kept += item <= last;
+    }
+    return kept;
+}
+
+double mass_of(const uint64_t * items, int32_t count, float max) {
+    double mass = 0;
+    for (int32_t i = 0; i < count; i++) {
+        mass += exp_nonpositive(logit_of(items[i]) - max);
+    }
+    return mass;
+}
+
+// The last item, best first, that is needed to reach the target when better ones already hold the mass before.
+uint64_t last_for_mass(const uint64_t * items, int32_t count, double before, double target, float max, scratch & s) {
+    uint64_t * work = at_least(s.work, count);
+    std::copy(items, items + count, work);
+    int32_t from = 0;
+    int32_t to = count;
+    while (to - from > SORTED) {
+        const int32_t middle = from + (to - from) / 2;
+        std::nth_element(work + from, work + middle, work + to);
+        const double upper = mass_of(work + from, middle - from, max);
+        if (before + upper >= target) {
+            to = middle;
+        } else {
+            before += upper;
+            from = middle;
+        }
+    }
+    std::sort(work + from, work + to);
+    for (int32_t i = from; i < to - 1; i++) {
+        before += exp_nonpositive(logit_of(work[i]) - max);
+        if (before >= target) {
+            return work[i];
+        }
+    }
+    return work[to - 1];
+}
+
+int32_t blocks_reaching(const row_view & v, int32_t key) {
+    int32_t blocks = 0;
+    for (int32_t b = 0; b < v.blocks; b++) {
+        blocks += v.maxima[b] >= key;
+    }
+    return blocks;
+}
+
+// The same over the whole row, for flat ones: masses are gathered per 1/32 nat below the maximum, and only the bin that crosses the
+// target is ordered.
+uint64_t last_by_histogram(const row_view & v, double target, scratch & s) {
+    constexpr int32_t BINS = 3072;  // 96 nats; below EXP_FLOOR there is no mass
+    const float max = v.max();
+    float * terms = at_least(s.terms, v.n);
+    sum_exp(v.x, v.n, max, 1.0f, terms, nullptr);
+    const auto bin_of = [max](float x) { return static_cast<int32_t>(std::min((max - x) * 32.0f, BINS - 1.0f)); };
+    double mass[BINS] = {0};
+    for (int32_t i = 0; i < v.n; i++) {
+        mass[bin_of(v.x[i])] += terms[i];
+    }
+    double before = 0;
+    int32_t bin = 0;
+    while (bin < BINS - 1 && before + mass[bin] < target) {
+        before += mass[bin++];
+    }
+    uint64_t * items = at_least(s.items, v.n);
+    int32_t count = 0;
+    for (int32_t i = 0; i < v.n; i++) {
+        items[count] = pack(key_of(v.x[i]), i);
+        count += bin_of(v.x[i]) == bin;
+    }
+    return count ? last_for_mass(items, count, before, target, max, s) : pack(KEY_MINUS_INFINITY + 1, std::numeric_limits<int32_t>::max());
+}
+
+int32_t keep_up_to(uint64_t * items, int32_t count, uint64_t last) {
+    int32_t kept = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const uint64_t item = items[i];
+        items[kept] = item;
+        kept += item <= last;
+    }
+    return kept;
+}
+
+// The truncated set by ascending id in s.items.
+int32_t truncate(const row_view & v, int32_t top_k, float top_p, float min_p, scratch & s) {
+    const float max = v.max();
+    const bool by_k = top_k > 0 && top_k < v.n;
+    const bool by_p = top_p < 1.0f;
+    uint64_t * items = at_least(s.items, v.n);
+    const int32_t min_key = min_p > 0 ? key_of(max + std::log(min_p)) : KEY_MINUS_INFINITY + 1;
+    int32_t count;
+    if (by_k) {
+        count = keep_best(items, collect(v, key_for_top(v, top_k, s), items), top_k, s);
+        if (by_p) {
+            const double target = top_p * mass_of(items, count, max);
+            count = keep_up_to(items, count, last_for_mass(items, count, 0.0, target, max, s));
+        }
+        return min_p > 0 ? keep_up_to(items, count, pack(min_key, std::numeric_limits<int32_t>::max())) : count;
+    }
+    if (!by_p) {
+        return collect(v, min_key, items);
+    }
+    // Lower the bar until the mass above it suffices: a peaked row never looks at its tail. What is below min_p goes last anyway.
+    const double target = top_p * sum_exp(v.x, v.n, max, 1.0f, nullptr, nullptr);
+    for (float distance = 2.0f; distance <= 64.0f; distance *= 2.0f) {
+        const int32_t key = std::max(min_key, key_of(max - distance));
+        if (blocks_reaching(v, key) > FEW_BLOCKS) {
+            break;
+        }
+        const int32_t count = collect(v, key, items);
+        if (mass_of(items, count, max) >= target) {
+            return keep_up_to(items, count, last_for_mass(items, count, 0.0, target, max, s));
+        }
+        if (key == min_key) {
+            return count;
+        }
+    }
+    const uint64_t last = last_by_histogram(v, target, s);
+    const uint64_t bar = std::min(last, pack(min_key, std::numeric_limits<int32_t>::max()));
+    return keep_up_to(items, collect(v, key_of(logit_of(bar)), items), bar);
+}
+
+PL_INLINE float inverse_of(float temperature) {
+    // finite, so that the best token's distance 0 stays 0
+    return std::min(1.0f / temperature, std::numeric_limits<float>::max());
+}
+
+template <typename F> int32_t guarded(F && f) noexcept {
+    try {
+        return f();
+    } catch (const std::bad_alloc &) {
+        return PL_ROW_OUT_OF_MEMORY;
+    }
+}
+
+// Terms of the truncated softmax in s.terms, aligned with s.items; sum in *total.
+void soften(int32_t count, float max, float temperature, scratch & s, double * total) {
+    float * logits = at_least(s.logits, count);
+    for (int32_t i = 0; i < count; i++) {
+        logits[i] = logit_of(s.items[i]);
+    }
+    *total = sum_exp(logits, count, max, inverse_of(temperature), at_least(s.terms, count), nullptr);
+}
+
+int32_t index_at(const float * terms, int32_t count, double before, double target) {
+    int32_t last = 0;
+    for (int32_t i = 0; i < count; i++) {
+        if (terms[i] > 0) {
+            before += terms[i];
+            last = i;
+            if (before > target) {
+                return i;
+            }
+        }
+    }
+    return last;
+}
+
+}  // namespace
+
+int32_t pl_row_argmax(const float * row, int32_t n) {
+    return guarded([=] {
+        row_view v;
+        scratch & s = local();
+        const int32_t code = view(row, n, s, v);
+        if (code) {
+            return code;
+        }
+        int32_t b = 0;
+        while (v.maxima[b] != v.largest) {
+            b++;
+        }
+        return b * BLOCK + first_with_key(row + b * BLOCK, std::min(BLOCK, n - b * BLOCK), v.largest);
+    });
+}
+
+double pl_row_log_sum_exp(const float * row, int32_t n) {
+    row_view v;
+    double result = 0;
+    const int32_t code = guarded([&] { return view(row, n, local(), v); });
+    if (code == 0) {
+        result = v.max() + std::log(sum_exp(row, n, v.max(), 1.0f, nullptr, nullptr));
+    }
+    return code == 0 ? result : code == PL_ROW_EMPTY ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+}
+
+double pl_row_entropy(const float * row, int32_t n) {
+    row_view v;
+    const int32_t code = guarded([&] { return view(row, n, local(), v); });
+    if (code) {
+        return code == PL_ROW_EMPTY ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+    }
+    double sum;
+    double moment;
+    sum_entropy(row, n, v.max(), &sum, &moment);
+    return std::max(0.0, std::log(sum) - moment / sum);
+}
+
+int32_t pl_row_top_k(const float * row, int32_t n, int32_t k, int32_t * tokens, float * logits) {
+    return guarded([=] {
+        row_view v;
+        scratch & s = local();
+        const int32_t code = view(row, n, s, v);
+        if (code || k <= 0) {
+            return code;
+        }
+        const int32_t wanted = std::min(k, n);
+        uint64_t * items = at_least(s.items, n);
+        const int32_t count = keep_best(items, collect(v, key_for_top(v, wanted, s), items), wanted, s);
+        std::sort(items, items + count);
+        for (int32_t i = 0; i < count; i++) {
+            tokens[i] = token_of(items[i]);
+            logits[i] = logit_of(items[i]);
+        }
+        return count;
+    });
+}
+
+int32_t pl_row_above(const float * row, int32_t n, float threshold, int32_t capacity, int32_t * tokens, float * logits) {
+    return guarded([=] {
+        row_view v;
+        scratch & s = local();
+        const int32_t code = view(row, n, s, v);
+        if (code) {
+            return code;
+        }
+        uint64_t * items = at_least(s.items, n);
+        const int32_t key = key_of(threshold);
+        const int32_t count = key >= KEY_INFINITY ? 0 : collect(v, key + 1, items);
+        for (int32_t i = 0; i < std::min(count, capacity); i++) {
+            tokens[i] = token_of(items[i]);
+            logits[i] = logit_of(items[i]);
+        }
+        return count;
+    });
+}
+
+int32_t pl_row_softmax(float * row, int32_t n, float temperature) {
+    return guarded([=] {
+        row_view v;
+        const int32_t code = view(row, n, local(), v);
+        if (code) {
+            return code;
+        }
+        const double total = sum_exp(row, n, v.max(), inverse_of(temperature), row, nullptr);
+        scale(row, n, static_cast<float>(1 / total));
+        return 0;
+    });
+}
+
+int32_t pl_row_sample(const float * row, int32_t n, int32_t top_k, float top_p, float min_p, float temperature, double u) {
+    if (temperature <= 0) {
+        return pl_row_argmax(row, n);
+    }
+    return guarded([=] {
+        row_view v;
+        scratch & s = local();
+        const int32_t code = view(row, n, s, v);
+        if (code) {
+            return code;
+        }
+        if ((top_k <= 0 || top_k >= n) && top_p >= 1.0f && min_p <= 0) {
+            const int32_t blocks = (n + SUM_BLOCK - 1) / SUM_BLOCK;
+            double * totals = at_least(s.totals, blocks);
+            float * terms = at_least(s.terms, n);
+            const double target = u * sum_exp(row, n, v.max(), inverse_of(temperature), terms, totals);
+            int32_t b = 0;
+            while (b < blocks - 1 && totals[b] <= target) {
+                b++;
+            }
+            const int32_t from = b * SUM_BLOCK;
+            return from + index_at(terms + from, std::min(SUM_BLOCK, n - from), b ? totals[b - 1] : 0.0, target);
+        }
+        const int32_t count = truncate(v, top_k, top_p, min_p, s);
+        double total;
+        soften(count, v.max(), temperature, s, &total);
+        return token_of(s.items[index_at(s.terms.data(), count, 0.0, u * total)]);
+    });
+}
+
+int32_t pl_row_distribution(const float * row, int32_t n, int32_t top_k, float top_p, float min_p, float temperature,
+                            int32_t capacity, int32_t * tokens, float * probabilities) {
+    return guarded([=] {
+        row_view v;
+        scratch & s = local();
+        const int32_t code = view(row, n, s, v);
+        if (code) {
+            return code;
+        }
+        if (temperature <= 0) {
+            if (capacity > 0) {
+                tokens[0] = pl_row_argmax(row, n);
+                probabilities[0] = 1.0f;
+            }
+            return 1;
+        }
+        const int32_t count = truncate(v, top_k, top_p, min_p, s);
+        double total;
+        soften(count, v.max(), temperature, s, &total);
+        for (int32_t i = 0; i < std::min(count, capacity); i++) {
+            tokens[i] = token_of(s.items[i]);
+            probabilities[i] = static_cast<float>(s.terms[i] / total);
+        }
+        return count;
+    });
+}
