@@ -1,0 +1,18 @@
+package io.github.panamallama.sampling;
+
+import io.github.panamallama.runtime.Row;
+
+/** What a generation evaluates on: a sequence of the engine, or a toy in tests. */
+interface Branch {
+    /** Evaluates tokens and fills {@code last} with the logits after the last one. */
+    void append(int[] tokens, Row last);
+
+    /** Evaluates one token and fills {@code row} with the logits after it. */
+    void append(int token, Row row);
+
+    /** Whether no further token can be appended. */
+    boolean full();
+
+    /** Ends an append in flight, from any thread. */
+    void cancel();
+}

@@ -1,0 +1,218 @@
+package io.github.panamallama.sampling;
+
+import io.github.panamallama.runtime.Candidates;
+import io.github.panamallama.runtime.ContextFullException;
+import io.github.panamallama.runtime.DecodeCancelledException;
+import io.github.panamallama.runtime.Row;
+import java.lang.foreign.MemorySegment;
+import java.util.Iterator;
+import java.util.NoSuchElementException;
+import java.util.function.IntFunction;
+import java.util.function.IntPredicate;
+import java.util.function.Supplier;
+
+/**
+ * The plain generation loop: evaluate, sample, accept, until a stop condition holds.
+ *
+ * <p>Use it as a cursor ({@link #advance}, {@link #token}, {@link #text}), which allocates nothing per token beside new text, or as an
+ * iterator. A token is evaluated when the next one is asked for, so the last one never is: the sequence ends up one token shorter
+ * than what was accepted by the sampler. One caller at a time; {@link #cancel} may come from any thread. Closing it leaves the
+ * sequence open.
+ */
+public final class Generator implements Iterator<GeneratedToken>, AutoCloseable {
+    private final Branch branch;
+    private final Row row;
+    private final Sampler sampler;
+    private final IntPredicate endOfGeneration;
+    private final IntFunction<String> decode;
+    private final Supplier<String> decodeRest;
+    private final StopStrings.Matcher stops;
+    private final int maxTokens;
+    private final int alternatives;
+    private final Candidates scratch;
+    private final Row untouched;    // the row before the sampler, where log-probabilities are wanted
+
+    private int[] prompt;           // null once evaluated
+    private int generated;
+    private int token = -1;
+    private String text = "";
+    private LogProbs logProbs;
+    private boolean looked;         // the iterator has advanced and not yet given the element out
+    private FinishReason finish;
+    private volatile boolean cancelled;
+
+    /** A generation after {@code prompt}, or after the logits that {@code row} holds if the prompt is empty. */
+    Generator(Branch branch, int[] prompt, Row row, Sampler sampler, IntPredicate endOfGeneration, IntFunction<String> decode,
+            Supplier<String> decodeRest, GeneratorOptions options) {
+        this.branch = branch;
+        this.prompt = prompt.clone();
+        this.row = row;
+        this.sampler = sampler;
+        this.endOfGeneration = endOfGeneration;
+        this.decode = decode;
+        this.decodeRest = decodeRest;
+        stops = options.stopStrings().matcher();
+        maxTokens = options.maxTokens();
+        alternatives = options.logProbs();
+        boolean wanted = alternatives != GeneratorOptions.NO_LOG_PROBS;
+        scratch = wanted ? new Candidates(Math.max(1, Math.min(alternatives, row.size()))) : null;
+        untouched = wanted ? new Row(row.size()) : null;
+    }
+
+    /**
+     * Generates the next token, and evaluates what came before it.
+     *
+     * @return false if the generation has ended; {@link #finishReason} says why
+     * @throws ContextFullException if not even the prompt fits
+     */
+    public boolean advance() {
+        looked = false;
+        if (finish != null) {
+            return false;
+        }
+        boolean done = false;
+        try {
+            boolean more = step();
+            done = true;
+            return more;
+        } finally {
+            if (!done) {
+                finish = FinishReason.FAILED;
+            }
+        }
+    }
+
+    private boolean step() {
+        if (cancelled) {
+            return end(FinishReason.CANCELLED);
+        }
+        try {
+            evaluate();
+        } catch (DecodeCancelledException e) {
+            return end(FinishReason.CANCELLED);
+        } catch (ContextFullException e) {
+            if (generated == 0) {
+                throw e;
+            }
+            return end(FinishReason.CONTEXT_FULL);
+        }
+        if (cancelled) {
+            return end(FinishReason.CANCELLED);
+        }
+
+        if (untouched != null) {
+            MemorySegment.copy(row.segment(), 0, untouched.segment(), 0, row.segment().byteSize());
+        }
+        token = sampler.sample(row);
+        sampler.accept(token);
+        generated++;
+        logProbs = untouched == null ? null : LogProbs.of(untouched, token, Math.min(alternatives, scratch.capacity()), scratch);
+
+        if (endOfGeneration.test(token)) {
+            text = rest();
+            finish = FinishReason.STOP;
+            return true;
+        }
+        text = stops.push(decode.apply(token));
+        if (stops.matched()) {
+            finish = FinishReason.STOP_STRING;
+        } else if (generated >= maxTokens) {
+            text += rest();
+            finish = FinishReason.LENGTH;
+        } else if (branch.full()) {
+            text += rest();
+            finish = FinishReason.CONTEXT_FULL;
+        }
+        return true;
+    }
+
+    private void evaluate() {
+        if (prompt == null) {
+            branch.append(token, row);
+            return;
+        }
+        if (prompt.length > 0) {
+            branch.append(prompt, row);
+            for (int t : prompt) {
+                sampler.accept(t);
+            }
+        }
+        prompt = null;
+    }
+
+    /** What decoder and matcher still hold; they are empty afterwards. */
+    private String rest() {
+        String rest = stops.push(decodeRest.get());
+        return stops.matched() ? rest : rest + stops.flush();
+    }
+
+    /** Ends without a token; true if text was held back that can be shown now. */
+    private boolean end(FinishReason reason) {
+        finish = reason;
+        token = -1;
+        logProbs = null;
+        text = rest();
+        return !text.isEmpty();
+    }
+
+    /** The token of the last {@link #advance}, -1 if it had only text to release. */
+    public int token() {
+        return token;
+    }
+
+    /** The text that the last {@link #advance} released, see {@link GeneratedToken#text}. */
+    public String text() {
+        return text;
+    }
+
+    /** The log-probabilities of the token of the last {@link #advance}, null if not asked for. */
+    public LogProbs logProbs() {
+        return logProbs;
+    }
+
+    /** Tokens generated so far. */
+    public int generated() {
+        return generated;
+    }
+
+    /** Why the generation ended, null while it goes on. */
+    public FinishReason finishReason() {
+        return finish;
+    }
+
+    /** The stop string that ended the text, null if none did. */
+    public String stopString() {
+        return stops.stop();
+    }
+
+    @Override
+    public boolean hasNext() {
+        if (!looked) {
+            looked = advance();
+        }
+        return looked;
+    }
+
+    @Override
+    public GeneratedToken next() {
+        if (!hasNext()) {
+            throw new NoSuchElementException("the generation has ended: " + finish);
+        }
+        looked = false;
+        return new GeneratedToken(token, text, logProbs);
+    }
+
+    /** Ends the generation within one decode step, from any thread; it finishes as {@link FinishReason#CANCELLED}. */
+    public void cancel() {
+        cancelled = true;
+        branch.cancel();
+    }
+
+    /** Ends the generation without another token. The sequence stays open. */
+    @Override
+    public void close() {
+        if (finish == null) {
+            finish = FinishReason.CANCELLED;
+        }
+    }
+}
