@@ -68,7 +68,7 @@ PL_INLINE float logit_of(uint64_t item) {
 PL_INLINE float exp_nonpositive(float x) {
     const float y = x < EXP_FLOOR ? EXP_FLOOR : x;
     const float shifted = y * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to the nearest integer in the low mantissa bits
-    int32_t n;
+    uint32_t n;
     std::memcpy(&n, &shifted, sizeof n);
     const float nf = shifted - 12582912.0f;
     float r = y - nf * 0.693359375f;  // ln2 in two parts; the first product is exact
@@ -79,7 +79,7 @@ PL_INLINE float exp_nonpositive(float x) {
     p = p * r + 0x1.555492p-3f;
     p = p * r + 0x1.fffffcp-2f;
     const float e = (p * (r * r) + r) + 1.0f;
-    int32_t bits;
+    uint32_t bits;
     std::memcpy(&bits, &e, sizeof bits);
     bits += n << 23;  // the 1.5 * 2^23 bias leaves the register at the top
     float scaled;
