@@ -2,8 +2,12 @@ package io.github.panamallama.sampling;
 
 import io.github.panamallama.runtime.Row;
 
-/** What a generation evaluates on: a sequence of the engine, or a toy in tests. */
-interface Branch {
+/**
+ * What a generation evaluates on, a growing run of tokens: a sequence of the engine, or something that stands before one.
+ * {@link Generator} handles {@link io.github.panamallama.runtime.ContextFullException} and
+ * {@link io.github.panamallama.runtime.DecodeCancelledException} of both appends.
+ */
+public interface Branch {
     /** Evaluates tokens and fills {@code last} with the logits after the last one. */
     void append(int[] tokens, Row last);
 

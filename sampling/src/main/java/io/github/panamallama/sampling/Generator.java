@@ -4,6 +4,7 @@ import io.github.panamallama.runtime.Candidates;
 import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.DecodeCancelledException;
 import io.github.panamallama.runtime.Row;
+import io.github.panamallama.runtime.Vocabulary;
 import java.lang.foreign.MemorySegment;
 import java.util.Iterator;
 import java.util.NoSuchElementException;
@@ -41,7 +42,22 @@ public final class Generator implements Iterator<GeneratedToken>, AutoCloseable 
     private FinishReason finish;
     private volatile boolean cancelled;
 
-    /** A generation after {@code prompt}, or after the logits that {@code row} holds if the prompt is empty. */
+    /**
+     * A generation after {@code prompt}, which the first {@link #advance} evaluates.
+     *
+     * @param prompt     tokens to evaluate first; if empty, {@code row} already holds the logits after what {@code branch} holds
+     * @param row        {@code [n_vocab]}, the generation's own until it ends
+     * @param sampler    hears of the prompt and of each generated token, not of what {@code branch} held before
+     * @param vocabulary of the model that {@code branch} evaluates
+     */
+    public static Generator over(Branch branch, int[] prompt, Row row, Sampler sampler, Vocabulary vocabulary, GeneratorOptions options) {
+        if (row.size() != vocabulary.size()) {
+            throw new IllegalArgumentException("a row of " + row.size() + " tokens does not fit a vocabulary of " + vocabulary.size());
+        }
+        var decoder = vocabulary.decoder();
+        return new Generator(branch, prompt, row, sampler, vocabulary::isEndOfGeneration, decoder::push, decoder::flush, options);
+    }
+
     Generator(Branch branch, int[] prompt, Row row, Sampler sampler, IntPredicate endOfGeneration, IntFunction<String> decode,
             Supplier<String> decodeRest, GeneratorOptions options) {
         this.branch = branch;
