@@ -69,9 +69,16 @@ void log_line(ggml_log_level level, const char * text) noexcept {
     if (level < threshold.load(std::memory_order_relaxed)) {
         return;
     }
-    std::lock_guard<std::mutex> held(sink_lock);
-    if (sink != nullptr) {
-        sink(level, text, sink_data);
+    pl_log_sink to;
+    void *      data;
+    {
+        std::lock_guard<std::mutex> held(sink_lock);
+        to   = sink;
+        data = sink_data;
+    }
+    // Outside of the lock: what listens may take its time.
+    if (to != nullptr) {
+        to(level, text, data);
     }
 }
 
