@@ -5,4 +5,8 @@ public final class DecodeException extends LlamaException {
     public DecodeException(String message) {
         super(message);
     }
+
+    public DecodeException(String message, Throwable cause) {
+        super(message, cause);
+    }
 }

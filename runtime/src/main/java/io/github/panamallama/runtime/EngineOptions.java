@@ -17,6 +17,8 @@ import io.github.panamallama.runtime.gguf.GgmlType;
  * @param keyType        element type of cached keys, for instance F16, BF16, F32 or Q8_0
  * @param valueType      element type of cached values; a quantised one needs flash attention
  * @param flashAttention when the fused attention kernel is used
+ * @param promptChunk    most tokens of prompts in one step while others wait for their next token; smaller means steadier streams,
+ *                       larger means faster prompts
  * @param polling        how long idle CPU threads spin for the next graph, 0 (sleep at once) to 100; llama.cpp's value is 50
  * @param checkpoints    states kept per sequence where a model can't forget single tokens (recurrent, hybrid, sliding window),
  *                       so that {@link Sequence#truncate} need not evaluate everything again
@@ -31,6 +33,7 @@ public record EngineOptions(
         GgmlType keyType,
         GgmlType valueType,
         FlashAttention flashAttention,
+        int promptChunk,
         int polling,
         int checkpoints) {
 
@@ -41,7 +44,7 @@ public record EngineOptions(
     static final int MAX_SEQUENCES = 256;
 
     private static final EngineOptions DEFAULTS = new EngineOptions(
-            0, 512, 512, 0, 0, 16, GgmlType.F16, GgmlType.F16, FlashAttention.AUTO, 50, 4);
+            0, 512, 512, 0, 0, 16, GgmlType.F16, GgmlType.F16, FlashAttention.AUTO, 64, 50, 4);
 
     public EngineOptions {
         within("contextSize", contextSize, 0, Integer.MAX_VALUE);
@@ -50,6 +53,7 @@ public record EngineOptions(
         within("threads", threads, 0, 512);
         within("batchThreads", batchThreads, 0, 512);
         within("maxSequences", maxSequences, 1, MAX_SEQUENCES);
+        within("promptChunk", promptChunk, 1, 1 << 20);
         within("polling", polling, 0, 100);
         within("checkpoints", checkpoints, 0, 1024);
         if (ubatchSize > batchSize) {
@@ -68,54 +72,59 @@ public record EngineOptions(
 
     public EngineOptions withContextSize(int tokens) {
         return new EngineOptions(tokens, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, polling, checkpoints);
+                flashAttention, promptChunk, polling, checkpoints);
     }
 
     /** Sets the size of a native call; {@code ubatchSize} is lowered with it where needed. */
     public EngineOptions withBatchSize(int tokens) {
         return new EngineOptions(contextSize, tokens, Math.min(tokens, ubatchSize), threads, batchThreads, maxSequences, keyType,
-                valueType, flashAttention, polling, checkpoints);
+                valueType, flashAttention, promptChunk, polling, checkpoints);
     }
 
     /** Sets the size of a compute graph; {@code batchSize} is raised with it where needed. */
     public EngineOptions withUbatchSize(int tokens) {
         return new EngineOptions(contextSize, Math.max(tokens, batchSize), tokens, threads, batchThreads, maxSequences, keyType,
-                valueType, flashAttention, polling, checkpoints);
+                valueType, flashAttention, promptChunk, polling, checkpoints);
     }
 
     public EngineOptions withThreads(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, count, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, polling, checkpoints);
+                flashAttention, promptChunk, polling, checkpoints);
     }
 
     public EngineOptions withBatchThreads(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, count, maxSequences, keyType, valueType,
-                flashAttention, polling, checkpoints);
+                flashAttention, promptChunk, polling, checkpoints);
     }
 
     public EngineOptions withMaxSequences(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, count, keyType, valueType,
-                flashAttention, polling, checkpoints);
+                flashAttention, promptChunk, polling, checkpoints);
     }
 
     public EngineOptions withCacheTypes(GgmlType keys, GgmlType values) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keys, values,
-                flashAttention, polling, checkpoints);
+                flashAttention, promptChunk, polling, checkpoints);
     }
 
     public EngineOptions withFlashAttention(FlashAttention when) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                when, polling, checkpoints);
+                when, promptChunk, polling, checkpoints);
+    }
+
+    public EngineOptions withPromptChunk(int tokens) {
+        return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
+                flashAttention, tokens, polling, checkpoints);
     }
 
     public EngineOptions withPolling(int level) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, level, checkpoints);
+                flashAttention, promptChunk, level, checkpoints);
     }
 
     public EngineOptions withCheckpoints(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, polling, count);
+                flashAttention, promptChunk, polling, count);
     }
 
     private static void within(String name, int value, int low, int high) {

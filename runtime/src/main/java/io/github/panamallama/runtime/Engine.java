@@ -1,0 +1,208 @@
+package io.github.panamallama.runtime;
+
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicLong;
+
+/**
+ * One native context: the KV cache, the compute buffers and the decode loop. The only way to evaluate tokens.
+ *
+ * <p>Thread rule: any thread may call. Calls that wait at the same time are merged into one batch, so that many conversations
+ * share the reading of the weights; plain sequential code on virtual threads is the natural style. A sole caller evaluates on its
+ * own thread without any hand-over.
+ *
+ * <p>The cache is one pool of {@link #contextSize} cells for all sequences. When it or the native sequence ids run out, sequences
+ * that are idle give theirs back and are evaluated again when they go on; see {@link EngineStats#evictions}.
+ */
+public final class Engine implements AutoCloseable {
+    private final Model model;
+    private final EngineOptions options;
+    private final DecodeLoop loop;
+    private final int contextSize;
+    private final int batchSize;
+    private final int vocabularySize;
+    private final boolean recurrent;
+    private final AtomicLong births = new AtomicLong();
+    private final AtomicBoolean closed = new AtomicBoolean();
+
+    private Engine(Model model, EngineOptions options, NativeContext context) {
+        this.model = model;
+        this.options = options;
+        this.loop = new DecodeLoop(context, options);
+        this.contextSize = context.contextSize();
+        this.batchSize = context.batchSize();
+        this.recurrent = context.recurrent();
+        this.vocabularySize = model.vocabulary().size();
+    }
+
+    /** An engine with {@link EngineOptions#defaults}. */
+    public static Engine open(Model model) {
+        return open(model, EngineOptions.defaults());
+    }
+
+    /**
+     * Makes a context for {@code model}. The model can't be closed before the engine.
+     *
+     * @throws InsufficientMemoryException when cache and buffers would not fit into the memory that is available; nothing was
+     *                                     allocated
+     * @throws ModelLoadException          when the model has no KV cache or native code refuses the options
+     * @throws ClosedException             when the model is closed
+     */
+    public static Engine open(Model model, EngineOptions options) {
+        model.retain();
+        try {
+            MemoryCheck.ensure(model, options);
+            return new Engine(model, options, new NativeContext(model, options));
+        } catch (Throwable e) {
+            model.release();
+            throw e;
+        }
+    }
+
+    /** The model that this engine evaluates. */
+    public Model model() {
+        return model;
+    }
+
+    /** The options it was made with. */
+    public EngineOptions options() {
+        return options;
+    }
+
+    /** Cells of the KV cache, in tokens: the longest sequence, and what all sequences share. */
+    public int contextSize() {
+        return contextSize;
+    }
+
+    /** A row that fits this model's vocabulary. */
+    public Row newRow() {
+        return new Row(vocabularySize);
+    }
+
+    /** An empty sequence. It costs nothing until tokens are appended. */
+    public Sequence newSequence() {
+        return adopt(new int[16], 0);
+    }
+
+    /**
+     * Evaluates runs of tokens behind one or more sequences and waits for all of them. They go through the same native calls as
+     * far as they fit.
+     *
+     * @throws ContextFullException     when a sequence would be longer than the context; nothing was appended to any
+     * @throws DecodeCancelledException when one of them was cancelled; the others are complete
+     */
+    public void decode(Append... appends) {
+        if (appends.length == 0) {
+            return;
+        }
+        int entered = 0;
+        try {
+            var requests = new Work.Request[appends.length];
+            for (; entered < appends.length; entered++) {
+                var sequence = appends[entered].sequence;
+                if (sequence.engine() != this) {
+                    throw new IllegalArgumentException("append " + entered + " belongs to a sequence of another engine");
+                }
+                sequence.enter();
+                requests[entered] = sequence.request;
+            }
+            for (var append : appends) {
+                append.sequence.stage(append);
+            }
+            for (var append : appends) {
+                append.sequence.prepare(append.tokens.length);
+            }
+            loop.call(new Ticket(), requests);
+            RuntimeException failure = null;
+            for (var append : appends) {
+                try {
+                    append.sequence.conclude();
+                } catch (RuntimeException e) {
+                    if (failure == null) {
+                        failure = e;
+                    }
+                }
+            }
+            if (failure != null) {
+                throw failure;
+            }
+        } finally {
+            for (int i = 0; i < entered; i++) {
+                appends[i].sequence.leave();
+            }
+        }
+    }
+
+    /**
+     * Evaluates all branches of a tree in one native call.
+     *
+     * @param rows one row per node for the logits that follow it; a null element means that they are not wanted
+     * @throws ContextFullException when the tree does not fit behind its sequence
+     */
+    public void decode(TokenTree tree, Row[] rows) {
+        tree.evaluate(rows);
+    }
+
+    /** What this engine has done and holds. */
+    public EngineStats stats() {
+        return loop.stats();
+    }
+
+    /**
+     * Frees the context. Decodes in flight end with {@link ClosedException}; sequences of this engine can't be used any more.
+     * Idempotent, any thread.
+     */
+    @Override
+    public void close() {
+        if (closed.compareAndSet(false, true)) {
+            try {
+                loop.shutdown();
+            } finally {
+                model.release();
+            }
+        }
+    }
+
+    // --- for sequences and trees ----------------------------------------------------------------------------------------
+
+    DecodeLoop loop() {
+        return loop;
+    }
+
+    Sequence adopt(int[] tokens, int length) {
+        if (closed.get()) {
+            throw new ClosedException("the engine is closed");
+        }
+        return new Sequence(this, births.getAndIncrement(), tokens, length);
+    }
+
+    void forget(Sequence sequence) {
+        loop.post(new Work.Release(sequence));
+    }
+
+    void checkToken(int token) {
+        if (token < 0 || token >= vocabularySize) {
+            throw new IllegalArgumentException("token " + token + " is not in the vocabulary of " + vocabularySize);
+        }
+    }
+
+    void checkRow(Row row) {
+        if (row != null && row.size() != vocabularySize) {
+            throw new IllegalArgumentException(
+                    "a row of " + row.size() + " logits for a vocabulary of " + vocabularySize + "; use Engine.newRow()");
+        }
+    }
+
+    void checkTree(TokenTree tree) {
+        if (recurrent) {
+            throw new IllegalArgumentException("'" + model.description()
+                    + "' keeps a recurrent state, which can't branch inside a batch; fork sequences instead");
+        }
+        if (tree.size() > batchSize) {
+            throw new IllegalArgumentException("a tree of " + tree.size() + " nodes is larger than the batch of " + batchSize);
+        }
+        if (tree.leaves() > options.maxSequences()) {
+            throw new IllegalArgumentException("a tree of " + tree.leaves() + " leaves needs as many sequence ids; this engine has "
+                    + options.maxSequences() + ", raise EngineOptions.maxSequences");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+package io.github.panamallama.runtime;
+
+import io.github.panamallama.bindings.LlamaH;
+import io.github.panamallama.bindings.llama_batch;
+import io.github.panamallama.bindings.llama_context_params;
+import io.github.panamallama.bindings.pl_flags;
+import io.github.panamallama.runtime.natives.NativeError;
+import io.github.panamallama.runtime.natives.Natives;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+
+/**
+ * One native context with its batch arrays: the words of llama.h in Java, without policy. Everything but {@link #abort} belongs to
+ * whoever leads the {@link DecodeLoop}.
+ */
+final class NativeContext {
+    /** Upstream's result when no cells were found; the context is unchanged. */
+    static final int NO_CELLS = 1;
+    /** Upstream's result after an abort; evaluated parts stay in the cache. */
+    static final int ABORTED = 2;
+
+    private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT;
+
+    private final Arena arena = Arena.ofShared();
+    private final MemorySegment context;
+    private final MemorySegment threads;
+    private final MemorySegment memory;
+    private final NativeError failure = new NativeError();
+    private final MemorySegment error = failure.segment();
+    private final MemorySegment flags;
+    private final int contextSize;
+    private final int batchSize;
+    private final int vocabularySize;
+    private final boolean recurrent;
+    private final int window;
+
+    private final MemorySegment batch;
+    private final MemorySegment tokens;
+    private final MemorySegment positions;
+    private final MemorySegment idCounts;
+    private final MemorySegment idPointers;
+    private final MemorySegment ids;
+    private final MemorySegment outputs;
+    /** Ids of tree nodes, which belong to several sequences; used up from the front in each batch. */
+    private final MemorySegment sharedIds;
+    private long sharedIdsUsed;
+    private int sharedSince;
+    private int size;
+    private boolean broken;
+
+    NativeContext(Model model, EngineOptions options) {
+        Natives.load();
+        flags = pl_flags.allocate(arena);
+        MemorySegment created = MemorySegment.NULL;
+        MemorySegment pool = MemorySegment.NULL;
+        try {
+            created = LlamaH.pl_context_new(model.handle(), parameters(model, options), error);
+            if (failure.failed()) {
+                throw new ModelLoadException("no context for '" + model.description() + "' with " + options + ": " + failure.message());
+            }
+            memory = LlamaH.llama_get_memory(created);
+            if (memory.equals(MemorySegment.NULL)) {
+                throw new ModelLoadException("'" + model.description() + "' has no KV cache (an encoder or diffusion model); "
+                        + "an Engine evaluates decoder models only");
+            }
+            int single = options.threads() > 0 ? options.threads() : Cores.physical();
+            int many = options.batchThreads() > 0 ? options.batchThreads() : single;
+            pool = LlamaH.pl_threads_attach(created, single, many, options.polling(), error);
+            failure.check("starting " + single + " and " + many + " threads");
+        } catch (RuntimeException e) {
+            LlamaH.pl_context_free(created, pool);
+            arena.close();
+            throw e;
+        }
+        context = created;
+        threads = pool;
+        contextSize = LlamaH.llama_n_ctx(context);
+        batchSize = Math.min(LlamaH.llama_n_batch(context), contextSize);
+        vocabularySize = model.vocabulary().size();
+        recurrent = model.isRecurrent() || model.isHybrid();
+        window = model.slidingWindow();
+
+        batch = llama_batch.allocate(arena);
+        tokens = arena.allocate(INT, batchSize);
+        positions = arena.allocate(INT, batchSize);
+        idCounts = arena.allocate(INT, batchSize);
+        idPointers = arena.allocate(ValueLayout.ADDRESS, batchSize + 1L);
+        ids = arena.allocate(INT, batchSize);
+        outputs = arena.allocate(ValueLayout.JAVA_BYTE, batchSize);
+        sharedIds = arena.allocate(INT, (long) batchSize * options.maxSequences());
+        llama_batch.token(batch, tokens);
+        llama_batch.embd(batch, MemorySegment.NULL);
+        llama_batch.pos(batch, positions);
+        llama_batch.n_seq_id(batch, idCounts);
+        llama_batch.seq_id(batch, idPointers);
+        llama_batch.logits(batch, outputs);
+        for (int i = 0; i < batchSize; i++) {
+            pointToOwnId(i);
+        }
+    }
+
+    private MemorySegment parameters(Model model, EngineOptions options) {
+        var p = LlamaH.llama_context_default_params(arena);
+        llama_context_params.n_ctx(p, contextSize(model, options));
+        llama_context_params.n_batch(p, options.batchSize());
+        llama_context_params.n_ubatch(p, options.ubatchSize());
+        llama_context_params.n_seq_max(p, options.maxSequences());
+        llama_context_params.type_k(p, options.keyType().id());
+        llama_context_params.type_v(p, options.valueType().id());
+        llama_context_params.flash_attn_type(p, switch (options.flashAttention()) {
+            case AUTO -> LlamaH.LLAMA_FLASH_ATTN_TYPE_AUTO();
+            case ON -> LlamaH.LLAMA_FLASH_ATTN_TYPE_ENABLED();
+            case OFF -> LlamaH.LLAMA_FLASH_ATTN_TYPE_DISABLED();
+        });
+        llama_context_params.kv_unified(p, true);
+        llama_context_params.swa_full(p, false);
+        llama_context_params.no_perf(p, true);
+        llama_context_params.abort_callback(p, LlamaH.pl_abort_callback$address());
+        llama_context_params.abort_callback_data(p, flags);
+        return p;
+    }
+
+    /** The context that these options ask for, in tokens, before upstream rounds it up. */
+    static int contextSize(Model model, EngineOptions options) {
+        return options.contextSize() > 0
+                ? options.contextSize()
+                : Math.min(model.contextLength(), EngineOptions.DEFAULT_CONTEXT_LIMIT);
+    }
+
+    void close() {
+        LlamaH.pl_context_free(context, threads);
+        arena.close();
+    }
+
+    int contextSize() {
+        return contextSize;
+    }
+
+    int batchSize() {
+        return batchSize;
+    }
+
+    /** Whether an assertion of native code failed in this context: nothing but {@link #close} is safe any more. */
+    boolean broken() {
+        return broken;
+    }
+
+    /** Whether any suffix can be taken off a sequence without loss: a plain KV cache. */
+    boolean forgetsSingleTokens() {
+        return !recurrent && window == 0;
+    }
+
+    boolean recurrent() {
+        return recurrent;
+    }
+
+    // --- a batch --------------------------------------------------------------------------------------------------------
+
+    void begin() {
+        for (int i = sharedSince; i < size; i++) {
+            pointToOwnId(i);
+        }
+        sharedSince = batchSize;
+        sharedIdsUsed = 0;
+        size = 0;
+    }
+
+    private void pointToOwnId(int i) {
+        idPointers.setAtIndex(ValueLayout.ADDRESS, i, ids.asSlice(i * 4L, 4));
+        idCounts.setAtIndex(INT, i, 1);
+    }
+
+    /** Adds a token of one sequence and returns the batch's new size. */
+    int add(int token, int position, int id, boolean output) {
+        int i = size++;
+        tokens.setAtIndex(INT, i, token);
+        positions.setAtIndex(INT, i, position);
+        ids.setAtIndex(INT, i, id);
+        outputs.set(ValueLayout.JAVA_BYTE, i, (byte) (output ? 1 : 0));
+        return size;
+    }
+
+    /** Adds a token that several sequences share and returns the batch's new size. */
+    int add(int token, int position, int[] owners, boolean output) {
+        int i = size;
+        add(token, position, owners[0], output);
+        if (owners.length > 1) {
+            long bytes = owners.length * 4L;
+            var shared = sharedIds.asSlice(sharedIdsUsed, bytes);
+            MemorySegment.copy(owners, 0, shared, INT, 0, owners.length);
+            sharedIdsUsed += bytes;
+            idPointers.setAtIndex(ValueLayout.ADDRESS, i, shared);
+            idCounts.setAtIndex(INT, i, owners.length);
+            sharedSince = Math.min(sharedSince, i);
+        }
+        return size;
+    }
+
+    /** Evaluates the batch: 0, {@link #NO_CELLS}, {@link #ABORTED}, or a negative code of upstream. */
+    int decode() {
+        llama_batch.n_tokens(batch, size);
+        int code = LlamaH.pl_decode(context, batch, error);
+        if (failure.failed()) {
+            broken |= failure.assertionFailed();
+            throw new DecodeException("native code failed to evaluate " + size + " tokens: " + failure.message());
+        }
+        return code;
+    }
+
+    /** What upstream said about the code that the last {@link #decode} gave. */
+    String describe(int code) {
+        return failure.message().isEmpty() ? "code " + code : failure.message() + " (code " + code + ")";
+    }
+
+    /** Copies the logits after batch entry {@code i} into {@code row}. */
+    void logits(int i, Row row) {
+        LlamaH.pl_get_logits(context, i, row.segment(), vocabularySize, error);
+        failure.check("reading logits");
+    }
+
+    /** Ends the running {@link #decode}, or the next one if none is running. Any thread, while the context is open. */
+    void abort() {
+        pl_flags.cancel(flags, 1);
+    }
+
+    void clearAbort() {
+        pl_flags.cancel(flags, 0);
+    }
+
+    // --- the cache ------------------------------------------------------------------------------------------------------
+
+    /** Removes the positions of a sequence from {@code from} on; removing all of them never fails. */
+    boolean remove(int id, int from) {
+        boolean removed = LlamaH.pl_memory_seq_rm(memory, id, from, -1, error);
+        failure.check("access to the KV cache");
+        return removed;
+    }
+
+    /** Shares the cells of positions {@code [from, to)} of one sequence with another. */
+    void copy(int source, int target, int from, int to) {
+        // a recurrent state has no parts: it goes over whole
+        LlamaH.pl_memory_seq_cp(memory, source, target, recurrent ? -1 : from, recurrent ? -1 : to, error);
+        failure.check("access to the KV cache");
+    }
+
+    /** Makes a sequence end at {@code length}; false when what is left would not be a complete history of that length. */
+    boolean forgets(int id, int length) {
+        if (!remove(id, length)) {
+            return false;
+        }
+        int last = LlamaH.pl_memory_seq_pos_max(memory, id, error);
+        failure.check("access to the KV cache");
+        int first = LlamaH.pl_memory_seq_pos_min(memory, id, error);
+        failure.check("access to the KV cache");
+        int oldestSeen = window > 0 ? Math.max(0, length - window) : 0; // by the next token
+        return last == length - 1 && (recurrent || first <= oldestSeen);
+    }
+
+    /** Keeps what can't be computed backwards: the recurrent state, or the cells of the sliding window. */
+    Sequence.Checkpoint save(int id, int length) {
+        int kind = LlamaH.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY();
+        long bytes = LlamaH.pl_state_seq_get_size(context, id, kind, error);
+        failure.check("access to the KV cache");
+        var state = Arena.ofAuto().allocate(bytes, 64);
+        LlamaH.pl_state_seq_get_data(context, state, bytes, id, kind, error);
+        failure.check("access to the KV cache");
+        return new Sequence.Checkpoint(length, state);
+    }
+
+    /** Puts a sequence back to a checkpoint of its own history. */
+    boolean restore(int id, Sequence.Checkpoint checkpoint) {
+        long read = LlamaH.pl_state_seq_set_data(
+                context, checkpoint.state(), checkpoint.state().byteSize(), id, LlamaH.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY(), error);
+        if (failure.failed() || read == 0) {
+            return false;
+        }
+        return forgets(id, checkpoint.length());
+    }
+}

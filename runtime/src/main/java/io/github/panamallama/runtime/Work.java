@@ -1,0 +1,124 @@
+package io.github.panamallama.runtime;
+
+/**
+ * Something that only the leader of a {@link DecodeLoop} may do, because it touches the native context. Linked without allocation
+ * into the loop's inbox.
+ */
+abstract sealed class Work {
+    /** Link in the inbox; owned by the loop from submission to completion. */
+    Work next;
+    Ticket ticket;
+    RuntimeException failure;
+
+    /** Ends this piece of work; {@code failure} is null when it went well. */
+    final void finish(RuntimeException failure) {
+        this.failure = failure;
+        var caller = ticket;
+        ended();
+        caller.finishOne();
+    }
+
+    void ended() {
+    }
+
+    /** Tokens to evaluate behind one sequence. Every sequence has one of these and uses it again and again. */
+    static final class Request extends Work {
+        final Sequence sequence;
+
+        /** Tokens of the sequence's array behind {@code sequence.length} that wait for evaluation. */
+        int count;
+        /** How much of the history was never changed since the last request: what the cache holds of it is still right. */
+        int keep;
+        Row last;
+        Row[] rows;
+        /** Set for a tree of branches, null for a plain run. */
+        TokenTree tree;
+
+        /** Between submission and completion. */
+        volatile boolean inFlight;
+        volatile boolean cancelled;
+
+        // what the running step evaluates; the leader's
+        boolean inBatch;
+        int sliceStart;
+        int sliceCount;
+        int batchIndex;
+        /** Lost its cells to an older sequence while it waited, and comes back only when there is room. */
+        boolean preempted;
+        /** A tree that is evaluated and waits for {@link TokenTree#keep}; meanwhile nothing may be taken from the sequence. */
+        TokenTree openTree;
+
+        Request(Sequence sequence) {
+            this.sequence = sequence;
+        }
+
+        /** Whether the logits after pending token {@code i} are wanted. */
+        boolean wants(int i) {
+            return rows != null ? rows[i] != null : last != null && i == count - 1;
+        }
+
+        Row row(int i) {
+            return rows != null ? rows[i] : last;
+        }
+
+        /** Tokens that the next steps have to evaluate, lost cache entries included; a tree comes after its history. */
+        int due() {
+            int history = sequence.length - sequence.valid;
+            return tree == null ? history + count : history > 0 ? history : count;
+        }
+
+        /** Whether the next thing to evaluate is the tree itself. */
+        boolean treeIsDue() {
+            return tree != null && sequence.valid == sequence.length;
+        }
+
+        @Override
+        void ended() {
+            inFlight = false;
+            inBatch = false;
+            preempted = false;
+            last = null;
+            rows = null;
+            tree = null;
+        }
+    }
+
+    /** Makes {@code child} share the cells of {@code parent}'s first {@code keep} tokens. */
+    static final class Fork extends Work {
+        final Sequence parent;
+        final Sequence child;
+        final int keep;
+
+        Fork(Sequence parent, Sequence child, int keep) {
+            this.parent = parent;
+            this.child = child;
+            this.keep = keep;
+        }
+    }
+
+    /** Ends a token tree: the sequence continues at {@code leaf}'s branch with {@code depth} of its tokens, or without any. */
+    static final class Prune extends Work {
+        final TokenTree tree;
+        final int leaf;
+        final int depth;
+
+        Prune(TokenTree tree, int leaf, int depth) {
+            this.tree = tree;
+            this.leaf = leaf;
+            this.depth = depth;
+        }
+    }
+
+    /** Gives back the cells and the id of a closed sequence. */
+    static final class Release extends Work {
+        final Sequence sequence;
+
+        Release(Sequence sequence) {
+            this.sequence = sequence;
+        }
+    }
+
+    /** Frees the native context; everything that waits fails. */
+    static final class Shutdown extends Work {
+    }
+}
