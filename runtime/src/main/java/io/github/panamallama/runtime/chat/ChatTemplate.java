@@ -14,6 +14,7 @@ public final class ChatTemplate {
     private final String eos;
     private final JinjaTemplate jinja;
     private final Traits traits;
+    private final ReplyFormat format;
 
     private ChatTemplate(String source, String bos, String eos) {
         this.source = Objects.requireNonNull(source, "source");
@@ -21,6 +22,7 @@ public final class ChatTemplate {
         this.eos = Objects.requireNonNullElse(eos, "");
         jinja = new JinjaTemplate(source);
         traits = Traits.of(this::render);
+        format = ReplyFormat.of(source, (messages, options) -> render(messages, options, traits));
     }
 
     /**
@@ -32,6 +34,20 @@ public final class ChatTemplate {
      */
     public static ChatTemplate of(String source, String bos, String eos) {
         return new ChatTemplate(source, bos, eos);
+    }
+
+    /**
+     * The prompt for a conversation.
+     *
+     * @throws ChatTemplateException where the template fails, refuses the conversation, or exceeds its limits
+     */
+    public RenderedPrompt render(List<ChatMessage> messages, PromptOptions options) {
+        return new RenderedPrompt(text(messages, options), format, options.tools());
+    }
+
+    /** The prompt for a conversation, with the default options. */
+    public RenderedPrompt render(List<ChatMessage> messages) {
+        return render(messages, PromptOptions.defaults());
     }
 
     /** The Jinja source. */
@@ -62,6 +78,10 @@ public final class ChatTemplate {
 
     String text(List<ChatMessage> messages, PromptOptions options) {
         return render(messages, options, traits);
+    }
+
+    ReplyFormat format() {
+        return format;
     }
 
     Traits traits() {

@@ -1,0 +1,49 @@
+package io.github.panamallama.runtime.chat;
+
+import java.util.List;
+
+/** A prompt, and what its answer is to be read with. Immutable. */
+public final class RenderedPrompt {
+    private final String text;
+    private final ReplyFormat format;
+    private final List<Tool> tools;
+
+    RenderedPrompt(String text, ReplyFormat format, List<Tool> tools) {
+        this.text = text;
+        this.format = format;
+        this.tools = tools;
+    }
+
+    /** The prompt; it holds the template's special tokens as text: tokenise it with special tokens parsed and none added. */
+    public String text() {
+        return text;
+    }
+
+    /** Texts that end the assistant's turn, where the vocabulary's end-of-generation tokens do not. */
+    public List<String> stopStrings() {
+        return format.turnEnd().isEmpty() ? List.of() : List.of(format.turnEnd());
+    }
+
+    /** Whether the prompt ends within the reasoning, so that the answer begins with it. */
+    public boolean opensReasoning() {
+        return !format.reasoningStart().isEmpty() && text.stripTrailing().endsWith(format.reasoningStart());
+    }
+
+    /** A parser for one answer to this prompt. */
+    public ReplyParser parser() {
+        return new ReplyParser(format, tools, text);
+    }
+
+    /** Takes a whole answer apart. */
+    public ParsedReply parse(String answer) {
+        var parser = parser();
+        parser.push(answer);
+        parser.end();
+        return parser.reply();
+    }
+
+    @Override
+    public String toString() {
+        return text;
+    }
+}
