@@ -21,6 +21,8 @@ public final class ReplyParser {
 
     private final ReplyFormat format;
     private final Calls calls;
+    /** Whether a call ends the reasoning without its marker: where the prompt opened it, models forget to close it. */
+    private boolean callsEndReasoning;
     private final Map<String, JsonNode> schemas = new HashMap<>();
     private final StringBuilder input = new StringBuilder();
     /** Of the input: what is read no further. */
@@ -52,12 +54,14 @@ public final class ReplyParser {
             schemas.put(t.name(), t.parameters().path("properties"));
         }
         String tail = prompt.stripTrailing();
+        callsEndReasoning = calls != null && calls.start().endsWith("functions.");
         if (format.channels()) {
             state = State.HEADER;
         } else if (!format.reasoningStart().isEmpty() && tail.endsWith(format.reasoningStart())
                 || format.reasoningStart().isEmpty() && !format.reasoningEnd().isEmpty() && !tail.endsWith(format.reasoningEnd())) {
             state = State.REASONING;
             skipBlanks = true;
+            callsEndReasoning = true;
         } else {
             state = State.START;
             skipBlanks = format.blankStart();
@@ -178,28 +182,69 @@ public final class ReplyParser {
 
     private boolean reasoning() {
         String end = format.reasoningEnd();
-        String first = ReplyFormat.firstMarker(end);
-        for (int i = first.isEmpty() ? -1 : buffer.indexOf(first, pos); i >= 0; i = buffer.indexOf(first, i + 1)) {
-            int r = match(i, end);
-            if (r == INCOMPLETE && !last) {
-                think(i);
-                return false;
-            }
-            if (r >= 0 || r == INCOMPLETE) {
-                think(i);
-                pos = r >= 0 ? r : buffer.length();
-                held = "";
-                skipBlanks = true;
-                state = State.CONTENT;
-                return true;
+        String opening = calls == null ? "" : calls.opening();
+        var markers = new ArrayList<String>();
+        if (!callsEndReasoning) {
+            opening = "";
+        }
+        for (var m : List.of(end, special(opening) ? lead(opening) : "", special(opening) ? lead(calls.start().strip()) : "", special(format.turnEnd()) ? format.turnEnd() : "")) {
+            if (!m.isEmpty()) {
+                markers.add(ReplyFormat.firstMarker(m));
             }
         }
-        think(buffer.length() - (last ? 0 : partial(List.of(first))));
+        for (int i = next(markers, pos); i >= 0; i = next(markers, i + 1)) {
+            int r = match(i, end);
+            if (r >= 0 || r == INCOMPLETE && last) {
+                write(reasoning, i);
+                pos = r >= 0 ? r : buffer.length();
+                content(true);
+                return true;
+            }
+            boolean wait = r == INCOMPLETE;
+            if (special(opening)) {
+                // models call tools without closing the reasoning first
+                var call = new ToolCall[1];
+                for (var literal : openings()) {
+                    r = open(i, literal, call);
+                    if (r >= 0) {
+                        write(reasoning, i);
+                        take(r, call[0]);
+                        return true;
+                    }
+                    wait |= r == INCOMPLETE;
+                }
+            }
+            if (special(format.turnEnd())) {
+                r = match(i, format.turnEnd());
+                if (r >= 0) {
+                    write(reasoning, i);
+                    state = State.DONE;
+                    return true;
+                }
+                wait |= r == INCOMPLETE;
+            }
+            if (wait && !last) {
+                write(reasoning, i);
+                return false;
+            }
+        }
+        write(reasoning, buffer.length() - (last ? 0 : partial(markers)));
         return false;
     }
 
-    private void think(int to) {
-        write(reasoning, to);
+    private void content(boolean skip) {
+        held = "";
+        skipBlanks = skip;
+        state = State.CONTENT;
+    }
+
+    private int next(List<String> markers, int from) {
+        int at = -1;
+        for (var m : markers) {
+            int i = buffer.indexOf(m, from);
+            at = i >= 0 && (at < 0 || i < at) ? i : at;
+        }
+        return at;
     }
 
     /** Writes text up to a position, holding back the blanks at its end. */
@@ -254,10 +299,8 @@ public final class ReplyParser {
         var markers = new ArrayList<String>();
         String opening = calls == null ? "" : calls.opening();
         if (!opening.isEmpty()) {
-            markers.add(lead(opening));
-            String alone = lead(calls.start().strip());
-            if (!alone.isEmpty() && special(alone)) {
-                markers.add(alone);
+            for (var o : openings()) {
+                markers.add(lead(o));
             }
         }
         for (var m : List.of(format.contentEnd(), format.turnEnd(), format.contentStart())) {
@@ -274,11 +317,7 @@ public final class ReplyParser {
         }
         int from = pos;
         while (true) {
-            int at = -1;
-            for (var m : markers) {
-                int i = buffer.indexOf(m, from);
-                at = i >= 0 && (at < 0 || i < at) ? i : at;
-            }
+            int at = next(markers, from);
             if (at < 0) {
                 write(content, Math.max(from, buffer.length() - (last ? 0 : partial(markers))));
                 return false;
@@ -295,20 +334,13 @@ public final class ReplyParser {
     private Boolean marker(int at, String opening) {
         boolean wait = false;
         if (!opening.isEmpty()) {
-            for (var literal : List.of(calls.section() + calls.start(), calls.start())) {
-                if (literal.isBlank() || literal.equals(calls.start()) && !special(literal.strip()) && !calls.section().isBlank()) {
-                    continue;
-                }
-                captured = "";
-                int r = match(at, literal.strip());
+            var call = new ToolCall[1];
+            for (var literal : openings()) {
+                int r = open(at, literal, call);
                 if (r >= 0) {
-                    var call = new ToolCall[1];
-                    r = call(r, call);
-                    if (r >= 0) {
-                        write(content, at);
-                        take(r, call[0]);
-                        return true;
-                    }
+                    write(content, at);
+                    take(r, call[0]);
+                    return true;
                 }
                 wait |= r == INCOMPLETE;
             }
@@ -351,6 +383,36 @@ public final class ReplyParser {
             return true;
         }
         return null;
+    }
+
+    /** What a call may begin with: all of it, or without the section's or the call's first marker, which models leave out. */
+    private List<String> openings() {
+        var out = new ArrayList<String>();
+        out.add(calls.opening());
+        String start = calls.start().strip();
+        if (special(start) && !calls.section().isBlank()) {
+            out.add(start);
+        }
+        String short1 = shortened();
+        if (!short1.isEmpty()) {
+            out.add(short1);
+        }
+        return out;
+    }
+
+    private String shortened() {
+        String start = calls.start().strip();
+        if (calls.kind() != Kind.TAGGED || !special(start) || start.indexOf(ReplyFormat.ANY) >= 0) {
+            return "";
+        }
+        String rest = start.substring(ReplyFormat.firstMarker(start).length()).strip();
+        return rest.length() > 4 && special(rest) ? rest : "";
+    }
+
+    private int open(int at, String literal, ToolCall[] out) {
+        captured = "";
+        int r = match(at, literal);
+        return r < 0 ? r : call(r, out);
     }
 
     /** Markers in brackets are not words that a user might read. */
@@ -398,6 +460,9 @@ public final class ReplyParser {
         int e = calls.end().isBlank() ? p : match(p, calls.end().strip());
         if (e == INCOMPLETE && !last) {
             return false;
+        }
+        if (e < 0 && !calls.end().isBlank()) {
+            e = match(p, ReplyFormat.firstMarker(calls.end()));
         }
         boolean wait = false;
         int q = blanks(e >= 0 ? e : p);
@@ -458,7 +523,7 @@ public final class ReplyParser {
         String header = buffer.substring(pos, m);
         var to = java.util.regex.Pattern.compile("to=([^\\s<]+)").matcher(header);
         recipient = to.find() ? to.group(1) : "";
-        int c = header.indexOf("<|channel|>");
+        int c = header.lastIndexOf("<|channel|>");
         String rest = c < 0 ? "" : header.substring(c + 11).strip();
         int end = 0;
         while (end < rest.length() && Character.isLetter(rest.charAt(end))) {
