@@ -6,8 +6,8 @@ package io.github.panamallama.runtime.chat;
  * of the conversation, so that honest templates never meet them.
  */
 final class Budget {
-    /** Evaluated expressions and statements; some seconds. */
-    static final long STEPS = 20_000_000;
+    /** Evaluated expressions and statements; about a second. */
+    static final long STEPS = 5_000_000;
     /** Characters of all strings made, live or not. */
     static final long CHARS = 48_000_000;
     /** Elements of all lists and dictionaries made. */

@@ -9,19 +9,24 @@ import java.util.Objects;
  * <p>Templates are files from unknown sources: they can read nothing but the conversation, and time, text and nesting are limited.
  */
 public final class ChatTemplate {
+    private static final System.Logger LOG = System.getLogger("panamallama.chat");
+
     private final String source;
     private final String bos;
     private final String eos;
+    /** Either this or the built-in template renders. */
     private final JinjaTemplate jinja;
+    private final BuiltinTemplate builtin;
     private final Traits traits;
     private final ReplyFormat format;
 
-    private ChatTemplate(String source, String bos, String eos) {
-        this.source = Objects.requireNonNull(source, "source");
+    private ChatTemplate(String source, String bos, String eos, JinjaTemplate jinja, BuiltinTemplate builtin) {
+        this.source = source;
         this.bos = Objects.requireNonNullElse(bos, "");
         this.eos = Objects.requireNonNullElse(eos, "");
-        jinja = new JinjaTemplate(source);
-        traits = Traits.of(this::render);
+        this.jinja = jinja;
+        this.builtin = builtin;
+        traits = jinja == null ? Traits.BUILTIN : Traits.of(this::render);
         format = ReplyFormat.of(source, (messages, options) -> render(messages, options, traits));
     }
 
@@ -33,7 +38,46 @@ public final class ChatTemplate {
      * @throws ChatTemplateException where the source can't be parsed
      */
     public static ChatTemplate of(String source, String bos, String eos) {
-        return new ChatTemplate(source, bos, eos);
+        return new ChatTemplate(Objects.requireNonNull(source, "source"), bos, eos, new JinjaTemplate(source), null);
+    }
+
+    /**
+     * One of llama.cpp's built-in templates: roles and contents only, no tools.
+     *
+     * @param name such as {@code chatml}, {@code llama3}, {@code gemma}
+     * @throws ChatTemplateException where there is none of that name
+     */
+    public static ChatTemplate builtin(String name) {
+        var builtin = BuiltinTemplate.of(name);
+        if (builtin == null) {
+            throw new ChatTemplateException("there is no built-in template '" + name + "'", 0);
+        }
+        return new ChatTemplate("", "", "", null, builtin);
+    }
+
+    /**
+     * The template of a model's file: its Jinja source; where that can't be parsed, the built-in template that llama.cpp takes for it; where
+     * the file has none, {@code chatml}. The log says when it is not the model's own.
+     *
+     * @param source the source in the model's metadata; null where it has none
+     * @throws ChatTemplateException where the source can't be parsed and no built-in template fits
+     */
+    public static ChatTemplate ofModelFile(String source, String bos, String eos) {
+        if (source == null || source.isBlank()) {
+            LOG.log(System.Logger.Level.WARNING, "the model has no chat template; using chatml");
+            return builtin("chatml");
+        }
+        try {
+            return of(source, bos, eos);
+        } catch (ChatTemplateException e) {
+            var builtin = BuiltinTemplate.of(source);
+            if (builtin == null) {
+                throw e;
+            }
+            LOG.log(System.Logger.Level.WARNING, "the chat template of the model could not be parsed, using the built-in one that fits it: {0}",
+                    e.getMessage());
+            return new ChatTemplate(source, bos, eos, null, builtin);
+        }
     }
 
     /**
@@ -50,7 +94,7 @@ public final class ChatTemplate {
         return render(messages, PromptOptions.defaults());
     }
 
-    /** The Jinja source. */
+    /** The Jinja source; "" for a built-in template. */
     public String source() {
         return source;
     }
@@ -61,6 +105,10 @@ public final class ChatTemplate {
     }
 
     private String render(List<ChatMessage> messages, PromptOptions options, Traits traits) {
+        if (builtin != null) {
+            var plain = messages.stream().map(m -> m.role().equals("tool") ? new ChatMessage("user", m.content()) : m).toList();
+            return builtin.render(plain, options.generationPrompt());
+        }
         // only harmony templates know a developer role of its own
         var msgs = traits.messages(messages, source.contains("<|channel|>"));
         long size = source.length();

@@ -676,7 +676,7 @@ final class Filters {
         if (fromRight) {
             int to = s.length();
             while (out.size() < max) {
-                int i = s.lastIndexOf(sep, to - sep.length());
+                int i = r.findLast(s, sep, to - sep.length());
                 if (i < 0 || to < sep.length()) {
                     break;
                 }
@@ -788,7 +788,7 @@ final class Filters {
             };
             case "rpartition" -> (r, a) -> {
                 String sep = a.text(0, "sep");
-                int i = s.lastIndexOf(sep);
+                int i = r.findLast(s, sep, s.length());
                 return r.made(i < 0 ? PyTuple.of("", "", s) : PyTuple.of(s.substring(0, i), sep, s.substring(i + sep.length())));
             };
             case "replace" -> (r, a) -> replace(r, s, a.text(0, "old"), a.text(1, "new"), count(r, a, 2, "count"));
@@ -799,7 +799,7 @@ final class Filters {
                 return i < 0 ? -1L : (long) s.codePointCount(0, i);
             };
             case "rfind" -> (r, a) -> {
-                int i = s.lastIndexOf(a.text(0, "sub"));
+                int i = r.findLast(s, a.text(0, "sub"), s.length());
                 return i < 0 ? -1L : (long) s.codePointCount(0, i);
             };
             case "index" -> (r, a) -> {

@@ -374,12 +374,49 @@ final class Render {
         };
     }
 
-    /** indexOf whose cost is charged, so that quadratic searches of a hostile template end. */
+    /** indexOf in linear time, its cost charged: String's own takes hours on periodic megabytes. */
     int find(String s, String what, int from) {
-        int i = s.indexOf(what, from);
-        int seen = (i < 0 ? s.length() : i) - from;
-        budget.steps(Math.max(0, seen) / 64 * Math.max(1L, what.length() > 512 ? what.length() / 64 : 1));
-        return i;
+        if ((long) what.length() * (s.length() - from) < 100_000) {
+            budget.step();
+            return s.indexOf(what, from);
+        }
+        return search(s, what, from, false);
+    }
+
+    /** Likewise lastIndexOf; {@code to} is where the match may begin at most. */
+    int findLast(String s, String what, int to) {
+        if ((long) what.length() * s.length() < 100_000) {
+            budget.step();
+            return s.lastIndexOf(what, to);
+        }
+        return search(s.substring(0, (int) Math.clamp((long) to + what.length(), 0, s.length())), what, 0, true);
+    }
+
+    /** Knuth, Morris and Pratt. */
+    private int search(String s, String what, int from, boolean last) {
+        budget.steps((s.length() - from) / 16 + what.length() / 16);
+        budget.chars(2L * what.length());
+        int[] borders = new int[what.length() + 1];
+        borders[0] = -1;
+        for (int i = 0, k = -1; i < what.length(); borders[++i] = ++k) {
+            while (k >= 0 && what.charAt(i) != what.charAt(k)) {
+                k = borders[k];
+            }
+        }
+        int found = -1;
+        for (int i = from, k = 0; i < s.length(); i++) {
+            while (k >= 0 && s.charAt(i) != what.charAt(k)) {
+                k = borders[k];
+            }
+            if (++k == what.length()) {
+                found = i + 1 - k;
+                if (!last) {
+                    return found;
+                }
+                k = borders[k];
+            }
+        }
+        return found;
     }
 
     // ---- members

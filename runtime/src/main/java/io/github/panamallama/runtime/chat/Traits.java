@@ -27,6 +27,9 @@ record Traits(boolean typedContent, boolean system, boolean textArguments, boole
             + "\"probe_other\":{\"type\":\"integer\",\"description\":\"Another\"}},\"required\":[\"probe_key\"]}");
     private static final Traits PLAIN = new Traits(false, true, false, true, true, "reasoning_content");
 
+    /** Of built-in templates. */
+    static final Traits BUILTIN = new Traits(false, true, false, false, false, null);
+
     /** Renders messages under given traits; throws {@link ChatTemplateException} where the template fails. */
     @FunctionalInterface
     interface Renderer {
