@@ -1,6 +1,7 @@
 package io.github.panamallama.sampling;
 
 import io.github.panamallama.runtime.Row;
+import io.github.panamallama.runtime.Sequence;
 
 /**
  * What a generation evaluates on, a growing run of tokens: a sequence of the engine, or something that stands before one.
@@ -8,6 +9,31 @@ import io.github.panamallama.runtime.Row;
  * {@link io.github.panamallama.runtime.DecodeCancelledException} of both appends.
  */
 public interface Branch {
+    /** A sequence as it is; full when it is as long as its engine's context. */
+    static Branch of(Sequence sequence) {
+        return new Branch() {
+            @Override
+            public void append(int[] tokens, Row last) {
+                sequence.append(tokens, last);
+            }
+
+            @Override
+            public void append(int token, Row row) {
+                sequence.append(token, row);
+            }
+
+            @Override
+            public boolean full() {
+                return sequence.length() >= sequence.engine().contextSize();
+            }
+
+            @Override
+            public void cancel() {
+                sequence.cancel();
+            }
+        };
+    }
+
     /** Evaluates tokens and fills {@code last} with the logits after the last one. */
     void append(int[] tokens, Row last);
 

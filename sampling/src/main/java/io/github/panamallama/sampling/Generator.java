@@ -4,6 +4,7 @@ import io.github.panamallama.runtime.Candidates;
 import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.DecodeCancelledException;
 import io.github.panamallama.runtime.Row;
+import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.runtime.Vocabulary;
 import java.lang.foreign.MemorySegment;
 import java.util.Iterator;
@@ -41,6 +42,20 @@ public final class Generator implements Iterator<GeneratedToken>, AutoCloseable 
     private boolean looked;         // the iterator has advanced and not yet given the element out
     private FinishReason finish;
     private volatile boolean cancelled;
+
+    /**
+     * A generation behind {@code sequence}, after {@code prompt}, which the first {@link #advance} evaluates.
+     *
+     * @param prompt  tokens to evaluate first, at least one
+     * @param sampler hears of the prompt and of each generated token, not of what the sequence held before
+     */
+    public static Generator over(Sequence sequence, int[] prompt, Sampler sampler, GeneratorOptions options) {
+        if (prompt.length == 0) {
+            throw new IllegalArgumentException("nothing to go on from: the prompt has no tokens");
+        }
+        var engine = sequence.engine();
+        return over(Branch.of(sequence), prompt, engine.newRow(), sampler, engine.model().vocabulary(), options);
+    }
 
     /**
      * A generation after {@code prompt}, which the first {@link #advance} evaluates.
