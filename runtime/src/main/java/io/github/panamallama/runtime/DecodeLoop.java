@@ -8,7 +8,6 @@ import io.github.panamallama.runtime.Work.Shutdown;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.Consumer;
@@ -25,17 +24,13 @@ import java.util.function.Consumer;
  *       (between {@value #LINGER_MIN_NANOS} and {@value #LINGER_MAX_NANOS} ns), whichever is first.
  *   <li>Short runs (at most {@value #SHORT_RUN} tokens: the next token, a draft to verify, a tree) go first. Prompts share what is
  *       left of the batch evenly; beside short runs they get at most {@link EngineOptions#promptChunk} tokens together.
- *   <li>Sequence ids and cells are held only while useful. When either runs out, they are taken from idle sequences that were
- *       last used longest ago, then from the youngest sequence; what is lost is evaluated again when its owner goes on. An older
- *       sequence never waits for a younger one, so that there is always one that can go on.
+ *   <li>When native ids or cells run out, {@link CellPool} says who loses them; what is lost is evaluated again when its owner goes on.
  * </ul>
  */
 final class DecodeLoop {
     static final int SHORT_RUN = 16;
     static final long LINGER_MIN_NANOS = 50_000;
     static final long LINGER_MAX_NANOS = 2_000_000;
-    /** A sequence that was idle for longer is treated as abandoned when others need its cells. */
-    static final long IDLE_NANOS = 50_000_000;
     /** Runs of at least this many tokens leave a checkpoint where the model can't forget single tokens. */
     private static final int CHECKPOINT_RUN = 16;
     /** In place of a number of tokens: a prompt that was admitted and gets its share when everybody is known. */
@@ -69,9 +64,7 @@ final class DecodeLoop {
     private final List<Request> active = new ArrayList<>();
     private final Request[] batch;
     private int batchRequests;
-    private final Sequence[] byId;
-    private final int[] freeIds;
-    private int freeCount;
+    private final CellPool pool;
     private int awaited;
     private long lastStepEnd;
     private long lastStepNanos;
@@ -80,9 +73,6 @@ final class DecodeLoop {
     // figures, written by the leader
     private volatile long steps;
     private volatile long evaluated;
-    private volatile long evictions;
-    private volatile long preemptions;
-    private volatile long reused;
 
     /** What a step evaluated, for tests of the policy; null in production. */
     volatile Consumer<List<Slice>> trace;
@@ -101,12 +91,7 @@ final class DecodeLoop {
         this.promptChunk = Math.min(options.promptChunk(), batchSize);
         this.checkpointLimit = context.forgetsSingleTokens() ? 0 : options.checkpoints();
         this.batch = new Request[batchSize];
-        this.byId = new Sequence[options.maxSequences()];
-        this.freeIds = new int[byId.length];
-        for (int i = 0; i < byId.length; i++) {
-            freeIds[i] = byId.length - 1 - i;
-        }
-        this.freeCount = byId.length;
+        this.pool = new CellPool(context, options.maxSequences(), this::dropped);
     }
 
     // --- the callers' side ----------------------------------------------------------------------------------------------
@@ -252,15 +237,8 @@ final class DecodeLoop {
     }
 
     EngineStats stats() {
-        int ids = 0;
-        long cells = 0;
-        for (var sequence : byId) {
-            if (sequence != null) {
-                ids++;
-                cells += sequence.cells;
-            }
-        }
-        return new EngineStats(steps, evaluated, reused, evictions, preemptions, ids, cells);
+        return new EngineStats(
+                steps, evaluated, pool.reused(), pool.evictions(), pool.preemptions(), pool.idsInUse(), pool.cellsInUse());
     }
 
     // --- the leader's side ----------------------------------------------------------------------------------------------
@@ -334,11 +312,11 @@ final class DecodeLoop {
         switch (work) {
             case Request request when request.sequence.closed() -> request.finish(new ClosedException("this sequence is closed"));
             case Request request -> {
-                request.sequence.valid = Math.min(request.sequence.valid, request.keep);
+                pool.keep(request.sequence, request.keep);
                 active.add(request);
             }
-            case Fork fork -> finish(fork, this::fork);
-            case Prune prune -> finish(prune, this::prune);
+            case Fork fork -> finish(fork, pool::fork);
+            case Prune prune -> finish(prune, pool::prune);
             case Release release -> finish(release, this::release);
             case Shutdown shutdown -> {
                 shutDown = true;
@@ -346,7 +324,7 @@ final class DecodeLoop {
                     request.finish(new ClosedException("the engine was closed while this decode was in flight"));
                 }
                 active.clear();
-                Arrays.fill(byId, null);
+                pool.clear();
                 context.close();
                 shutdown.finish(null);
             }
@@ -365,7 +343,7 @@ final class DecodeLoop {
 
     /** Somebody is back: nothing that this caller used in the last step is waited for any more. */
     private void arrived(Thread caller) {
-        for (var sequence : byId) {
+        for (var sequence : pool.holders()) {
             if (sequence != null && sequence.awaited && (caller == null || sequence.caller == caller)) {
                 noLongerAwaited(sequence);
             }
@@ -380,33 +358,26 @@ final class DecodeLoop {
         }
     }
 
-    private void fork(Fork fork) {
-        var parent = fork.parent;
-        var child = fork.child;
-        parent.valid = Math.min(parent.valid, fork.keep);
-        child.checkpoints = parent.checkpoints;
-        child.lastUse = parent.lastUse;
-        if (parent.id < 0 || parent.valid == 0 || !trim(parent)) {
-            return;
-        }
-        int id = takeId(parent.birth, parent);
-        if (id < 0) {
-            return; // evaluated again when the child goes on
-        }
-        hold(child, id);
-        context.copy(parent.id, id, 0, parent.valid);
-        child.cells = parent.valid;
-        child.valid = parent.valid;
-        reused += parent.valid;
-    }
-
     private void release(Release release) {
         var sequence = release.sequence;
         if (sequence.request.inFlight && active.remove(sequence.request)) {
             sequence.request.finish(new DecodeCancelledException("the sequence was closed while it was decoding"));
         }
-        drop(sequence);
+        pool.drop(sequence);
         sequence.checkpoints = List.of();
+    }
+
+    /** A sequence loses its id: it takes no part in the step that is being put together. */
+    private void dropped(Sequence sequence) {
+        noLongerAwaited(sequence);
+        sequence.request.sliceCount = 0;
+        for (int i = 0; i < batchRequests; i++) {
+            if (batch[i] == sequence.request) {
+                System.arraycopy(batch, i + 1, batch, i, batchRequests - i - 1);
+                batch[--batchRequests] = null;
+                return;
+            }
+        }
     }
 
     private void dropCancelled() {
@@ -415,7 +386,7 @@ final class DecodeLoop {
             if (request.cancelled) {
                 active.remove(i--);
                 if (request.tree != null) {
-                    unbranch(request.tree);
+                    pool.unbranch(request.tree);
                 }
                 request.sequence.lastUse = System.nanoTime();
                 request.finish(new DecodeCancelledException("the decode of " + request.count + " tokens behind "
@@ -426,10 +397,10 @@ final class DecodeLoop {
 
     private void failAll(Throwable e) {
         // a decode that died half-way leaves cells that nobody can vouch for
-        for (var sequence : byId) {
+        for (var sequence : pool.holders()) {
             if (sequence != null && !context.broken()) {
                 try {
-                    drop(sequence);
+                    pool.drop(sequence);
                 } catch (RuntimeException secondary) {
                     e.addSuppressed(secondary);
                 }
@@ -490,76 +461,13 @@ final class DecodeLoop {
         batch[batchRequests++] = request;
     }
 
-    /** Gives a request a native id and a cache that ends where its history does; false when it has to wait. */
+    /** Makes a request ready for the next step; false when it has to wait. */
     private boolean admit(Request request) {
-        var sequence = request.sequence;
-        if (request.preempted && !roomFor(request)) {
-            return false;
-        }
-        if (sequence.id >= 0 && !trim(sequence)) {
-            drop(sequence);
-        }
-        if (sequence.id < 0) {
-            int id = takeId(sequence.birth, sequence);
-            if (id < 0) {
-                return false;
-            }
-            hold(sequence, id);
-        }
-        if (request.treeIsDue() && !branch(request)) {
+        if (request.preempted && !roomFor(request) || !pool.admit(request)) {
             return false;
         }
         request.preempted = false;
         return true;
-    }
-
-    /** Gives every leaf of a tree an id that shares the sequence's cells; the first leaf uses the sequence's own. */
-    private boolean branch(Request request) {
-        var tree = request.tree;
-        var sequence = request.sequence;
-        while (tree.idsHeld() < tree.leaves()) {
-            if (tree.idsHeld() == 0) {
-                tree.giveId(sequence.id);
-                continue;
-            }
-            int id = takeId(sequence.birth, sequence);
-            if (id < 0) {
-                unbranch(tree);
-                return false;
-            }
-            context.copy(sequence.id, id, 0, sequence.valid);
-            tree.giveId(id);
-        }
-        return true;
-    }
-
-    private void unbranch(TokenTree tree) {
-        for (int i = tree.idsHeld() - 1; i > 0; i--) {
-            context.remove(tree.leafId(i), 0);
-            freeIds[freeCount++] = tree.leafId(i);
-        }
-        tree.clearIds();
-    }
-
-    private void prune(Prune prune) {
-        var tree = prune.tree;
-        var sequence = tree.sequence();
-        sequence.request.openTree = null;
-        if (tree.idsHeld() == 0) {
-            return; // the engine let go of it already
-        }
-        int leafId = tree.leafId(prune.leaf);
-        int end = sequence.length + prune.depth;
-        if (prune.depth > 0 && leafId != sequence.id) {
-            context.remove(sequence.id, sequence.length);
-            context.copy(leafId, sequence.id, sequence.length, end);
-        }
-        unbranch(tree);
-        sequence.lastUse = System.nanoTime();
-        sequence.cells = Math.max(sequence.cells, end);
-        sequence.valid = end;
-        context.remove(sequence.id, end);
-        sequence.cells = end;
     }
 
     /** Whether a request that lost its cells could stay this time. Counts shared cells twice, so it errs on the waiting side. */
@@ -567,8 +475,8 @@ final class DecodeLoop {
         long used = 0;
         boolean others = false;
         long now = System.nanoTime();
-        for (var other : byId) {
-            if (other != null && other != request.sequence && !abandoned(other, now) && other.birth < request.sequence.birth) {
+        for (var other : pool.holders()) {
+            if (other != null && other != request.sequence && !pool.abandoned(other, now) && other.birth < request.sequence.birth) {
                 used += other.cells;
                 others = true;
             }
@@ -579,119 +487,6 @@ final class DecodeLoop {
             }
         }
         return !others || used + request.sequence.length + request.count <= contextSize;
-    }
-
-    /** Whether nobody is about to use a sequence: it idles for long, or its caller still waits for others of the same call. */
-    private boolean abandoned(Sequence sequence, long now) {
-        return !sequence.request.inFlight
-                && sequence.request.openTree == null
-                && (now - sequence.lastUse > IDLE_NANOS || sequence.request.ticket != null && !sequence.request.ticket.done());
-    }
-
-    /** A free native id, or one taken from a sequence that may lose it to a sequence of age {@code birth}; -1 for none. */
-    private int takeId(long birth, Sequence beneficiary) {
-        if (freeCount == 0) {
-            var victim = victim(birth, beneficiary);
-            if (victim == null) {
-                return -1;
-            }
-            evict(victim);
-        }
-        return freeIds[--freeCount];
-    }
-
-    private void hold(Sequence sequence, int id) {
-        sequence.id = id;
-        sequence.cells = 0;
-        sequence.valid = 0;
-        byId[id] = sequence;
-    }
-
-    /** Who loses its cells: the sequence that is idle for longest, else the youngest one that is younger than the beneficiary. */
-    private Sequence victim(long birth, Sequence beneficiary) {
-        Sequence idle = null;
-        Sequence youngest = null;
-        long now = System.nanoTime();
-        for (var sequence : byId) {
-            if (sequence == null || sequence == beneficiary || sequence.request.openTree != null) {
-                continue;
-            }
-            if (abandoned(sequence, now)) {
-                if (idle == null || sequence.lastUse - idle.lastUse < 0) {
-                    idle = sequence;
-                }
-            } else if (sequence.birth > birth && (youngest == null || sequence.birth > youngest.birth)) {
-                youngest = sequence;
-            }
-        }
-        return idle != null ? idle : youngest;
-    }
-
-    private void evict(Sequence victim) {
-        if (victim.request.inFlight) {
-            preemptions++;
-            victim.request.preempted = true;
-            victim.request.sliceCount = 0;
-            for (int i = 0; i < batchRequests; i++) {
-                if (batch[i] == victim.request) { // chosen for the step that is being put together
-                    System.arraycopy(batch, i + 1, batch, i, batchRequests - i - 1);
-                    batch[--batchRequests] = null;
-                    break;
-                }
-            }
-        } else {
-            evictions++;
-        }
-        drop(victim);
-    }
-
-    /** Gives back a sequence's cells and id. Its tokens stay with it. */
-    private void drop(Sequence sequence) {
-        if (sequence.id >= 0) {
-            noLongerAwaited(sequence);
-            if (sequence.request.tree != null) {
-                unbranch(sequence.request.tree);
-            }
-            if (sequence.request.openTree != null) {
-                unbranch(sequence.request.openTree);
-            }
-            context.remove(sequence.id, 0);
-            byId[sequence.id] = null;
-            freeIds[freeCount++] = sequence.id;
-            sequence.id = -1;
-        }
-        sequence.cells = 0;
-        sequence.valid = 0;
-    }
-
-    /**
-     * Makes the native cache of a sequence end where its valid history does.
-     *
-     * @return false when the model can't do that; the caller then drops the sequence, and it is evaluated again
-     */
-    private boolean trim(Sequence sequence) {
-        if (sequence.cells == sequence.valid) {
-            return true;
-        }
-        if (sequence.valid > 0 && context.forgets(sequence.id, sequence.valid)) {
-            sequence.cells = sequence.valid;
-            return true;
-        }
-        for (int i = sequence.checkpoints.size() - 1; i >= 0; i--) {
-            var checkpoint = sequence.checkpoints.get(i);
-            if (checkpoint.length() <= sequence.valid && context.restore(sequence.id, checkpoint)) {
-                sequence.cells = checkpoint.length();
-                sequence.valid = checkpoint.length();
-                reused += checkpoint.length();
-                return true;
-            }
-        }
-        if (sequence.valid == 0) {
-            context.remove(sequence.id, 0);
-            sequence.cells = 0;
-            return true;
-        }
-        return false;
     }
 
     // --- evaluating a batch ---------------------------------------------------------------------------------------------
@@ -780,23 +575,24 @@ final class DecodeLoop {
                 oldest = batch[i];
             }
         }
-        var victim = victim(oldest.sequence.birth, oldest.sequence);
+        var victim = pool.victim(oldest.sequence.birth, oldest.sequence);
         if (victim != null) {
-            evict(victim);
+            pool.evict(victim);
             return true;
         }
         if (oldest.sliceCount > 1 && oldest.tree == null) {
             oldest.sliceCount /= 2;
             return true;
         }
-        for (var other : byId) {
+        for (var other : pool.holders()) {
             if (other != null && other != oldest.sequence) {
                 return false; // an older sequence that was busy a moment ago: it ends, goes on, or counts as idle soon
             }
         }
+        int count = oldest.sliceCount;
         active.remove(oldest);
-        drop(oldest.sequence);
-        oldest.finish(new ContextFullException("no cells left for " + oldest.sliceCount + " more tokens behind "
+        pool.drop(oldest.sequence);
+        oldest.finish(new ContextFullException("no cells left for " + count + " more tokens behind "
                 + oldest.sequence.length + " of a context of " + contextSize + "; raise EngineOptions.contextSize"));
         batchRequests = 0;
         return false;
@@ -856,16 +652,17 @@ final class DecodeLoop {
             batch[i] = null;
             var sequence = request.sequence;
             if (request.tree != null) {
-                unbranch(request.tree);
+                pool.unbranch(request.tree);
             }
-            sequence.cells = sequence.valid + request.sliceCount; // some of them may exist
-            if (!trim(sequence)) {
-                drop(sequence);
+            int count = request.sliceCount;
+            sequence.cells = sequence.valid + count; // some of them may exist
+            if (!pool.trim(sequence)) {
+                pool.drop(sequence);
             }
             if (code != NativeContext.ABORTED) {
                 active.remove(request);
                 sequence.lastUse = System.nanoTime();
-                request.finish(new DecodeException("native code could not evaluate " + request.sliceCount + " tokens behind "
+                request.finish(new DecodeException("native code could not evaluate " + count + " tokens behind "
                         + request.sliceStart + ": " + context.describe(code)));
             }
         }
@@ -879,7 +676,7 @@ final class DecodeLoop {
         }
         sleeper = Thread.currentThread();
         if (inbox == null) {
-            LockSupport.parkNanos(this, IDLE_NANOS / 10);
+            LockSupport.parkNanos(this, CellPool.IDLE_NANOS / 10);
         }
         sleeper = null;
     }

@@ -267,6 +267,13 @@ public final class Sequence implements AutoCloseable {
     record Checkpoint(int length, MemorySegment state) {
     }
 
+    /** Checkpoints of a history that is no longer this one's are worth nothing. */
+    void forgetCheckpointsAfter(int unchanged) {
+        if (!checkpoints.isEmpty() && checkpoints.getLast().length() > unchanged) {
+            checkpoints = checkpoints.stream().filter(checkpoint -> checkpoint.length() <= unchanged).toList();
+        }
+    }
+
     void remember(Checkpoint checkpoint, int limit) {
         var list = new ArrayList<Checkpoint>(checkpoints.size() + 1);
         for (var each : checkpoints) {

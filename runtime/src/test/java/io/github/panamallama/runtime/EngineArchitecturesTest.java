@@ -65,6 +65,26 @@ class EngineArchitecturesTest {
 
     @ParameterizedTest
     @EnumSource
+    void checkpointsOfAForgottenHistoryAreNotUsed(Architecture architecture) {
+        try (var model = load(architecture); var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence()) {
+            var first = Evaluation.tokens(model, 100, 6);
+            var second = Evaluation.tokens(model, 80, 7);
+            double tolerance = Evaluation.tolerance(model, OPTIONS, first);
+            sequence.append(first, null); // leaves a checkpoint at 100
+            sequence.truncate(40);
+            for (int token : second) {
+                sequence.append(token, null); // to 120, one by one: leaves none
+            }
+            sequence.truncate(110);
+            var row = engine.newRow();
+            sequence.append(330, row);
+            var expected = join(join(Arrays.copyOf(first, 40), Arrays.copyOf(second, 70)), 330);
+            assertClose(Evaluation.fresh(model, OPTIONS, expected), row, tolerance, architecture + " after two truncations");
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource
     void sequencesOfOneBatchDoNotSeeEachOther(Architecture architecture) {
         try (var model = load(architecture); var engine = Engine.open(model, OPTIONS)) {
             double tolerance = Evaluation.tolerance(model, OPTIONS, Evaluation.tokens(model, 60, 2));
