@@ -6,70 +6,11 @@ import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.io.ByteArrayOutputStream;
-import java.io.IOException;
-import java.nio.ByteBuffer;
-import java.nio.charset.CharacterCodingException;
-import java.nio.charset.CodingErrorAction;
-import java.nio.charset.StandardCharsets;
-import java.nio.file.Path;
 import java.util.Arrays;
-import java.util.Random;
-import java.util.stream.IntStream;
-import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.MethodSource;
 
 class TokenDecoderTest {
-    static Stream<Path> all() throws IOException {
-        return VocabularyFile.all();
-    }
-
-    @ParameterizedTest
-    @MethodSource("all")
-    void tokenByTokenGivesTheTextOfTheWhole(Path file) throws CharacterCodingException {
-        var seed = new Random().nextLong();
-        System.out.println("seed " + seed);
-        var random = new Random(seed);
-        try (var open = VocabularyFile.open(file)) {
-            var vocabulary = open.vocabulary();
-            for (var round = 0; round < 500; round++) {
-                assertWhole(vocabulary, random.ints(random.nextInt(30), 0, vocabulary.size()).toArray());
-            }
-        }
-    }
-
-    /** Sequences in which characters are cut and damaged most of the time. */
-    @ParameterizedTest
-    @MethodSource("all")
-    void characterCutAnywhereAndDamagedAnyhowGivesTheTextOfTheWhole(Path file) throws CharacterCodingException {
-        var seed = new Random().nextLong();
-        System.out.println("seed " + seed);
-        var random = new Random(seed);
-        try (var open = VocabularyFile.open(file)) {
-            var vocabulary = open.vocabulary();
-            var partial = IntStream.range(0, vocabulary.size()).filter(t -> !vocabulary.isHidden(t) && vocabulary.wholeText(t) == null).toArray();
-            for (var round = 0; round < 3000 && partial.length > 0; round++) {
-                assertWhole(vocabulary, random.ints(1 + random.nextInt(8), 0, partial.length)
-                        .map(i -> random.nextInt(10) == 0 ? random.nextInt(vocabulary.size()) : partial[i]).toArray());
-            }
-        }
-    }
-
-    private static void assertWhole(Vocabulary vocabulary, int[] tokens) throws CharacterCodingException {
-        var bytes = new ByteArrayOutputStream();
-        for (var token : tokens) {
-            if (!vocabulary.isHidden(token)) {
-                bytes.writeBytes(vocabulary.bytes(token));
-            }
-        }
-        var whole = StandardCharsets.UTF_8.newDecoder().onMalformedInput(CodingErrorAction.REPLACE).decode(ByteBuffer.wrap(bytes.toByteArray())).toString();
-        assertEquals(whole, pushed(vocabulary.decoder(), tokens), () -> Arrays.toString(tokens));
-        assertEquals(vocabulary.detokenize(tokens), pushed(vocabulary.decoder(true), tokens), () -> Arrays.toString(tokens));
-    }
-
-    private static String pushed(TokenDecoder decoder, int[] tokens) {
+    static String pushed(TokenDecoder decoder, int[] tokens) {
         var text = new StringBuilder();
         for (var token : tokens) {
             text.append(decoder.push(token));

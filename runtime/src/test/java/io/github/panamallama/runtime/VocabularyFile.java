@@ -4,11 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.github.panamallama.bindings.LlamaH;
-import io.github.panamallama.bindings.llama_model_params;
-import io.github.panamallama.runtime.natives.NativeError;
-import io.github.panamallama.runtime.natives.Natives;
 import java.io.IOException;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -16,19 +12,13 @@ import java.util.List;
 import java.util.stream.Stream;
 
 /** A vocabulary read from a GGUF file without the rest of the model. */
-record VocabularyFile(String name, MemorySegment model, Vocabulary vocabulary) implements AutoCloseable {
+record VocabularyFile(Model model) implements AutoCloseable {
     static VocabularyFile open(Path path) {
-        Natives.load();
-        var error = new NativeError();
-        try (var arena = Arena.ofConfined()) {
-            var parameters = LlamaH.llama_model_default_params(arena);
-            llama_model_params.vocab_only(parameters, true);
-            var paths = arena.allocateFrom(LlamaH.C_POINTER, arena.allocateFrom(path.toString()));
-            var model = LlamaH.pl_model_load(paths, 1, parameters, error.segment());
-            error.check("load " + path);
-            var name = path.getFileName().toString().replaceFirst("^ggml-vocab-", "").replaceFirst("\\.gguf$", "");
-            return new VocabularyFile(name, model, new Vocabulary(LlamaH.llama_model_get_vocab(model)));
-        }
+        return new VocabularyFile(Model.load(path, ModelOptions.defaults().withVocabularyOnly(true)));
+    }
+
+    Vocabulary vocabulary() {
+        return model.vocabulary();
     }
 
     /** Every vocabulary of the vendored tree, and the shipped model's. */
@@ -64,12 +54,11 @@ record VocabularyFile(String name, MemorySegment model, Vocabulary vocabulary) i
     }
 
     MemorySegment handle() {
-        return LlamaH.llama_model_get_vocab(model);
+        return LlamaH.llama_model_get_vocab(model.handle());
     }
 
     @Override
     public void close() {
-        vocabulary.close();
-        LlamaH.pl_model_free(model);
+        model.close();
     }
 }

@@ -196,8 +196,8 @@ class VocabularyTest {
         System.out.println("seed " + seed);
         var random = new Random(seed);
         var texts = new ArrayList<String>();
-        for (var i = 0; i < 200; i++) {
-            texts.add(TextSamples.random(random, random.nextInt(6000), List.of("<|im_start|>", "</s>", "<|endoftext|>")));
+        for (var i = 0; i < 40; i++) {
+            texts.add(TextSamples.random(random, random.nextInt(5000), List.of("<|im_start|>", "</s>", "<|endoftext|>")));
         }
         for (var name : List.of("deepseek-llm", "falcon", "llama-spm", "qwen2")) {
             try (var open = open(name); var threads = Executors.newFixedThreadPool(16)) {
