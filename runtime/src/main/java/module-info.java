@@ -4,6 +4,12 @@
 module panamallama.runtime {
     requires panamallama.bindings;
     requires jinjava;
+    // jinjava is an automatic module and can't name what it needs itself
+    requires com.fasterxml.jackson.databind;
+    requires com.fasterxml.jackson.dataformat.yaml;
+    requires com.fasterxml.jackson.datatype.jdk8;
+    requires org.apache.commons.lang3;
+    requires org.slf4j;
     requires jdk.management;
     requires tools.jackson.databind;
 

@@ -1,5 +1,7 @@
 package io.github.panamallama.runtime.chat;
 
+import io.github.panamallama.runtime.Model;
+import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.Objects;
 
@@ -39,6 +41,18 @@ public final class ChatTemplate {
      */
     public static ChatTemplate of(String source, String bos, String eos) {
         return new ChatTemplate(Objects.requireNonNull(source, "source"), bos, eos, new JinjaTemplate(source), null);
+    }
+
+    /**
+     * The template of a model, as {@link #ofModelFile} takes it.
+     *
+     * @throws ChatTemplateException where the source can't be parsed and no built-in template fits
+     */
+    public static ChatTemplate of(Model model) {
+        var vocabulary = model.vocabulary();
+        String bos = vocabulary.bos() < 0 ? "" : new String(vocabulary.bytes(vocabulary.bos()), StandardCharsets.UTF_8);
+        String eos = vocabulary.eos() < 0 ? "" : new String(vocabulary.bytes(vocabulary.eos()), StandardCharsets.UTF_8);
+        return ofModelFile(model.chatTemplateSource(null).orElse(null), bos, eos);
     }
 
     /**
@@ -86,7 +100,7 @@ public final class ChatTemplate {
      * @throws ChatTemplateException where the template fails, refuses the conversation, or exceeds its limits
      */
     public RenderedPrompt render(List<ChatMessage> messages, PromptOptions options) {
-        return new RenderedPrompt(text(messages, options), format, options.tools());
+        return new RenderedPrompt(text(messages, options), format, options.tools(), bos);
     }
 
     /** The prompt for a conversation, with the default options. */

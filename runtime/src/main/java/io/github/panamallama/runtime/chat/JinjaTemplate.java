@@ -38,7 +38,10 @@ final class JinjaTemplate {
     private static final int MAX_NESTED_TAGS = 100;
     private static final TokenScannerSymbols SYMBOLS = new DefaultTokenScannerSymbols();
 
-    private final Jinjava jinjava;
+    /** Shared by all templates: templates reach none of what it holds. */
+    private static final Jinjava JINJAVA = new Jinjava(
+            JinjavaConfig.newBuilder().withNestedInterpretationEnabled(false).withMaxOutputSize(Budget.CHARS).build());
+
     private final List<Node> nodes;
 
     /** Parses; throws {@link ChatTemplateException} with the line of the fault. */
@@ -46,7 +49,6 @@ final class JinjaTemplate {
         if (source.length() > MAX_SOURCE) {
             throw new ChatTemplateException("has " + source.length() + " characters; at most " + MAX_SOURCE + " are allowed", 0);
         }
-        jinjava = new Jinjava(JinjavaConfig.newBuilder().withNestedInterpretationEnabled(false).withMaxOutputSize(Budget.CHARS).build());
         try {
             nodes = new Parser(Segments.of(source)).template();
         } catch (Fault e) {
@@ -61,10 +63,9 @@ final class JinjaTemplate {
      * @throws ChatTemplateException where the template fails, refuses, or exceeds its limits
      */
     String render(Map<String, Object> variables, Clock clock, long inputChars) {
-        var config = jinjava.getGlobalConfig();
         var render = new Render(new Budget(inputChars), clock, variables);
         try {
-            var interpreter = new Interpreter(jinjava, config, render);
+            var interpreter = new Interpreter(render);
             Node root = interpreter.parse("");
             root.getChildren().addAll(nodes);
             String out = interpreter.render(root, false);
@@ -86,8 +87,8 @@ final class JinjaTemplate {
     private static final class Interpreter extends JinjavaInterpreter {
         final Render render;
 
-        Interpreter(Jinjava jinjava, JinjavaConfig config, Render render) {
-            super(jinjava, new Context(), config);
+        Interpreter(Render render) {
+            super(JINJAVA, new Context(JINJAVA.getGlobalContext()), JINJAVA.getGlobalConfig());
             this.render = render;
         }
     }

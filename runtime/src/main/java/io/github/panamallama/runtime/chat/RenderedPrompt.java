@@ -7,16 +7,26 @@ public final class RenderedPrompt {
     private final String text;
     private final ReplyFormat format;
     private final List<Tool> tools;
+    private final boolean startsWithBos;
 
-    RenderedPrompt(String text, ReplyFormat format, List<Tool> tools) {
+    RenderedPrompt(String text, ReplyFormat format, List<Tool> tools, String bos) {
         this.text = text;
+        startsWithBos = !bos.isEmpty() && text.startsWith(bos);
         this.format = format;
         this.tools = tools;
     }
 
-    /** The prompt; it holds the template's special tokens as text: tokenise it with special tokens parsed and none added. */
+    /**
+     * The prompt; it holds the template's special tokens as text: tokenise it with special tokens parsed, and with special tokens added only
+     * where {@link #startsWithBos()} is false.
+     */
     public String text() {
         return text;
+    }
+
+    /** Whether the template itself wrote the beginning-of-sequence token, so that the vocabulary must not add another. */
+    public boolean startsWithBos() {
+        return startsWithBos;
     }
 
     /** Texts that end the assistant's turn, where the vocabulary's end-of-generation tokens do not. */

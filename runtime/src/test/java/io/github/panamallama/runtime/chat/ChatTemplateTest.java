@@ -6,14 +6,21 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.gguf.RandomModel;
+import java.nio.file.Path;
 import java.time.Clock;
 import java.time.Duration;
 import java.time.Instant;
 import java.time.ZoneOffset;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -91,7 +98,7 @@ class ChatTemplateTest {
 
     @Test
     void longConversationsStayWithinTheLimits() {
-        var messages = new java.util.ArrayList<ChatMessage>();
+        var messages = new ArrayList<ChatMessage>();
         String text = "word ".repeat(2000);
         for (int i = 0; i < 500; i++) {
             messages.add(i % 2 == 0 ? ChatMessage.user(text) : ChatMessage.assistant(text));
@@ -172,5 +179,39 @@ class ChatTemplateTest {
         assertThrows(ChatTemplateException.class, () -> ChatTemplate.builtin("chatml").render(List.of(ChatMessage.user("a\0b"))));
         String longText = "x".repeat(100_000);
         assertTrue(ChatTemplate.builtin("llama3").render(List.of(ChatMessage.user(longText))).text().contains(longText));
+    }
+
+    @Test
+    void aModelBringsItsTemplateAndTokens(@TempDir Path folder) {
+        var path = folder.resolve("m.gguf");
+        RandomModel.tiny(RandomModel.Architecture.LLAMA).writer()
+                .put("tokenizer.chat_template", "{{ bos_token }}{% for m in messages %}[{{ m.content }}]{% endfor %}").write(path);
+        try (var model = Model.load(path)) {
+            var prompt = ChatTemplate.of(model).render(List.of(ChatMessage.user("Hi")));
+            assertTrue(prompt.text().endsWith("[Hi]"), prompt.text());
+            assertEquals(!prompt.text().equals("[Hi]"), prompt.startsWithBos());
+        }
+    }
+
+    @Test
+    void manyThreadsRenderTheSame() throws Exception {
+        var template = ChatTemplate.of(CHATML, "", "");
+        try (var threads = Executors.newVirtualThreadPerTaskExecutor()) {
+            var results = new ArrayList<Future<Boolean>>();
+            for (int i = 0; i < 64; i++) {
+                String text = "message " + i;
+                results.add(threads.submit(() -> {
+                    for (int k = 0; k < 20; k++) {
+                        if (!template.render(List.of(ChatMessage.user(text))).text().contains("user\n" + text + "<|im_end|>")) {
+                            return false;
+                        }
+                    }
+                    return true;
+                }));
+            }
+            for (var r : results) {
+                assertTrue(r.get());
+            }
+        }
     }
 }
