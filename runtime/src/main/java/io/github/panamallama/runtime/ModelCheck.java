@@ -163,7 +163,11 @@ final class ModelCheck {
             long keys = headSize("attention.key_length", width / heads[0]);
             headSize("attention.value_length", width / heads[0]);
             if (!metadata.contains(architecture + ".attention.key_length_mla")) {
-                optional("rope.dimension_count", 0, keys);
+                rotation("rope.dimension_count", keys);
+                if (metadata.contains(architecture + ".attention.key_length_swa")) {
+                    keys = headSize("attention.key_length_swa", keys);
+                }
+                rotation("rope.dimension_count_swa", keys);
             }
         }
         epsilon("attention.layer_norm_rms_epsilon");
@@ -213,6 +217,14 @@ final class ModelCheck {
             throw error("has more attention heads than elements in an embedding");
         }
         return size;
+    }
+
+    /** The rotated part of a key, the whole key where the file says nothing; the kernel asserts that it is made of pairs. */
+    private void rotation(String key, long keys) {
+        long size = metadata.contains(architecture + "." + key) ? required(key, 0, keys) : keys;
+        if (size % 2 != 0) {
+            throw error("rotates " + size + " elements of a key (" + architecture + "." + key + "); an even number is needed");
+        }
     }
 
     private static void tensor(GgufFile part, GgufTensor tensor) {

@@ -70,6 +70,8 @@ class ModelCheckTest {
                         "has more attention heads than elements in an embedding"),
                 new Fault("keys of nothing", w -> w.putU32("llama.attention.key_length", 0), "llama.attention.key_length 0"),
                 new Fault("more rotation than keys", w -> w.putU32("llama.rope.dimension_count", 64), "llama.rope.dimension_count 64; 0 to 16 is valid"),
+                new Fault("a rotation of half a pair", w -> w.putU32("llama.rope.dimension_count", 7), "rotates 7 elements of a key (llama.rope.dimension_count)"),
+                new Fault("the same in a window", w -> w.putU32("llama.rope.dimension_count_swa", 7), "rotates 7 elements of a key"),
                 new Fault("another scaling", w -> w.put("llama.rope.scaling.type", "cubic"), "llama.rope.scaling.type \"cubic\""),
                 new Fault("an endless base", w -> w.putF32("llama.rope.freq_base", Float.POSITIVE_INFINITY), "llama.rope.freq_base Infinity"),
                 new Fault("a negative epsilon", w -> w.putF32("llama.attention.layer_norm_rms_epsilon", -1), "layer_norm_rms_epsilon -1.0"),
