@@ -29,6 +29,8 @@ final class ModelCheck {
     private static final Set<GgmlType> NO_WEIGHTS = EnumSet.of(
             GgmlType.I8, GgmlType.I16, GgmlType.I32, GgmlType.I64, GgmlType.F64, GgmlType.Q8_1, GgmlType.Q8_K);
 
+    private static final Set<GgmlType> INTEGERS = EnumSet.of(GgmlType.I8, GgmlType.I16, GgmlType.I32, GgmlType.I64);
+
     private final GgufFile file;
     private final GgufMetadata metadata;
     private String architecture;
@@ -229,9 +231,12 @@ final class ModelCheck {
 
     private static void tensor(GgufFile part, GgufTensor tensor) {
         var name = tensor.name();
-        boolean norm = name.endsWith("norm.weight") || name.endsWith(".bias");
-        if (norm && tensor.shape().size() == 1 && tensor.type() != GgmlType.F32) {
-            throw new ModelLoadException(part.path() + " has \"" + name + "\" as " + tensor.type().label() + "; norms and biases must be f32");
+        // norms, biases, factors: kernels take them as they are. Lookup tables of integers are no operands
+        boolean vector = tensor.shape().size() == 1 && (!INTEGERS.contains(tensor.type()) || name.endsWith(".weight") || name.endsWith(".bias"));
+        boolean state = name.contains(".ssm_conv1d") || name.endsWith(".ssm_a") || name.endsWith(".ssm_d");
+        if ((vector || state) && tensor.type() != GgmlType.F32) {
+            throw new ModelLoadException(part.path() + " has \"" + name + "\" as " + tensor.type().label()
+                    + "; vectors and the constants of state spaces must be f32");
         }
         if (name.endsWith(".weight") && tensor.shape().size() > 1 && NO_WEIGHTS.contains(tensor.type()) && !name.contains("tid2eid")) {
             throw new ModelLoadException(part.path() + " has \"" + name + "\" as " + tensor.type().label() + ", which is no type for weights");

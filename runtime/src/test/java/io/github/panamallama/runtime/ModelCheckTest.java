@@ -108,7 +108,10 @@ class ModelCheckTest {
         var path = folder.resolve("types.gguf");
         new GgufWriter().putAll(tiny()).tensor("blk.0.attn_norm.weight", GgmlType.F16, List.of(64L), out -> out.write(MemorySegment.ofArray(new byte[128])))
                 .write(path);
-        assertTrue(assertThrows(ModelLoadException.class, () -> Model.load(path)).getMessage().contains("norms and biases must be f32"));
+        assertTrue(assertThrows(ModelLoadException.class, () -> Model.load(path)).getMessage().contains("must be f32"));
+        new GgufWriter().putAll(tiny()).tensor("blk.0.ssm_a", GgmlType.BF16, List.of(4L, 4L), out -> out.write(MemorySegment.ofArray(new byte[32])))
+                .write(path);
+        assertTrue(assertThrows(ModelLoadException.class, () -> Model.load(path)).getMessage().contains("must be f32"));
         new GgufWriter().putAll(tiny()).tensor("token_embd.weight", GgmlType.I32, List.of(4L, 4L), out -> out.write(MemorySegment.ofArray(new byte[64])))
                 .write(path);
         assertTrue(assertThrows(ModelLoadException.class, () -> Model.load(path)).getMessage().contains("as i32, which is no type for weights"));
