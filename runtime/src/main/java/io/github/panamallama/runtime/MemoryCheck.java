@@ -144,6 +144,7 @@ final class MemoryCheck {
             case OFF -> LlamaH.LLAMA_FLASH_ATTN_TYPE_DISABLED();
         });
         llama_context_params.kv_unified(params, true);
+        llama_context_params.swa_full(params, false);
         return params;
     }
 

@@ -79,6 +79,17 @@ class MemoryCheckTest {
     }
 
     @Test
+    void anEngineThatDoesNotFitIsRefusedAndTheModelCanBeClosed() {
+        var model = Model.load(JAVA_TINY);
+        assertThrows(InsufficientMemoryException.class, () -> Engine.open(model, EngineOptions.defaults().withContextSize(1 << 30)));
+        var engine = Engine.open(model, EngineOptions.defaults().withContextSize(256).withThreads(1));
+        assertThrows(ModelInUseException.class, model::close);
+        engine.close();
+        model.close();
+        assertThrows(ClosedException.class, () -> Engine.open(model, EngineOptions.defaults()));
+    }
+
+    @Test
     void theLargestPossibleContextIsRefusedToo() {
         try (var model = Model.load(JAVA_TINY)) {
             var options = EngineOptions.defaults().withContextSize(Integer.MAX_VALUE).withMaxSequences(256);
