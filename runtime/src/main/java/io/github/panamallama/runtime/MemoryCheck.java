@@ -1,7 +1,6 @@
 package io.github.panamallama.runtime;
 
 import io.github.panamallama.bindings.LlamaH;
-import io.github.panamallama.bindings.llama_context_params;
 import io.github.panamallama.bindings.pl_memory_use;
 import io.github.panamallama.runtime.gguf.GgmlType;
 import io.github.panamallama.runtime.gguf.GgufFile;
@@ -47,8 +46,15 @@ final class MemoryCheck {
         }
     }
 
+    /** After native code found no memory although the check let it try. */
+    static InsufficientMemoryException exhausted(Model model, EngineOptions options) {
+        long available = AvailableMemory.now();
+        var estimate = estimate(model.parts(), model.options(), options, available);
+        return tooMuch(model, options, estimate, MemoryEstimate.saturated(estimate.host().context(), estimate.host().compute()), available);
+    }
+
     private static InsufficientMemoryException tooMuch(Model model, EngineOptions options, MemoryEstimate estimate, long needed, long available) {
-        int size = contextSize(model.gguf().metadata(), options);
+        int size = NativeContext.contextSize(model.gguf().metadata(), options);
         var host = estimate.host();
         var message = new StringBuilder("not enough memory for an engine with a context of ").append(size).append(" tokens: ")
                 .append(estimate.exact() ? "it needs " : "it needs about ").append(MemoryEstimate.text(needed)).append(" (")
@@ -107,7 +113,7 @@ final class MemoryCheck {
         var error = new NativeError();
         try (var arena = Arena.ofConfined()) {
             var params = Model.params(arena, parts, options);
-            var context = engine == null ? MemorySegment.NULL : contextParams(arena, parts.getFirst().metadata(), engine);
+            var context = engine == null ? MemorySegment.NULL : NativeContext.parameters(arena, parts.getFirst().metadata(), engine);
             var uses = pl_memory_use.allocateArray(MAX_DEVICES, arena);
             int count = LlamaH.pl_memory_estimate(Model.paths(arena, parts), parts.size(), params, context, uses, MAX_DEVICES, error.segment());
             if (count < 0) {
@@ -129,40 +135,12 @@ final class MemoryCheck {
         }
     }
 
-    /** Native parameters that decide about memory; what else an engine sets doesn't change sizes. */
-    private static MemorySegment contextParams(Arena arena, GgufMetadata metadata, EngineOptions options) {
-        var params = LlamaH.llama_context_default_params(arena);
-        llama_context_params.n_ctx(params, contextSize(metadata, options));
-        llama_context_params.n_batch(params, options.batchSize());
-        llama_context_params.n_ubatch(params, options.ubatchSize());
-        llama_context_params.n_seq_max(params, options.maxSequences());
-        llama_context_params.type_k(params, options.keyType().id());
-        llama_context_params.type_v(params, options.valueType().id());
-        llama_context_params.flash_attn_type(params, switch (options.flashAttention()) {
-            case AUTO -> LlamaH.LLAMA_FLASH_ATTN_TYPE_AUTO();
-            case ON -> LlamaH.LLAMA_FLASH_ATTN_TYPE_ENABLED();
-            case OFF -> LlamaH.LLAMA_FLASH_ATTN_TYPE_DISABLED();
-        });
-        llama_context_params.kv_unified(params, true);
-        llama_context_params.swa_full(params, false);
-        return params;
-    }
-
-    /** The size of the context, in tokens, where 0 stands for the model's own. */
-    static int contextSize(GgufMetadata metadata, EngineOptions options) {
-        if (options.contextSize() > 0) {
-            return options.contextSize();
-        }
-        long trained = metadata.integer(metadata.string("general.architecture").orElse("") + ".context_length").orElse(0);
-        return (int) Math.clamp(trained, 256, EngineOptions.DEFAULT_CONTEXT_LIMIT);
-    }
-
     /** The cells of the KV cache; models without attention have none, whatever the context. */
     private static long cells(GgufMetadata metadata, EngineOptions options) {
         if (value(metadata, metadata.string("general.architecture").orElse("") + ".attention.head_count", 0) == 0) {
             return 0;
         }
-        return (contextSize(metadata, options) + 255L) / 256 * 256;
+        return (NativeContext.contextSize(metadata, options) + 255L) / 256 * 256;
     }
 
     /**

@@ -4,6 +4,7 @@ import io.github.panamallama.bindings.LlamaH;
 import io.github.panamallama.bindings.llama_batch;
 import io.github.panamallama.bindings.llama_context_params;
 import io.github.panamallama.bindings.pl_flags;
+import io.github.panamallama.runtime.gguf.GgufMetadata;
 import io.github.panamallama.runtime.natives.NativeError;
 import io.github.panamallama.runtime.natives.Natives;
 import java.lang.foreign.Arena;
@@ -56,6 +57,9 @@ final class NativeContext {
         MemorySegment pool = MemorySegment.NULL;
         try {
             created = LlamaH.pl_context_new(model.handle(), parameters(model, options), error);
+            if (failure.outOfMemory()) {
+                throw MemoryCheck.exhausted(model, options);
+            }
             if (failure.failed()) {
                 throw new ModelLoadException("no context for '" + model.description() + "' with " + options + ": " + failure.message());
             }
@@ -100,9 +104,10 @@ final class NativeContext {
         }
     }
 
-    private MemorySegment parameters(Model model, EngineOptions options) {
+    /** Native parameters for a model with this metadata, as far as they decide about memory. */
+    static MemorySegment parameters(Arena arena, GgufMetadata metadata, EngineOptions options) {
         var p = LlamaH.llama_context_default_params(arena);
-        llama_context_params.n_ctx(p, contextSize(model, options));
+        llama_context_params.n_ctx(p, contextSize(metadata, options));
         llama_context_params.n_batch(p, options.batchSize());
         llama_context_params.n_ubatch(p, options.ubatchSize());
         llama_context_params.n_seq_max(p, options.maxSequences());
@@ -115,17 +120,24 @@ final class NativeContext {
         });
         llama_context_params.kv_unified(p, true);
         llama_context_params.swa_full(p, false);
+        return p;
+    }
+
+    private MemorySegment parameters(Model model, EngineOptions options) {
+        var p = parameters(arena, model.gguf().metadata(), options);
         llama_context_params.no_perf(p, true);
         llama_context_params.abort_callback(p, LlamaH.pl_abort_callback$address());
         llama_context_params.abort_callback_data(p, flags);
         return p;
     }
 
-    /** The context that these options ask for, in tokens, before upstream rounds it up. */
-    static int contextSize(Model model, EngineOptions options) {
-        return options.contextSize() > 0
-                ? options.contextSize()
-                : Math.min(model.contextLength(), EngineOptions.DEFAULT_CONTEXT_LIMIT);
+    /** The context that these options ask for, in tokens, before upstream rounds it up; 0 stands for the model's own. */
+    static int contextSize(GgufMetadata metadata, EngineOptions options) {
+        if (options.contextSize() > 0) {
+            return options.contextSize();
+        }
+        long trained = metadata.integer(metadata.string("general.architecture").orElse("") + ".context_length").orElse(0);
+        return (int) Math.clamp(trained, 256, EngineOptions.DEFAULT_CONTEXT_LIMIT);
     }
 
     void close() {
