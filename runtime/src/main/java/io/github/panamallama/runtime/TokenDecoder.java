@@ -7,18 +7,20 @@ import java.util.Arrays;
  * Turns tokens into text one by one, holding back the bytes of a character until its last byte is there.
  *
  * <p>The texts put together, {@link #flush} at the end included, are the text of all tokens' bytes put together, with U+FFFD for what
- * is not UTF-8. Control tokens give no text. A piece of whole characters, nearly every one, gives the same {@code String} object
- * each time. One per generation, used by one thread at a time.
+ * is not UTF-8. Control tokens give no text unless the decoder is made to spell them. A piece of whole characters, nearly every one,
+ * gives the same {@code String} object each time. One per generation, used by one thread at a time.
  */
 public final class TokenDecoder {
     private final Vocabulary vocabulary;
+    private final boolean spells; // control tokens
     private boolean dropSpace; // the next token is the first, and a space at its start is not part of the text
     private byte[] buffer = new byte[16];
     private int held; // bytes in buffer, the beginning of a character
 
-    TokenDecoder(Vocabulary vocabulary, boolean dropSpace) {
+    TokenDecoder(Vocabulary vocabulary, boolean dropSpace, boolean spells) {
         this.vocabulary = vocabulary;
         this.dropSpace = dropSpace;
+        this.spells = spells;
     }
 
     /**
@@ -30,7 +32,7 @@ public final class TokenDecoder {
         vocabulary.check(token);
         var drop = dropSpace;
         dropSpace = false;
-        if (vocabulary.isHidden(token)) {
+        if (vocabulary.isHidden(token) && !(spells && vocabulary.isControl(token))) {
             return "";
         }
         drop &= vocabulary.isSpaced(token);

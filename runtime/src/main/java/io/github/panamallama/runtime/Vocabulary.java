@@ -293,14 +293,19 @@ public final class Vocabulary {
 
     /** A decoder for tokens that continue a text, as generated ones do: nothing is taken from the first. */
     public TokenDecoder decoder() {
-        return new TokenDecoder(this, false);
+        return new TokenDecoder(this, false, false);
+    }
+
+    /** As {@link #decoder()}, with control tokens spelled out: in a conversation they mark what is reasoning, text or a call. */
+    public TokenDecoder spellingDecoder() {
+        return new TokenDecoder(this, false, true);
     }
 
     /**
      * A decoder whose texts, put together, are those of {@link #detokenize(int...)} if {@code startOfText}, else of {@link #decoder()}.
      */
     public TokenDecoder decoder(boolean startOfText) {
-        return new TokenDecoder(this, startOfText && startsWithSpace);
+        return new TokenDecoder(this, startOfText && startsWithSpace, false);
     }
 
     /**

@@ -5,6 +5,7 @@ import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.DecodeCancelledException;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
+import io.github.panamallama.runtime.TokenDecoder;
 import io.github.panamallama.runtime.Vocabulary;
 import java.lang.foreign.MemorySegment;
 import java.util.Iterator;
@@ -66,10 +67,15 @@ public final class Generator implements Iterator<GeneratedToken>, AutoCloseable 
      * @param vocabulary of the model that {@code branch} evaluates
      */
     public static Generator over(Branch branch, int[] prompt, Row row, Sampler sampler, Vocabulary vocabulary, GeneratorOptions options) {
+        return over(branch, prompt, row, sampler, vocabulary, vocabulary.decoder(), options);
+    }
+
+    /** As above, with a decoder of the caller's, for instance one that spells control tokens. */
+    public static Generator over(Branch branch, int[] prompt, Row row, Sampler sampler, Vocabulary vocabulary, TokenDecoder decoder,
+            GeneratorOptions options) {
         if (row.size() != vocabulary.size()) {
             throw new IllegalArgumentException("a row of " + row.size() + " tokens does not fit a vocabulary of " + vocabulary.size());
         }
-        var decoder = vocabulary.decoder();
         return new Generator(branch, prompt, row, sampler, vocabulary::isEndOfGeneration, decoder::push, decoder::flush, options);
     }
 
