@@ -26,7 +26,8 @@ public final class Engine implements AutoCloseable {
 
     private Engine(Model model, EngineOptions options, NativeContext context) {
         this.model = model;
-        this.options = options;
+        int threads = options.threads() > 0 ? options.threads() : Cores.physical();
+        this.options = options.withThreads(threads).withBatchThreads(options.batchThreads() > 0 ? options.batchThreads() : threads);
         this.loop = new DecodeLoop(context, options);
         this.contextSize = context.contextSize();
         this.batchSize = context.batchSize();
@@ -63,7 +64,7 @@ public final class Engine implements AutoCloseable {
         return model;
     }
 
-    /** The options it was made with. */
+    /** The options it was made with, with the numbers of threads that were chosen. */
     public EngineOptions options() {
         return options;
     }
