@@ -2,6 +2,7 @@
  * The facade: {@code Llama}, the one dependency that an application adds.
  */
 module panamallama {
+    requires panamallama.models;
     requires transitive panamallama.runtime;
     requires transitive panamallama.sampling;
 

@@ -1,0 +1,171 @@
+package io.github.panamallama;
+
+import io.github.panamallama.runtime.ContextFullException;
+import io.github.panamallama.runtime.Sequence;
+import io.github.panamallama.runtime.chat.ChatMessage;
+import io.github.panamallama.runtime.chat.ChatTemplate;
+import io.github.panamallama.runtime.chat.PromptOptions;
+import io.github.panamallama.runtime.chat.RenderedPrompt;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.Stream;
+
+/**
+ * A conversation: its messages, and the evaluated tokens that the next turn builds on. When it outgrows the context, the oldest whole
+ * turns (a user's message and all that answers it) are forgotten, and the reply says how many; the system message stays. One thread at
+ * a time; closing a {@link Reply} may come from any thread.
+ */
+public final class Chat implements AutoCloseable {
+    private final Llama llama;
+    private final ChatOptions options;
+    private final ChatTemplate template;
+    private final PromptOptions prompting;
+    private final Sequence sequence;
+    private List<ChatMessage> history = new ArrayList<>();
+    private Reply current;
+    private int forgotten;
+
+    Chat(Llama llama, ChatOptions options) {
+        this.llama = llama;
+        this.options = options;
+        template = options.template() != null ? options.template() : ChatTemplate.of(llama.model());
+        prompting = PromptOptions.defaults().withTools(options.tools()).withThinking(options.reasoning());
+        sequence = llama.engine().newSequence();
+        reset();
+    }
+
+    /** Says something; the reply is read like a {@link Completion}. A reply that is still coming is closed first. */
+    public Reply send(String text) {
+        return send(ChatMessage.user(text));
+    }
+
+    /**
+     * Adds messages, for instance the results of tools, and asks for a reply. A reply that is still coming is closed first.
+     *
+     * @throws ContextFullException if the messages alone leave no room for an answer; the conversation is as before then
+     */
+    public Reply send(ChatMessage... messages) {
+        if (messages.length == 0) {
+            throw new IllegalArgumentException("no message to send");
+        }
+        settle();
+        var before = List.copyOf(history);
+        var next = new ArrayList<>(history);
+        next.addAll(Arrays.asList(messages));
+        int room = llama.promptRoom(options.generation());
+        int dropped = 0;
+        var prompt = template.render(next, prompting);
+        var tokens = tokens(prompt);
+        while (tokens.length > room) {
+            if (!dropOldestTurn(next)) {
+                throw new ContextFullException("the message and what must stay with it have " + tokens.length + " tokens; a context of "
+                        + llama.engine().contextSize() + " has room for " + room + " beside an answer: shorten it, or raise EngineOptions.contextSize");
+            }
+            dropped++;
+            prompt = template.render(next, prompting);
+            tokens = tokens(prompt);
+        }
+        history = next;
+        forgotten += dropped;
+        var stops = Stream.concat(options.generation().stop().stream(), prompt.stopStrings().stream()).distinct().toList();
+        var generation = new Generation(sequence, false, tokens, false, options.generation().withStop(stops),
+                llama.model().vocabulary().spellingDecoder());
+        current = new Reply(generation, prompt.parser(), dropped, answer -> {
+            if (answer.content().isBlank() && answer.reasoning().isBlank() && answer.toolCalls().isEmpty()) {
+                history = new ArrayList<>(before);      // nothing was said: as if nothing had been asked
+            } else {
+                history.add(answer);
+            }
+        });
+        return current;
+    }
+
+    /** Ends a reply that is still coming, so that what it said is in the history. */
+    private void settle() {
+        if (current != null) {
+            current.close();
+            current.finish();
+            current = null;
+        }
+    }
+
+    /** Removes the first user's message and what follows up to the next; false if there is no next. */
+    private static boolean dropOldestTurn(List<ChatMessage> messages) {
+        int first = indexOfUser(messages, 0);
+        int second = first < 0 ? -1 : indexOfUser(messages, first + 1);
+        if (second < 0) {
+            return false;
+        }
+        messages.subList(first, second).clear();
+        return true;
+    }
+
+    private static int indexOfUser(List<ChatMessage> messages, int from) {
+        for (int i = from; i < messages.size(); i++) {
+            if (messages.get(i).role().equals("user")) {
+                return i;
+            }
+        }
+        return -1;
+    }
+
+    /** The prompt's tokens. Templates write special tokens as text; the one that begins a text is added where a template leaves that to the vocabulary. */
+    private int[] tokens(RenderedPrompt prompt) {
+        var vocabulary = llama.model().vocabulary();
+        var tokens = vocabulary.tokenize(prompt.text(), false, true);
+        if (!vocabulary.addsBos() || tokens.length > 0 && tokens[0] == vocabulary.bos()) {
+            return tokens;
+        }
+        var begun = new int[tokens.length + 1];
+        begun[0] = vocabulary.bos();
+        System.arraycopy(tokens, 0, begun, 1, tokens.length);
+        return begun;
+    }
+
+    /** The messages so far, without forgotten ones and without a reply that is still coming. */
+    public List<ChatMessage> history() {
+        if (current != null && current.ended()) {
+            settle();
+        }
+        return List.copyOf(history);
+    }
+
+    /** The user's messages that are not forgotten. */
+    public int turns() {
+        return (int) history().stream().filter(message -> message.role().equals("user")).count();
+    }
+
+    /** Turns that went because the context was full. */
+    public int forgottenTurns() {
+        return forgotten;
+    }
+
+    /** Tokens evaluated and kept for the next turn. */
+    public int length() {
+        return sequence.length();
+    }
+
+    /** Tokens that the context holds. */
+    public int contextSize() {
+        return llama.engine().contextSize();
+    }
+
+    /** Forgets everything but the system message. */
+    public void reset() {
+        settle();
+        history = new ArrayList<>();
+        if (options.system() != null) {
+            history.add(ChatMessage.system(options.system()));
+        }
+        sequence.truncate(0);
+        forgotten = 0;
+    }
+
+    /** Frees what the conversation holds in the context. */
+    @Override
+    public void close() {
+        settle();
+        sequence.close();
+    }
+}

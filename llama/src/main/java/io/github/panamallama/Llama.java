@@ -1,0 +1,222 @@
+package io.github.panamallama;
+
+import io.github.panamallama.models.DefaultModel;
+import io.github.panamallama.runtime.ContextFullException;
+import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.LlamaException;
+import io.github.panamallama.runtime.Model;
+import java.nio.file.Path;
+import java.util.Arrays;
+
+/**
+ * A model that is loaded and ready: the place to start.
+ *
+ * <pre>{@code
+ * try (Llama llama = Llama.load(Path.of("model.gguf"))) {
+ *     llama.complete("public static int max(").forEach(System.out::print);
+ * }
+ * }</pre>
+ *
+ * <p>Any number of threads may use it at once; what they ask for is decoded together in one batch. A {@link Completion} or
+ * {@link Chat} that it gives away is for one thread at a time.
+ */
+public final class Llama implements AutoCloseable {
+    /** Of the room for a fill-in prompt, the part that goes to the text before the place when both sides are too long. */
+    private static final double PREFIX_SHARE = 0.75;
+
+    /** Characters per token, more than any vocabulary reaches on average: beyond that a text need not be tokenised to be cut. */
+    private static final int CHARACTERS_PER_TOKEN = 32;
+
+    private final Model model;
+    private final Engine engine;
+    private final GenerationOptions generation;
+
+    private Llama(Model model, Engine engine, GenerationOptions generation) {
+        this.model = model;
+        this.engine = engine;
+        this.generation = generation;
+    }
+
+    /** Loads a GGUF file (of a split model, its first part) with the usual options. */
+    public static Llama load(Path path) {
+        return load(path, LlamaOptions.defaults());
+    }
+
+    /**
+     * Loads a GGUF file.
+     *
+     * @throws io.github.panamallama.runtime.ModelLoadException          if the file is missing, damaged or not supported
+     * @throws io.github.panamallama.runtime.InsufficientMemoryException if model and context don't fit the memory of this machine
+     */
+    public static Llama load(Path path, LlamaOptions options) {
+        var model = Model.load(path, options.model());
+        try {
+            return new Llama(model, Engine.open(model, options.engine()), options.generation());
+        } catch (RuntimeException | Error e) {
+            model.close();
+            throw e;
+        }
+    }
+
+    /** Loads the small Java model that is shipped with panama-llama, for trying things out. */
+    public static Llama loadDefault() {
+        return loadDefault(LlamaOptions.defaults());
+    }
+
+    /** Loads the shipped model. */
+    public static Llama loadDefault(LlamaOptions options) {
+        return load(DefaultModel.path(), options);
+    }
+
+    /** Continues a text. Nothing is evaluated before the result is read. */
+    public Completion complete(String prompt) {
+        return complete(prompt, generation);
+    }
+
+    /**
+     * Continues a text.
+     *
+     * @throws ContextFullException     if the prompt leaves no room in the context and may not be truncated
+     * @throws IllegalArgumentException if the prompt is empty and the model has no token that begins a text
+     */
+    public Completion complete(String prompt, GenerationOptions options) {
+        int room = promptRoom(options);
+        boolean cut = options.truncation() && prompt.length() > (long) room * CHARACTERS_PER_TOKEN;
+        var tokens = model.vocabulary().tokenize(cut ? tail(prompt, room * CHARACTERS_PER_TOKEN) : prompt, true, false);
+        if (tokens.length == 0) {
+            if (model.vocabulary().bos() < 0) {
+                throw new IllegalArgumentException("the prompt is empty, and this model has no token that begins a text; give it a word to go on");
+            }
+            tokens = new int[] {model.vocabulary().bos()};
+        }
+        if (tokens.length > room && options.truncation()) {
+            // the token that begins every text stays
+            int keep = model.vocabulary().addsBos() && !cut ? 1 : 0;
+            var shorter = Arrays.copyOfRange(tokens, tokens.length - room, tokens.length);
+            if (keep == 1) {
+                shorter[0] = tokens[0];
+            }
+            tokens = shorter;
+            cut = true;
+        }
+        return completion(tokens, cut, options);
+    }
+
+    /** Whether the model has the tokens for {@link #infill}. */
+    public boolean canInfill() {
+        var vocabulary = model.vocabulary();
+        return vocabulary.fimPrefix() >= 0 && vocabulary.fimSuffix() >= 0 && vocabulary.fimMiddle() >= 0;
+    }
+
+    /** Writes what could stand between two texts. */
+    public Completion infill(String prefix, String suffix) {
+        return infill(prefix, suffix, generation);
+    }
+
+    /**
+     * Writes what could stand between two texts. What of them doesn't fit the context is left out, from the far ends.
+     *
+     * @throws LlamaException if the model has no tokens for this; {@link #canInfill} tells before
+     */
+    public Completion infill(String prefix, String suffix, GenerationOptions options) {
+        var vocabulary = model.vocabulary();
+        if (!canInfill()) {
+            throw new LlamaException("this model (" + model.description() + ") has no fill-in-the-middle tokens; use complete");
+        }
+        boolean bos = vocabulary.addsBos() && vocabulary.bos() >= 0;
+        int room = promptRoom(options) - (bos ? 4 : 3);
+        if (room < 2) {
+            throw new ContextFullException("a context of " + engine.contextSize() + " tokens is too small to fill in; raise EngineOptions.contextSize");
+        }
+        int most = room * CHARACTERS_PER_TOKEN;
+        var before = vocabulary.tokenize(tail(prefix, most), false, false);
+        var after = vocabulary.tokenize(head(suffix, most), false, false);
+        int keepBefore = Math.min(before.length, Math.max((int) (room * PREFIX_SHARE), room - after.length));
+        int keepAfter = Math.min(after.length, room - keepBefore);
+        boolean cut = keepBefore < before.length || keepAfter < after.length || prefix.length() > most || suffix.length() > most;
+
+        // the order prefix, suffix, middle, which llama.cpp's server uses as well
+        var tokens = new int[(bos ? 4 : 3) + keepBefore + keepAfter];
+        int at = 0;
+        if (bos) {
+            tokens[at++] = vocabulary.bos();
+        }
+        tokens[at++] = vocabulary.fimPrefix();
+        System.arraycopy(before, before.length - keepBefore, tokens, at, keepBefore);
+        at += keepBefore;
+        tokens[at++] = vocabulary.fimSuffix();
+        System.arraycopy(after, 0, tokens, at, keepAfter);
+        at += keepAfter;
+        tokens[at] = vocabulary.fimMiddle();
+        return completion(tokens, cut, options);
+    }
+
+    /** A new conversation. */
+    public Chat chat() {
+        return chat(ChatOptions.defaults());
+    }
+
+    /** A new conversation that begins with a system message. */
+    public Chat chat(String system) {
+        return chat(ChatOptions.defaults().withSystem(system));
+    }
+
+    /**
+     * A new conversation, in the model's own chat template unless the options bring one.
+     *
+     * @throws io.github.panamallama.runtime.chat.ChatTemplateException if the template can't be parsed
+     */
+    public Chat chat(ChatOptions options) {
+        return new Chat(this, options.generation() == null ? options.withGeneration(generation) : options);
+    }
+
+    /** The model, for whatever the facade doesn't offer. */
+    public Model model() {
+        return model;
+    }
+
+    /** The engine, for whatever the facade doesn't offer. */
+    public Engine engine() {
+        return engine;
+    }
+
+    /** Frees the context and the weights. Generations still running end with {@code ClosedException}. */
+    @Override
+    public void close() {
+        try {
+            engine.close();
+        } finally {
+            model.close();
+        }
+    }
+
+    /** Tokens that a prompt may have so that a generation has room: all it may write, or half of the context where that is more. */
+    int promptRoom(GenerationOptions options) {
+        int context = engine.contextSize();
+        int answer = options.maxTokens() == 0 ? context / 2 : Math.min(options.maxTokens(), context / 2);
+        return context - Math.max(1, answer);
+    }
+
+    private Completion completion(int[] tokens, boolean truncated, GenerationOptions options) {
+        if (tokens.length >= engine.contextSize()) {
+            throw new ContextFullException("the prompt has " + tokens.length + " tokens; the context holds " + engine.contextSize()
+                    + ", and the answer needs room too: shorten the prompt or raise EngineOptions.contextSize");
+        }
+        return new Completion(engine, tokens, truncated, options);
+    }
+
+    private static String head(String text, int length) {
+        if (text.length() <= length) {
+            return text;
+        }
+        return text.substring(0, Character.isHighSurrogate(text.charAt(length - 1)) ? length - 1 : length);
+    }
+
+    private static String tail(String text, int length) {
+        if (text.length() <= length) {
+            return text;
+        }
+        int start = text.length() - length;
+        return text.substring(Character.isLowSurrogate(text.charAt(start)) ? start + 1 : start);
+    }
+}
