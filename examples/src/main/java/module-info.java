@@ -4,7 +4,10 @@ module panamallama.examples {
     requires org.jline.reader;
     requires org.jline.terminal;
     requires panamallama;
+    requires panamallama.models;
     requires tools.jackson.databind;
+
+    provides System.LoggerFinder with io.github.panamallama.examples.cli.Log;
 
     opens io.github.panamallama.examples.cli to info.picocli, tools.jackson.databind;
 }

@@ -1,7 +1,11 @@
 package io.github.panamallama.examples.cli;
 
+import java.io.PrintWriter;
 import java.io.UncheckedIOException;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.Locale;
+import java.util.Map;
 import java.util.concurrent.CancellationException;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -19,9 +23,6 @@ import picocli.CommandLine.UnmatchedArgumentException;
 @Command(
         name = "panama-llama",
         description = "Language models inside a Java program: completes code, chats, and looks into GGUF files.",
-        subcommands = {
-            InspectCommand.class,
-        },
         versionProvider = Version.class,
         synopsisSubcommandLabel = "COMMAND",
         usageHelpAutoWidth = true,
@@ -37,6 +38,8 @@ final class Main implements Runnable {
     static final int FAILURE = 1;
     static final int USAGE = 2;
     static final int INTERRUPTED = 130;
+
+    private static final Map<String, Class<?>> COMMANDS = commands();
 
     @Spec
     private CommandSpec spec;
@@ -82,22 +85,44 @@ final class Main implements Runnable {
     /** Runs one command and returns its exit code. */
     static int run(Shell shell, Interrupts interrupts, String... args) {
         var main = new Main(shell, interrupts);
-        var line = new CommandLine(main)
+        var line = new CommandLine(main);
+        // describing a command to picocli takes longer than most of what it does: of a known one, that one alone
+        var named = Arrays.stream(args).filter(arg -> !arg.startsWith("-")).findFirst().map(COMMANDS::get);
+        COMMANDS.forEach((name, command) -> {
+            if (named.isEmpty() || named.get() == command) {
+                line.addSubcommand(name, command);
+            }
+        });
+        line
                 .setExpandAtFiles(false)
                 .setAbbreviatedOptionsAllowed(false)
                 .setCaseInsensitiveEnumValuesAllowed(true)
-                .setOut(new java.io.PrintWriter(shell.out(), true))
-                .setErr(new java.io.PrintWriter(shell.err(), true))
+                .setOut(new PrintWriter(shell.out(), true))
+                .setErr(new PrintWriter(shell.err(), true))
                 .setExitCodeExceptionMapper(e -> interrupts.raised() ? INTERRUPTED : e instanceof ParameterException ? USAGE : FAILURE)
                 .setExecutionExceptionHandler((e, command, result) -> main.report(e))
                 .setParameterExceptionHandler((e, arguments) -> main.usage(e));
+        Log.show(Arrays.asList(args).contains("--debug"));     // before native code asks whether anybody listens
         try {
             int code = line.execute(args);
             shell.out().flush();
             return code;
-        } catch (StackOverflowError | OutOfMemoryError e) {     // anything else unchecked has been reported already
-            return main.report(e);
+        } catch (Error e) {     // exceptions have been reported already
+            // a class that could not load the native libraries
+            return main.report(e instanceof ExceptionInInitializerError && e.getCause() != null ? e.getCause() : e);
         }
+    }
+
+    private static Map<String, Class<?>> commands() {
+        var commands = new LinkedHashMap<String, Class<?>>();
+        commands.put("complete", CompleteCommand.class);
+        commands.put("chat", ChatCommand.class);
+        commands.put("inspect", InspectCommand.class);
+        commands.put("tokenize", TokenizeCommand.class);
+        commands.put("perplexity", PerplexityCommand.class);
+        commands.put("quantize", QuantizeCommand.class);
+        commands.put("bench", BenchCommand.class);
+        return commands;
     }
 
     @Override

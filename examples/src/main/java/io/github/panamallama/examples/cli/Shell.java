@@ -61,6 +61,8 @@ record Shell(InputStream in, PrintStream out, PrintStream err, boolean interacti
 
     /** Nobody reads the output any more. */
     static final class OutputClosedException extends RuntimeException {
+        private static final long serialVersionUID = 1;
+
         OutputClosedException() {
             super("the output is closed");
         }

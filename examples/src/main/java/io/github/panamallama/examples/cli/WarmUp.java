@@ -28,6 +28,11 @@ final class WarmUp {
         try {
             Files.writeString(file, SOURCE);
             run("", "--version");
+            run("", "complete", "--help");
+            run("", "complete", file + ":3", "-n", "8");
+            run("", "complete", file + ":3", "-n", "8", "--json");
+            run("int x", "tokenize");
+            run("Hello\n/stats\nAnd again\n", "chat", "-n", "8");
         } finally {
             Files.deleteIfExists(file);
             Files.deleteIfExists(folder);

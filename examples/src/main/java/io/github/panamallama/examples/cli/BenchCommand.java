@@ -1,0 +1,253 @@
+package io.github.panamallama.examples.cli;
+
+import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.EngineOptions;
+import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.Row;
+import io.github.panamallama.runtime.Sequence;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.SplittableRandom;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.ParentCommand;
+import picocli.CommandLine.Spec;
+
+/**
+ * Tokens per second, measured as llama.cpp's {@code llama-bench} does (tools/llama-bench/llama-bench.cpp): random tokens; a prompt
+ * test evaluates them in batches, a generation test one at a time without sampling; each in a context of its own that is just as
+ * large as needed; one unmeasured run first; an empty cache before every repetition. The last token's logits are copied to Java each
+ * time, as any program that samples has to.
+ */
+@Command(name = "bench", description = "Tokens per second for prompts and for generation, as llama.cpp's llama-bench measures them.")
+final class BenchCommand implements Callable<Integer> {
+    /** llama-bench's batch; the ubatch is the engine's default, 512, there and here. */
+    private static final int BATCH = 2048;
+
+    /** The tokens do not matter to the time; they are the same in every run. */
+    private static final long SEED = 1;
+
+    @ParentCommand
+    private Main main;
+
+    @Spec
+    private CommandSpec spec;
+
+    @Mixin
+    private ModelMixin model;
+
+    @Mixin
+    private EngineMixin engine;
+
+    @Option(names = {"-p", "--n-prompt"}, paramLabel = "N", split = ",", description = "Prompt lengths; 0 for no prompt test. Default: ${DEFAULT-VALUE}.")
+    private int[] prompts = {512};
+
+    @Option(names = {"-n", "--n-gen"}, paramLabel = "N", split = ",", description = "Generated tokens; 0 for no generation test. Default: ${DEFAULT-VALUE}.")
+    private int[] generations = {128};
+
+    @Option(names = {"-d", "--n-depth"}, paramLabel = "N", description = "Tokens in the cache before each measurement. Default: ${DEFAULT-VALUE}.")
+    private int depth;
+
+    @Option(names = {"-r", "--repetitions"}, paramLabel = "N", description = "Measurements of each test. Default: ${DEFAULT-VALUE}.")
+    private int repetitions = 5;
+
+    @Option(names = "--poll", paramLabel = "0..100", description = "How long idle threads spin. Default: 50.")
+    private Integer poll;
+
+    @Option(names = "--no-warmup", description = "Leave out the unmeasured run.")
+    private boolean cold;
+
+    @Option(names = "--json", description = "As JSON, with llama-bench's field names.")
+    private boolean json;
+
+    /** One test: so many prompt tokens, or so many generated ones. */
+    private record Test(int prompt, int generated) {
+        int tokens() {
+            return prompt + generated;
+        }
+
+        String label(int depth) {
+            return (prompt > 0 ? "pp" + prompt : "tg" + generated) + (depth > 0 ? " @ d" + depth : "");
+        }
+    }
+
+    @Override
+    public Integer call() {
+        var tests = new ArrayList<Test>();
+        Arrays.stream(prompts).filter(n -> n != 0).forEach(n -> tests.add(new Test(positive("-p", n), 0)));
+        Arrays.stream(generations).filter(n -> n != 0).forEach(n -> tests.add(new Test(0, positive("-n", n))));
+        positive("-r", repetitions);
+        if (depth < 0) {
+            throw new ParameterException(spec.commandLine(), "-d is " + depth + "; it must be 0 or more");
+        }
+        if (tests.isEmpty()) {
+            throw new ParameterException(spec.commandLine(), "nothing to measure: -p and -n are both 0");
+        }
+        var options = engine.options(spec.commandLine(), EngineOptions.defaults().withBatchSize(BATCH)).withMaxSequences(1);
+        if (poll != null) {
+            try {
+                options = options.withPolling(poll);
+            } catch (IllegalArgumentException e) {
+                throw new ParameterException(spec.commandLine(), "--poll " + poll + ": " + e.getMessage());
+            }
+        }
+        try (var loaded = model.load(main)) {
+            var documents = new ArrayList<Map<String, Object>>();
+            if (!json) {
+                main.shell().println(TABLE_HEAD);
+            }
+            for (var test : tests) {
+                try (var opened = Engine.open(loaded, options.withContextSize(depth + test.tokens()))) {
+                    var samples = measure(opened, test);
+                    var document = document(loaded, opened, test, samples);
+                    documents.add(document);
+                    if (!json) {
+                        main.shell().println(row(document, test));
+                    }
+                }
+            }
+            if (json) {
+                main.shell().println(Json.write(documents));
+            }
+        }
+        return Main.OK;
+    }
+
+    private int positive(String option, int value) {
+        if (value < 1) {
+            throw new ParameterException(spec.commandLine(), option + " is " + value + "; it must be at least 1");
+        }
+        return value;
+    }
+
+    private long[] measure(Engine engine, Test test) {
+        var vocabulary = engine.model().vocabulary();
+        var row = new Row(vocabulary.size());
+        var random = new SplittableRandom(SEED);
+        if (!cold) {
+            run(engine, test.prompt > 0 ? test : new Test(0, 1), 0, random, row);
+        }
+        var samples = new long[repetitions];
+        for (int i = 0; i < repetitions; i++) {
+            samples[i] = run(engine, test, depth, random, row);
+        }
+        return samples;
+    }
+
+    /** Nanoseconds of one run in an empty cache. */
+    private long run(Engine engine, Test test, int depth, SplittableRandom random, Row row) {
+        var vocabulary = engine.model().vocabulary();
+        var tokens = random.ints(depth + test.tokens(), 0, vocabulary.size()).toArray();
+        if (vocabulary.addsBos()) {
+            tokens[0] = vocabulary.bos();
+            tokens[depth] = vocabulary.bos();
+        }
+        try (var sequence = engine.newSequence()) {
+            main.interrupts().onInterrupt(sequence::cancel);
+            if (depth > 0) {
+                sequence.append(Arrays.copyOf(tokens, depth), row);
+            }
+            var work = Arrays.copyOfRange(tokens, depth, tokens.length);
+            long start = System.nanoTime();
+            if (test.prompt > 0) {
+                sequence.append(work, row);
+            } else {
+                for (int token : work) {
+                    sequence.append(token, row);
+                }
+            }
+            return System.nanoTime() - start;
+        } finally {
+            main.interrupts().onInterrupt(() -> { });
+        }
+    }
+
+    private Map<String, Object> document(Model model, Engine engine, Test test, long[] samples) {
+        var options = engine.options();
+        var speeds = Arrays.stream(samples).mapToDouble(nanos -> 1e9 * test.tokens() / nanos).toArray();
+        var document = new LinkedHashMap<String, Object>();
+        document.put("build_commit", "v" + Version.llamaCpp());
+        document.put("build_number", 0);
+        document.put("cpu_info", cpu());
+        document.put("gpu_info", "");
+        document.put("backends", "CPU");
+        document.put("model_filename", this.model.path().toString());
+        document.put("model_type", model.description());
+        document.put("model_size", model.sizeBytes());
+        document.put("model_n_params", model.parameterCount());
+        document.put("n_batch", options.batchSize());
+        document.put("n_ubatch", options.ubatchSize());
+        document.put("n_threads", test.prompt > 0 ? options.batchThreads() : options.threads());
+        document.put("cpu_mask", "0x0");
+        document.put("cpu_strict", false);
+        document.put("poll", options.polling());
+        document.put("type_k", options.keyType().label());
+        document.put("type_v", options.valueType().label());
+        document.put("n_gpu_layers", this.model.gpuLayers());
+        document.put("flash_attn", switch (options.flashAttention()) {
+            case AUTO -> -1;
+            case ON -> 1;
+            case OFF -> 0;
+        });
+        document.put("load_mode", this.model.mmap() ? "mmap" : "none");
+        document.put("embeddings", false);
+        document.put("n_prompt", test.prompt);
+        document.put("n_gen", test.generated);
+        document.put("n_depth", depth);
+        document.put("test_time", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
+        document.put("avg_ns", (long) mean(Arrays.stream(samples).asDoubleStream().toArray()));
+        document.put("stddev_ns", (long) deviation(Arrays.stream(samples).asDoubleStream().toArray()));
+        document.put("avg_ts", mean(speeds));
+        document.put("stddev_ts", deviation(speeds));
+        document.put("samples_ns", samples);
+        document.put("samples_ts", speeds);
+        return document;
+    }
+
+    private static final String TABLE_HEAD = """
+            | model                          |       size |     params | backend    | threads |            test |                  t/s |
+            | ------------------------------ | ---------: | ---------: | ---------- | ------: | --------------: | -------------------: |""";
+
+    private String row(Map<String, Object> document, Test test) {
+        return String.format(Locale.ROOT, "| %-30s | %10s | %10s | %-10s | %7d | %15s | %20s |", document.get("model_type"),
+                Units.bytes((Long) document.get("model_size")), Units.count((Long) document.get("model_n_params")), document.get("backends"),
+                (Integer) document.get("n_threads"), test.label(depth),
+                String.format(Locale.ROOT, "%.2f ± %.2f", (Double) document.get("avg_ts"), (Double) document.get("stddev_ts")));
+    }
+
+    private static double mean(double[] values) {
+        return Arrays.stream(values).average().orElse(0);
+    }
+
+    /** Of a sample: over n - 1. */
+    private static double deviation(double[] values) {
+        if (values.length < 2) {
+            return 0;
+        }
+        double mean = mean(values);
+        return Math.sqrt(Arrays.stream(values).map(v -> (v - mean) * (v - mean)).sum() / (values.length - 1));
+    }
+
+    /** The processor's name as the system tells it. */
+    private static String cpu() {
+        try (var lines = Files.lines(Path.of("/proc/cpuinfo"))) {
+            return lines.filter(line -> line.startsWith("model name")).findFirst().map(line -> line.substring(line.indexOf(':') + 1).strip())
+                    .orElse(System.getProperty("os.arch"));
+        } catch (IOException | RuntimeException e) {
+            return System.getProperty("os.arch");
+        }
+    }
+}

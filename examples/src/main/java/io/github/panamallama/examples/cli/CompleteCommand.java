@@ -1,0 +1,180 @@
+package io.github.panamallama.examples.cli;
+
+import io.github.panamallama.Completion;
+import io.github.panamallama.GenerationOptions;
+import io.github.panamallama.Llama;
+import io.github.panamallama.LlamaOptions;
+import io.github.panamallama.runtime.Vocabulary;
+import io.github.panamallama.sampling.LogProbs;
+import io.github.panamallama.sampling.SamplerOptions;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.ParentCommand;
+import picocli.CommandLine.Spec;
+
+/** Completes code at a place in a file, or continues a text. */
+@Command(
+        name = "complete",
+        description = {
+            "Complete code at a place in a file: print what could stand there.",
+            "",
+            "The model sees what comes before and after the place, as much of both as fits its context. At the end of a file, and with "
+                    + "models that cannot fill in, it continues what comes before.",
+        })
+final class CompleteCommand implements Callable<Integer> {
+    @ParentCommand
+    private Main main;
+
+    @Spec
+    private CommandSpec spec;
+
+    @Parameters(paramLabel = "FILE[:LINE[:COL]]", arity = "0..1",
+            description = "The place: before column COL of line LINE, the end of the line without COL, the end of the file without LINE. Both count from 1.")
+    private String place;
+
+    @Option(names = "--stdin", description = "Continue the text on standard input instead.")
+    private boolean stdin;
+
+    @Option(names = {"-n", "--n-predict"}, paramLabel = "N", description = "Most tokens to write. Default: ${DEFAULT-VALUE}.")
+    private int tokens = 64;
+
+    @Option(names = "--stop", paramLabel = "TEXT", description = "Stop before this text. May be repeated; \\n is a line's end.")
+    private List<String> stops = List.of();
+
+    @Option(names = "--no-fim", description = "Continue what comes before the place and ignore what follows.")
+    private boolean continueOnly;
+
+    @Option(names = "--json", description = "As JSON, with timings and log-probabilities.")
+    private boolean json;
+
+    @Option(names = "--top-logprobs", paramLabel = "N", description = "With --json: also the N likeliest tokens at each position.")
+    private int top;
+
+    @Mixin
+    private ModelMixin model;
+
+    @Mixin
+    private SamplingMixin sampling;
+
+    @Mixin
+    private EngineMixin engine;
+
+    @Override
+    public Integer call() throws Exception {
+        if (stdin == (place != null)) {
+            throw new ParameterException(spec.commandLine(), stdin ? "--stdin and a FILE exclude each other" : "FILE or --stdin is needed");
+        }
+        if (tokens < 1) {
+            throw new ParameterException(spec.commandLine(), "-n is " + tokens + "; it must be at least 1");
+        }
+        if (top < 0) {
+            throw new ParameterException(spec.commandLine(), "--top-logprobs is " + top + "; it must be at least 0");
+        }
+        var generation = GenerationOptions.defaults()
+                .withMaxTokens(tokens)
+                .withSampling(sampling.options(spec.commandLine(), SamplerOptions.greedy()))
+                .withStop(stops.stream().map(stop -> stop.replace("\\n", "\n")).toList());
+        if (json) {
+            generation = generation.withLogProbs(top);
+        }
+        var options = LlamaOptions.defaults()
+                .withModel(model.options(main))
+                .withEngine(engine.options(spec.commandLine()).withMaxSequences(1))
+                .withGeneration(generation);
+
+        var cut = stdin ? new Place.Cut(main.shell().readAll(), "") : cut();
+        long start = System.nanoTime();
+        try (var llama = Llama.load(model.path(), options)) {
+            long loaded = System.nanoTime() - start;
+            boolean infill = !cut.suffix().isBlank() && !continueOnly;
+            if (infill && !llama.canInfill()) {
+                main.shell().note("this model has no tokens for filling in; what follows the place is not seen");
+                infill = false;
+            }
+            try (var completion = infill
+                    ? llama.infill(cut.prefix(), cut.suffix())
+                    : llama.complete(cut.prefix(), generation.withTruncation(!stdin))) {
+                main.interrupts().onInterrupt(completion::close);
+                if (json) {
+                    var text = completion.text();
+                    if (!main.interrupts().raised()) {
+                        main.shell().println(Json.write(document(llama, completion, text, infill, loaded)));
+                    }
+                } else {
+                    completion.forEach(main.shell()::print);
+                    main.shell().println("");
+                }
+                return main.interrupts().raised() ? Main.INTERRUPTED : Main.OK;
+            }
+        }
+    }
+
+    private Place.Cut cut() {
+        try {
+            var parsed = Place.parse(place);
+            return parsed.cut(Sources.read(parsed.file()));
+        } catch (IllegalArgumentException e) {
+            throw new ParameterException(spec.commandLine(), e.getMessage());
+        }
+    }
+
+    private Map<String, Object> document(Llama llama, Completion completion, String text, boolean infill, long loadNanos) {
+        var stats = completion.stats();
+        var document = new LinkedHashMap<String, Object>();
+        document.put("model", model.path().toString());
+        document.put("mode", infill ? "infill" : "continue");
+        document.put("text", text);
+        document.put("finish_reason", completion.finishReason().toString().toLowerCase(Locale.ROOT));
+        document.put("prompt_truncated", stats.truncated());
+        document.put("tokens", completion.logProbs().stream().map(at -> token(llama.model().vocabulary(), at)).toList());
+        document.put("timings", timings(stats, loadNanos));
+        return document;
+    }
+
+    private static Map<String, Object> token(Vocabulary vocabulary, LogProbs at) {
+        var entry = new LinkedHashMap<String, Object>();
+        entry.put("id", at.chosen().token());
+        entry.put("text", text(vocabulary, at.chosen().token()));
+        entry.put("logprob", at.chosen().logProbability());
+        if (!at.top().isEmpty()) {
+            var alternatives = new ArrayList<Map<String, Object>>();
+            for (var other : at.top()) {
+                var alternative = new LinkedHashMap<String, Object>();
+                alternative.put("id", other.token());
+                alternative.put("text", text(vocabulary, other.token()));
+                alternative.put("logprob", other.logProbability());
+                alternatives.add(alternative);
+            }
+            entry.put("top", alternatives);
+        }
+        return entry;
+    }
+
+    private static String text(Vocabulary vocabulary, int token) {
+        return new String(vocabulary.bytes(token), StandardCharsets.UTF_8);
+    }
+
+    /** The names of llama.cpp's server; {@code load_ms} is ours. */
+    private static Map<String, Object> timings(Completion.Stats stats, long loadNanos) {
+        var timings = new LinkedHashMap<String, Object>();
+        timings.put("load_ms", Json.millis(loadNanos));
+        timings.put("prompt_n", stats.promptTokens());
+        timings.put("prompt_ms", Json.millis(stats.promptNanos()));
+        timings.put("prompt_per_second", Json.perSecond(stats.promptTokens(), stats.promptNanos()));
+        timings.put("predicted_n", stats.generatedTokens());
+        timings.put("predicted_ms", Json.millis(stats.generationNanos()));
+        timings.put("predicted_per_second", Json.perSecond(stats.generatedTokens(), stats.generationNanos()));
+        return timings;
+    }
+}

@@ -1,0 +1,2 @@
+/** Small programs that show one thing each. */
+package io.github.panamallama.examples;

@@ -1,0 +1,77 @@
+package io.github.panamallama.examples.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class MainTest {
+    @Test
+    void versionNamesTheProgramAndLlamaCpp() {
+        var result = Cli.run("--version");
+        assertEquals(0, result.code());
+        assertTrue(result.out().matches("(?s)panama-llama \\d+\\.\\d+\\.\\d+\\S* \\(llama\\.cpp 0\\.5\\.0\\).*"), result.out());
+        assertEquals("", result.err());
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"complete", "chat", "inspect", "tokenize", "perplexity", "quantize", "bench"})
+    void everyCommandExplainsItself(String command) {
+        var result = Cli.run(command, "--help");
+        assertEquals(0, result.code());
+        assertTrue(result.out().startsWith("Usage: panama-llama " + command), result.out());
+        assertTrue(Cli.run("--help").out().contains("\n  " + command + " "), "listed");
+    }
+
+    @Test
+    void noCommandIsAUsageError() {
+        var result = Cli.run();
+        assertEquals(2, result.code());
+        assertTrue(result.err().contains("a command is needed"), result.err());
+        assertEquals("", result.out());
+    }
+
+    @Test
+    void unknownCommandsAndOptionsComeWithSuggestions() {
+        var command = Cli.run("complet");
+        assertEquals(2, command.code());
+        assertTrue(command.err().contains("panama-llama complete"), command.err());
+
+        var option = Cli.run("inspect", "--jsn", "x.gguf");
+        assertEquals(2, option.code());
+        assertTrue(option.err().contains("--json"), option.err());
+    }
+
+    @Test
+    void stackTracesComeOnlyWithDebug() {
+        var plain = Cli.run("inspect", "/no/such/file.gguf");
+        assertEquals(1, plain.code());
+        assertTrue(plain.err().startsWith("panama-llama: /no/such/file.gguf"), plain.err());
+        assertFalse(plain.err().contains("\tat "), plain.err());
+
+        var debug = Cli.run("inspect", "--debug", "/no/such/file.gguf");
+        assertEquals(1, debug.code());
+        assertTrue(debug.err().contains("\tat "), debug.err());
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {
+        "complete -n 0 X.java", "complete", "complete --stdin X.java", "complete X.java --temp -1", "complete X.java --top-p 2",
+        "complete X.java -t -1", "complete X.java -c many", "complete X.java -ctk q9", "chat -n -1", "bench -p 0 -n 0", "bench -r 0", "bench -p -5",
+        "quantize in.gguf out.gguf Q99", "quantize in.gguf", "inspect", "perplexity", "complete X.java:0"})
+    void wrongArgumentsEndWithExitCode2AndAHint(String line) {
+        var result = Cli.run(line.split(" "));
+        assertEquals(2, result.code(), result.err());
+        assertTrue(result.err().startsWith("panama-llama: "), result.err());
+        assertEquals("", result.out());
+    }
+
+    @Test
+    void anUnknownTypeListsTheTypes() {
+        var result = Cli.run("quantize", "in.gguf", "out.gguf", "Q99");
+        assertTrue(result.err().contains("'Q99' is no type") && result.err().contains("Q4_K_M") && result.err().contains("Q8_0"), result.err());
+    }
+}

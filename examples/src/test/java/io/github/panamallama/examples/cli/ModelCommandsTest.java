@@ -1,0 +1,136 @@
+package io.github.panamallama.examples.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.github.panamallama.models.DefaultModel;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Random;
+import java.util.stream.Collectors;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** inspect, tokenize, perplexity, quantize and bench. */
+class ModelCommandsTest {
+    @TempDir
+    Path folder;
+
+    @Test
+    void inspectShowsMetadataTypesAndTensors() {
+        var result = Cli.run("inspect", DefaultModel.path().toString());
+        assertEquals(0, result.code(), result.err());
+        assertTrue(result.out().contains("general.architecture") && result.out().contains("token_embd.weight"), result.out());
+        assertTrue(result.out().matches("(?s).*q8_0 +\\d+ tensors.* 8\\.50 bits per weight.*"), result.out());
+        assertEquals("", result.err());
+    }
+
+    @Test
+    void inspectAsJsonIsComplete() {
+        var json = Cli.run("inspect", "--json", DefaultModel.path().toString()).json();
+        assertEquals("llama", json.get("metadata").get("general.architecture").asString());
+        assertEquals(5_771_520, json.get("n_params").asLong());
+        assertEquals(json.get("n_tensors").asInt(), json.get("tensors").size());
+        assertEquals(4096, json.get("metadata").get("tokenizer.ggml.tokens").size());
+        long bytes = 0;
+        for (var tensor : json.get("tensors")) {
+            bytes += tensor.get("bytes").asLong();
+        }
+        assertEquals(bytes, json.get("tensor_bytes").asLong());
+        assertEquals(8.0 * bytes / 5_771_520, json.get("bits_per_weight").asDouble(), 1e-3);
+    }
+
+    @Test
+    void escapesKeepFilesFromWritingToTheTerminal() {
+        assertEquals("a\\u001b[31mb\\n\\tc\\u009b", InspectCommand.escape("a\u001b[31mb\n\tc\u009b"));
+    }
+
+    @Test
+    void tokenizePrintsIdsAndPiecesOfStandardInput() {
+        var text = "return x;\n\u00e9\uD83D\uDE00";
+        var json = Cli.withInput(text, "tokenize", "--json").json();
+        var joined = new StringBuilder();
+        json.get("tokens").forEach(token -> joined.append(token.get("text").asString()));
+        assertEquals(text, joined.toString());
+        assertEquals(json.get("n_tokens").asInt(), json.get("tokens").size());
+
+        var plain = Cli.withInput(text, "tokenize");
+        assertEquals(json.get("n_tokens").asInt(), plain.out().lines().count());
+        assertTrue(plain.out().lines().allMatch(line -> line.matches("\\d+\t.+")), plain.out());
+        assertEquals(json.get("n_tokens").asInt() + "\n", Cli.withInput(text, "tokenize", "--count").out());
+    }
+
+    @Test
+    void specialTokensAreTextUnlessAskedFor() {
+        assertTrue(Cli.withInput("<|im_end|>", "tokenize", "--json").json().get("n_tokens").asInt() > 1);
+        assertEquals(1, Cli.withInput("<|im_end|>", "tokenize", "--json", "--special").json().get("n_tokens").asInt());
+    }
+
+    @Test
+    void perplexityOfRepeatedTextIsLowerThanOfNoise() throws IOException {
+        var code = Files.writeString(folder.resolve("a.txt"), "public int size() {\n    return size;\n}\n\n".repeat(80));
+        var noise = Files.writeString(folder.resolve("b.txt"), new Random(3).ints(3000, 'a', 'z').mapToObj(c -> c % 7 == 0 ? " " : "" + (char) c)
+                .collect(Collectors.joining()));
+        var low = Cli.run("perplexity", code.toString(), "-c", "128", "-t", "2", "--json").json();
+        var high = Cli.run("perplexity", noise.toString(), "-c", "128", "-t", "2", "--json").json();
+        assertTrue(low.get("ppl").asDouble() > 1, low.toString());
+        assertTrue(low.get("ppl").asDouble() < high.get("ppl").asDouble() / 3, low + " against " + high);
+        assertEquals(low.get("n_chunks").asInt() * 63, low.get("n_scored").asInt(), "of 128 tokens the last 64 but one are scored");
+
+        var text = Cli.run("perplexity", code.toString(), "-c", "128", "-t", "2");
+        assertTrue(text.out().matches("Final estimate: PPL = \\d+\\.\\d{4} \\+/- \\d+\\.\\d{5}\n"), text.out());
+    }
+
+    @Test
+    void perplexityNeedsTwoWindows() throws IOException {
+        var file = Files.writeString(folder.resolve("short.txt"), "int x;");
+        var result = Cli.run("perplexity", file.toString());
+        assertEquals(1, result.code());
+        assertTrue(result.err().contains("needs at least 1024"), result.err());
+    }
+
+    @Test
+    void quantizeWritesASmallerModelThatRuns() {
+        var out = folder.resolve("q4.gguf");
+        var result = Cli.run("quantize", DefaultModel.path().toString(), out.toString(), "q4_0", "--allow-requantize", "-t", "2");
+        assertEquals(0, result.code(), result.err());
+        assertEquals("", result.out());
+        assertTrue(Cli.run("inspect", "--json", out.toString()).json().get("bits_per_weight").asDouble() < 6);
+        assertEquals(0, Cli.withInput("int x", "complete", "--stdin", "-n", "2", "-m", out.toString(), "-t", "2").code());
+
+        var again = Cli.run("quantize", DefaultModel.path().toString(), out.toString(), "q4_0", "--allow-requantize");
+        assertEquals(1, again.code());
+        assertTrue(again.err().contains(out + " exists"), again.err());
+    }
+
+    @Test
+    void benchHasTheFieldsOfLlamaBench() {
+        var json = Cli.run("bench", "-p", "32", "-n", "4", "-t", "2", "-r", "3", "--json").json();
+        assertEquals(2, json.size());
+        for (var test : json) {
+            for (var field : List.of("build_commit", "model_filename", "model_type", "model_size", "model_n_params", "n_batch", "n_ubatch", "n_threads", "type_k",
+                    "type_v", "n_prompt", "n_gen", "n_depth", "test_time", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts")) {
+                assertTrue(test.has(field), field);
+            }
+            assertEquals(2, test.get("n_threads").asInt());
+            assertEquals(3, test.get("samples_ns").size());
+            assertEquals(3, test.get("samples_ts").size());
+            int tokens = test.get("n_prompt").asInt() + test.get("n_gen").asInt();
+            assertEquals(1e9 * tokens / test.get("samples_ns").get(1).asLong(), test.get("samples_ts").get(1).asDouble(), 1e-6);
+        }
+        assertEquals(32, json.get(0).get("n_prompt").asInt());
+        assertEquals(4, json.get(1).get("n_gen").asInt());
+    }
+
+    @Test
+    void benchPrintsATableWithARowPerTest() {
+        var result = Cli.run("bench", "-p", "16,32", "-n", "2", "-t", "2", "-r", "1");
+        assertEquals(0, result.code(), result.err());
+        assertEquals(5, result.out().lines().count(), result.out());
+        assertTrue(result.out().contains("pp16") && result.out().contains("pp32") && result.out().contains("tg2"), result.out());
+        assertFalse(result.out().contains("NaN"));
+    }
+}
