@@ -1,5 +1,7 @@
 package io.github.panamallama.examples.cli;
 
+import io.github.panamallama.runtime.ContextFullException;
+import io.github.panamallama.runtime.InsufficientMemoryException;
 import java.io.PrintWriter;
 import java.io.UncheckedIOException;
 import java.util.Arrays;
@@ -91,6 +93,7 @@ final class Main implements Runnable {
         COMMANDS.forEach((name, command) -> {
             if (named.isEmpty() || named.get() == command) {
                 line.addSubcommand(name, command);
+                line.getSubcommands().get(name).getCommandSpec().usageMessage().abbreviateSynopsis(true).sortOptions(false);
             }
         });
         line
@@ -154,6 +157,11 @@ final class Main implements Runnable {
             return usage(usage);
         }
         shell.err().println("panama-llama: " + message(e));
+        switch (e) {
+            case InsufficientMemoryException memory -> shell.err().println("  (on the command line: -c for the context, -ctk and -ctv for the cache types)");
+            case ContextFullException full -> shell.err().println("  (on the command line: -c for the context)");
+            default -> { }
+        }
         trace(e);
         return FAILURE;
     }
