@@ -29,13 +29,16 @@ import picocli.CommandLine.Spec;
 /**
  * Tokens per second, measured as llama.cpp's {@code llama-bench} does (tools/llama-bench/llama-bench.cpp): random tokens; a prompt
  * test evaluates them in batches, a generation test one at a time without sampling; each in a context of its own that is just as
- * large as needed; one unmeasured run first; an empty cache before every repetition. The last token's logits are copied to Java each
+ * large as needed; an unmeasured run first, repeated where it is short; an empty cache before every repetition. The last token's logits are copied to Java each
  * time, as any program that samples has to.
  */
 @Command(name = "bench", description = "Tokens per second for prompts and for generation, as llama.cpp's llama-bench measures them.")
 final class BenchCommand implements Callable<Integer> {
     /** llama-bench's batch; the ubatch is the engine's default, 512, there and here. */
     private static final int BATCH = 2048;
+
+    /** A small model's warm-up run is over before the JVM has compiled anything: it is repeated for so long. */
+    private static final long WARM_UP_NANOS = 500_000_000;
 
     /** The tokens do not matter to the time; they are the same in every run. */
     private static final long SEED = 1;
@@ -138,7 +141,10 @@ final class BenchCommand implements Callable<Integer> {
         var row = new Row(vocabulary.size());
         var random = new SplittableRandom(SEED);
         if (!cold) {
-            run(engine, test.prompt > 0 ? test : new Test(0, 1), 0, random, row);
+            long start = System.nanoTime();
+            do {
+                run(engine, test.prompt > 0 ? test : new Test(0, 1), 0, random, row);
+            } while (System.nanoTime() - start < WARM_UP_NANOS && !main.interrupts().raised());
         }
         var samples = new long[repetitions];
         for (int i = 0; i < repetitions; i++) {
