@@ -118,8 +118,7 @@ final class NativeContext {
             case ON -> LlamaH.LLAMA_FLASH_ATTN_TYPE_ENABLED();
             case OFF -> LlamaH.LLAMA_FLASH_ATTN_TYPE_DISABLED();
         });
-        // a batch is checked against the square of the sequence ids it may use, 256 of them where the cache is unified: some 35 us per call
-        llama_context_params.kv_unified(p, options.maxSequences() > 1);
+        llama_context_params.kv_unified(p, true);
         llama_context_params.swa_full(p, false);
         return p;
     }

@@ -16,7 +16,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
-import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.CyclicBarrier;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
@@ -420,16 +420,17 @@ class EngineTest {
         int length = 120;
         try (var engine = Engine.open(model, OPTIONS.withContextSize(256)); var threads = Executors.newVirtualThreadPerTaskExecutor()) {
             var runs = new ArrayList<java.util.concurrent.Future<int[]>>();
-            var start = new CountDownLatch(count);
+            var half = new CyclicBarrier(count);
             var rows = new Row[count];
             for (int i = 0; i < count; i++) {
                 int n = i;
                 rows[n] = engine.newRow();
                 runs.add(threads.submit(() -> {
                     try (var sequence = engine.newSequence()) {
-                        start.countDown();
-                        start.await();
                         for (int token : tokens(length, 30 + n)) {
+                            if (sequence.length() == length / 2) {
+                                half.await(); // all four hold 60 cells of 256 and want 60 more
+                            }
                             sequence.append(token, rows[n]);
                         }
                         return sequence.tokens();
