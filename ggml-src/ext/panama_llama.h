@@ -136,6 +136,9 @@ struct pl_threads;
 PL_API struct pl_threads * pl_threads_attach(struct llama_context * ctx, int32_t n_threads, int32_t n_threads_batch, int32_t poll,
                                              struct pl_error * err);
 
+/* Lets another thread of the system have this core, if one wants it. Java's Thread.yield does not for a virtual thread. */
+PL_API void pl_yield(void);
+
 /* Frees the context, then its threads; either may be NULL. */
 PL_API void pl_context_free(struct llama_context * ctx, struct pl_threads * threads);
 

@@ -3,6 +3,7 @@
 #include "guard.hpp"
 
 #include <memory>
+#include <thread>
 #include <string>
 
 namespace {
@@ -74,3 +75,7 @@ void pl_context_free(llama_context * ctx, pl_threads * threads) {
 }
 
 } // extern "C"
+
+extern "C" void pl_yield(void) {
+    std::this_thread::yield();
+}

@@ -12229,6 +12229,45 @@ public class LlamaH extends LlamaH_1 {
         }
     }
 
+    private static class pl_yield {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.ofVoid(    );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_yield");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_yield$descriptor() {
+        return pl_yield.DESC;
+    }
+
+    public static MethodHandle pl_yield$handle() {
+        return pl_yield.HANDLE;
+    }
+
+    public static MemorySegment pl_yield$address() {
+        return pl_yield.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * void pl_yield()
+     * }
+     */
+    public static void pl_yield() {
+        var mh$ = pl_yield.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_yield");
+            }
+            mh$.invokeExact();
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class pl_context_free {
         public static final FunctionDescriptor DESC = FunctionDescriptor.ofVoid(
             LlamaH.C_POINTER,

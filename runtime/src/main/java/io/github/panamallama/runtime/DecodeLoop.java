@@ -270,6 +270,7 @@ final class DecodeLoop {
             long patience = Math.clamp(lastStepNanos / 2, LINGER_MIN_NANOS, LINGER_MAX_NANOS);
             while (awaited > 0 && !closing && System.nanoTime() - lastStepEnd < patience) {
                 Thread.yield();
+                context.yieldCore(); // who is awaited may have lost this very core
                 drain();
             }
             arrived(null);

@@ -153,6 +153,11 @@ final class NativeContext {
         return batchSize;
     }
 
+    /** Lets another thread of the system run on this core, which {@link Thread#yield} does not do for a virtual thread. */
+    void yieldCore() {
+        LlamaH.pl_yield();
+    }
+
     /** Whether an assertion of native code failed in this context: nothing but {@link #close} is safe any more. */
     boolean broken() {
         return broken;
