@@ -238,7 +238,8 @@ final class DecodeLoop {
 
     EngineStats stats() {
         return new EngineStats(
-                steps, evaluated, pool.reused(), pool.evictions(), pool.preemptions(), pool.idsInUse(), pool.cellsInUse());
+                steps, context.decodeNanos(), evaluated, pool.reused(), pool.evictions(), pool.preemptions(), pool.idsInUse(),
+                pool.cellsInUse());
     }
 
     // --- the leader's side ----------------------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ final class NativeContext {
     private long sharedIdsUsed;
     private int sharedSince;
     private int size;
+    /** Written by the leader alone. */
+    private volatile long decodeNanos;
     private boolean broken;
 
     NativeContext(Model model, EngineOptions options) {
@@ -217,12 +219,19 @@ final class NativeContext {
     /** Evaluates the batch: 0, {@link #NO_CELLS}, {@link #ABORTED}, or a negative code of upstream. */
     int decode() {
         llama_batch.n_tokens(batch, size);
+        long begin = System.nanoTime();
         int code = LlamaH.pl_decode(context, batch, error);
+        decodeNanos += System.nanoTime() - begin;
         if (failure.failed()) {
             broken |= failure.assertionFailed();
             throw new DecodeException("native code failed to evaluate " + size + " tokens: " + failure.message());
         }
         return code;
+    }
+
+    /** Time in {@link #decode} since the context was made. Any thread. */
+    long decodeNanos() {
+        return decodeNanos;
     }
 
     /** What upstream said about the code that the last {@link #decode} gave. */
