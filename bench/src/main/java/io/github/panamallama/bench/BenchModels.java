@@ -1,0 +1,86 @@
+package io.github.panamallama.bench;
+
+import io.github.panamallama.models.DefaultModel;
+import io.github.panamallama.runtime.gguf.GgmlType;
+import io.github.panamallama.runtime.gguf.RandomModel;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+
+/** The models that are measured: the shipped one, and random ones that are made once and kept in the cache folder. */
+final class BenchModels {
+    /** Shape of Llama 3.2 1B but for its vocabulary, 32000 tokens and an output matrix of its own: 1.1 billion parameters. */
+    private static final RandomModel ONE_B = RandomModel.llama(16, 2048, 32, 8, 8192, 32_000);
+
+    private BenchModels() {
+    }
+
+    /** @param shipped whether it is the model that users get */
+    record BenchModel(String name, Path path, String shape, boolean shipped) {
+    }
+
+    /** @param names {@code shipped}, {@code 1b-q8_0}, {@code 1b-q4_0} or paths */
+    static List<BenchModel> resolve(List<String> names) throws IOException {
+        var models = new ArrayList<BenchModel>();
+        for (var name : names) {
+            models.add(switch (name.toLowerCase(Locale.ROOT)) {
+                case "shipped" -> new BenchModel("shipped, Q8_0", DefaultModel.path(), "llama, 8 layers of 256, 5.8M parameters", true);
+                case "1b-q8_0" -> random("1B random, Q8_0", ONE_B.withType(GgmlType.Q8_0));
+                case "1b-q4_0" -> random("1B random, Q4_0", ONE_B.withType(GgmlType.Q4_0));
+                default -> {
+                    var path = Path.of(name).toAbsolutePath();
+                    if (!Files.isRegularFile(path)) {
+                        throw new IOException("no model '" + name + "'; give shipped, 1b-q8_0, 1b-q4_0 or the path of a GGUF file");
+                    }
+                    yield new BenchModel(path.getFileName().toString(), path, path.toString(), false);
+                }
+            });
+        }
+        return models;
+    }
+
+    private static BenchModel random(String name, RandomModel shape) throws IOException {
+        return new BenchModel(name, cached(shape), String.format(Locale.ROOT,
+                "random llama, %d layers of %d, %d heads, %d key-value heads, feed-forward %d, %d tokens, %.2fB parameters",
+                shape.layers(), shape.width(), shape.heads(), shape.keyValueHeads(), shape.feedForward(), shape.vocabularySize(),
+                shape.parameterCount() / 1e9), false);
+    }
+
+    /** The file of a random model; its name holds everything that its content depends on. */
+    static Path cached(RandomModel shape) throws IOException {
+        var folder = Files.createDirectories(cacheRoot().resolve("bench"));
+        var file = folder.resolve(String.format(Locale.ROOT, "random-%s-%dx%d-h%d-%d-%d-f%d-v%d-c%d-%s-s%d.gguf", shape.architecture().key(),
+                shape.layers(), shape.width(), shape.heads(), shape.keyValueHeads(), shape.headSize(), shape.feedForward(),
+                shape.vocabularySize(), shape.contextLength(), shape.type().label(), shape.seed()));
+        if (!Files.exists(file) || Files.size(file) != shape.fileSize()) {
+            System.out.println("writing " + file + " (" + shape.fileSize() / 1_000_000 + " MB)");
+            var unfinished = Files.createTempFile(folder, "random", ".part");
+            try {
+                shape.write(unfinished);
+                Files.move(unfinished, file, StandardCopyOption.REPLACE_EXISTING);
+            } finally {
+                Files.deleteIfExists(unfinished);
+            }
+        }
+        return file;
+    }
+
+    /** The same rule as for the natives. */
+    private static Path cacheRoot() {
+        var own = System.getenv("PANAMA_LLAMA_CACHE");
+        if (own != null && !own.isEmpty()) {
+            return Path.of(own);
+        }
+        var xdg = System.getenv("XDG_CACHE_HOME");
+        if (xdg != null && !xdg.isEmpty()) {
+            return Path.of(xdg, "panama-llama");
+        }
+        var home = System.getProperty("user.home");
+        return System.getProperty("os.name").startsWith("Mac")
+                ? Path.of(home, "Library", "Caches", "panama-llama") : Path.of(home, ".cache", "panama-llama");
+    }
+}

@@ -1,0 +1,226 @@
+package io.github.panamallama.bench;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.EnumSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.SplittableRandom;
+import java.util.concurrent.Callable;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+
+/**
+ * Compares this project with upstream's own programs in one run and writes a report. Exit code 0 when every target is reached, 3
+ * when one is missed, 1 when something failed.
+ */
+@Command(name = "bench/run", mixinStandardHelpOptions = true, sortOptions = false, showDefaultValues = true,
+        description = "Compares panama-llama with llama.cpp's own programs, alternating, and writes a report.")
+public final class Compare implements Callable<Integer> {
+    /** What can be measured. */
+    enum Part {
+        /** {@code panama-llama bench} with {@code llama-bench}: prefill and decode. */
+        bench,
+        /** Generation through Engine and Sampler with {@code llama-completion}. */
+        generate,
+        /** Sixteen generations at once with one. */
+        concurrent,
+        /** JMH: the cost of a token outside of its evaluation. */
+        tokens
+    }
+
+    @Option(names = "--home", paramLabel = "DIR", description = "root of the checkout", defaultValue = "")
+    Path home;
+
+    @Option(names = "--parts", split = ",", description = "what to measure: ${COMPLETION-CANDIDATES}",
+            defaultValue = "bench,generate,concurrent,tokens")
+    List<Part> parts;
+
+    @Option(names = {"-m", "--models"}, split = ",", paramLabel = "MODEL",
+            description = "'shipped', '1b-q8_0', '1b-q4_0' or paths of GGUF files", defaultValue = "shipped,1b-q8_0,1b-q4_0")
+    List<String> models;
+
+    @Option(names = "--pairs", description = "alternations of each comparison", defaultValue = "15")
+    int pairs;
+
+    @Option(names = {"-t", "--threads"}, description = "CPU threads of each side; 0 is all processors", defaultValue = "0")
+    int threads;
+
+    @Option(names = {"-p", "--prompt"}, description = "tokens of the prefill test", defaultValue = "128")
+    int prompt;
+
+    @Option(names = {"-n", "--generate"}, description = "tokens of the decode test", defaultValue = "32")
+    int generate;
+
+    @Option(names = "--parallel", description = "generations at once", defaultValue = "16")
+    int parallel;
+
+    @Option(names = "--seconds", description = "how long one measurement should take, roughly", defaultValue = "3")
+    double seconds;
+
+    @Option(names = "--seed", description = "of the order within pairs and of the draws", defaultValue = "1")
+    long seed;
+
+    @Option(names = "--report", paramLabel = "DIR", description = "where the report goes", defaultValue = "bench/target/report")
+    Path report;
+
+    public static void main(String[] arguments) {
+        System.exit(new CommandLine(new Compare()).setCaseInsensitiveEnumValuesAllowed(true)
+                .setExecutionExceptionHandler((exception, line, result) -> {
+                    exception.printStackTrace(line.getErr());
+                    return 1;
+                }).execute(arguments));
+    }
+
+    private Upstream upstream;
+    private Report written;
+    private SplittableRandom random;
+
+    @Override
+    public Integer call() throws Exception {
+        home = home.toAbsolutePath().normalize();
+        if (pairs < 1 || threads < 0 || prompt < 1 || generate < 2 || parallel < 1 || !(seconds > 0)) {
+            throw new IllegalArgumentException("pairs, prompt, parallel and seconds must be positive, generate at least 2");
+        }
+        threads = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
+        random = new SplittableRandom(seed);
+        upstream = Upstream.build(home);
+        var setting = new LinkedHashMap<String, String>();
+        setting.put("machine", Machine.describe());
+        setting.put("Java", Runtime.version() + ", " + System.getProperty("java.vm.name"));
+        setting.put("native build", Machine.nativeBuild(upstream.folder()));
+        setting.put("baseline", "llama-bench and llama-completion from the same tree with the same flags and compiler");
+        setting.put("seed", Long.toString(seed));
+        written = new Report(home.resolve(report), setting);
+        System.out.println("report: " + home.resolve(report));
+        setting.forEach((name, value) -> System.out.println(name + ": " + value));
+
+        var wanted = EnumSet.copyOf(parts);
+        for (var model : BenchModels.resolve(models)) {
+            System.out.printf(Locale.ROOT, "%n%s: %s%n", model.name(), model.shape());
+            if (wanted.contains(Part.bench)) {
+                compareBench(model);
+            }
+            if (wanted.contains(Part.generate) || wanted.contains(Part.concurrent)) {
+                compareGeneration(model, wanted);
+            }
+        }
+        if (wanted.contains(Part.tokens)) {
+            var costs = TokenCosts.measure();
+            costs.forEach(cost -> System.out.printf(Locale.ROOT, "%-50s %10.2f %s%n", cost.name(), cost.value(), cost.unit()));
+            written.add(costs);
+        }
+        System.out.println();
+        System.out.println(written.markdown());
+        return written.reached() ? 0 : 3;
+    }
+
+    /** One measurement of either side; tokens per second of every quantity that it yields at once. */
+    private interface Side {
+        double[] measure(int pair) throws Exception;
+    }
+
+    /** Measures both sides in turn, the order within a pair drawn at random, so that neither always comes into a warm cache. */
+    private List<List<Comparison.Pair>> alternate(String what, Side ours, Side baseline) throws Exception {
+        var all = new ArrayList<List<Comparison.Pair>>();
+        for (int i = 0; i < pairs; i++) {
+            boolean oursFirst = random.nextBoolean();
+            double[] mine = oursFirst ? ours.measure(i) : null;
+            double[] theirs = baseline.measure(i);
+            if (mine == null) {
+                mine = ours.measure(i);
+            }
+            var line = new StringBuilder(String.format(Locale.ROOT, "  %s %d/%d:", what, i + 1, pairs));
+            for (int k = 0; k < mine.length; k++) {
+                if (i == 0) {
+                    all.add(new ArrayList<>());
+                }
+                var pair = new Comparison.Pair(mine[k], theirs[k], oursFirst);
+                all.get(k).add(pair);
+                line.append(String.format(Locale.ROOT, "  %.2f / %.2f = %.4f", pair.ours(), pair.baseline(), pair.ratio()));
+            }
+            System.out.println(line);
+        }
+        return all;
+    }
+
+    private void compareBench(BenchModels.BenchModel model) throws Exception {
+        var probe = upstream.bench(model.path(), prompt, generate, threads, 1);
+        int repetitions = (int) Math.clamp(Math.ceil(seconds / (prompt / probe.prefill() + generate / probe.decode())), 2, 200);
+        var command = new ArrayList<String>();
+        command.add(home.resolve("panama-llama").toString());
+        command.add("bench");
+        command.addAll(Upstream.benchArguments(model.path(), prompt, generate, threads, repetitions));
+        command.add("--json");
+        var measured = alternate("bench", i -> rates(Upstream.BenchResult.parse(Programs.run(home, command).out())),
+                i -> rates(upstream.bench(model.path(), prompt, generate, threads, repetitions)));
+        var names = List.of("prefill", "decode");
+        var work = List.of(prompt + " tokens, median of " + repetitions, generate + " tokens one by one, median of " + repetitions);
+        for (int k = 0; k < names.size(); k++) {
+            written.add(new Comparison(names.get(k), model.name(), work.get(k), threads, "panama-llama bench", "llama-bench", 0.99,
+                    measured.get(k)));
+        }
+    }
+
+    private static double[] rates(Upstream.BenchResult result) {
+        return new double[] {result.prefill(), result.decode()};
+    }
+
+    private void compareGeneration(BenchModels.BenchModel model, EnumSet<Part> wanted) throws Exception {
+        var work = new GenerationWork(GenerationWork.JAVA_PROMPT.strip(), 32, 1024, 0.8f, 40, 0.95f);
+        var probe = upstream.complete(model.path(), work, threads, seed);
+        int tokens = (int) Math.clamp(seconds * probe.tokensPerSecond(), 32, 512);
+        var sized = work.withGenerate(tokens);
+        if (wanted.contains(Part.generate)) {
+            try (var worker = new Worker(model.path(), sized, threads, 1)) {
+                if (probe.promptTokens() != worker.promptTokens()) {
+                    throw new IOException("the prompt has " + worker.promptTokens() + " tokens here and " + probe.promptTokens()
+                            + " in llama-completion: not the same work");
+                }
+                warmUp(worker);
+                var measured = alternate("generate", i -> {
+                    double rate = worker.generate(seed + i);
+                    return new double[] {rate, rate};
+                }, i -> {
+                    var completion = upstream.complete(model.path(), sized, threads, seed + i);
+                    return new double[] {completion.tokensPerSecond(), completion.tokensPerSecondOverall()};
+                });
+                var what = String.format(Locale.ROOT, "%d tokens after %d, temperature %.1f, top-k %d, top-p %.2f", tokens,
+                        worker.promptTokens(), sized.temperature(), sized.topK(), sized.topP());
+                written.add(new Comparison("generation", model.name(), what, threads, "Engine and Sampler",
+                        "llama-completion, eval + sampling time", 0.97, measured.get(0)));
+                written.add(new Comparison("generation", model.name(), what, threads, "Engine and Sampler",
+                        "llama-completion, all its time after the prompt", 0, measured.get(1)));
+            }
+        }
+        if (wanted.contains(Part.concurrent)) {
+            // every generation needs its cells: prompt and drawn tokens
+            int each = Math.min(tokens, 128);
+            var many = new GenerationWork(sized.prompt(), each, roundUp(parallel * (probe.promptTokens() + each)),
+                    sized.temperature(), sized.topK(), sized.topP());
+            try (var worker = new Worker(model.path(), many, threads, parallel)) {
+                worker.generateConcurrently(parallel, seed);
+                warmUp(worker);
+                var measured = alternate("concurrent", i -> new double[] {worker.generateConcurrently(parallel, seed + i)},
+                        i -> new double[] {worker.generate(seed + i)});
+                written.add(new Comparison("concurrent", model.name(), each + " tokens each, virtual threads", threads,
+                        parallel + " generations, total", "1 generation", model.shipped() ? 3 : 0, measured.getFirst()));
+            }
+        }
+    }
+
+    private static int roundUp(int cells) {
+        return (cells + 255) / 256 * 256;
+    }
+
+    /** About as many tokens as a program has drawn after its first minute, so that the JIT is done; a second for slow models. */
+    private void warmUp(Worker worker) {
+        long until = System.nanoTime() + (long) (2e9 * Math.max(1, seconds));
+        do {
+            worker.generate(seed);
+        } while (System.nanoTime() < until);
+    }
+}

@@ -1,0 +1,186 @@
+package io.github.panamallama.bench;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import org.knowm.xchart.BitmapEncoder;
+import org.knowm.xchart.XYChartBuilder;
+import org.knowm.xchart.XYSeries;
+import org.knowm.xchart.style.Styler;
+import org.knowm.xchart.style.markers.SeriesMarkers;
+import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.SerializationFeature;
+
+/**
+ * Writes what was measured: {@code report.md} for people, {@code report.json} with every single pair, one plot of the ratios
+ * per part. Rewritten after each comparison, so that a run that is stopped leaves what it had.
+ */
+final class Report {
+    private final Path folder;
+    private final Map<String, String> setting;
+    private final List<Comparison> comparisons = new ArrayList<>();
+    private final List<TokenCost> costs = new ArrayList<>();
+
+    /**
+     * What one token costs outside of evaluation.
+     *
+     * @param limit most that it may be, in the same unit
+     * @param error half width of JMH's interval (99.9 %), or NaN
+     */
+    record TokenCost(String name, double value, double error, String unit, double limit) {
+        boolean reached() {
+            return value <= limit;
+        }
+    }
+
+    /** @param setting what a reader needs to know first: machine, Java, build flags */
+    Report(Path folder, Map<String, String> setting) throws IOException {
+        this.folder = Files.createDirectories(folder);
+        this.setting = new LinkedHashMap<>(setting);
+    }
+
+    void add(Comparison comparison) throws IOException {
+        comparisons.add(comparison);
+        write();
+    }
+
+    void add(List<TokenCost> more) throws IOException {
+        costs.addAll(more);
+        write();
+    }
+
+    /** Whether every target was reached. */
+    boolean reached() {
+        return comparisons.stream().allMatch(Comparison::reached) && costs.stream().allMatch(TokenCost::reached);
+    }
+
+    String markdown() {
+        var text = new StringBuilder("# Comparison\n\n");
+        setting.forEach((name, value) -> text.append("* ").append(name).append(": ").append(value).append('\n'));
+        if (!comparisons.isEmpty()) {
+            text.append("""
+
+                    Tokens per second, medians over pairs measured in alternation; the ratio is the median of the pairs' ratios, \
+                    ours to baseline, beside it the interval that holds its median.
+
+                    | part | model | work | threads | ours | baseline | ours t/s | baseline t/s | ratio | interval | pairs | target |
+                    | --- | --- | --- | ---: | --- | --- | ---: | ---: | ---: | --- | ---: | --- |
+                    """);
+        }
+        for (var c : comparisons) {
+            var interval = c.interval();
+            text.append(String.format(Locale.ROOT,
+                    "| %s | %s | %s | %d | %s | %s | %s | %s | %.4f | %.4f to %.4f (%.1f %%) | %d | %s |%n",
+                    c.part(), c.model(), c.work(), c.threads(), c.ours(), c.baseline(), rate(c.medianOurs()),
+                    rate(c.medianBaseline()), c.ratio(), interval.low(), interval.high(), 100 * interval.coverage(),
+                    c.pairs().size(), target(c.target(), c.reached())));
+        }
+        if (!costs.isEmpty()) {
+            text.append("""
+
+                    Cost of a token outside of its evaluation.
+
+                    | what | value | limit |
+                    | --- | ---: | --- |
+                    """);
+        }
+        for (var cost : costs) {
+            text.append(String.format(Locale.ROOT, "| %s | %.2f%s %s | %s |%n", cost.name(), cost.value(),
+                    Double.isNaN(cost.error()) ? "" : String.format(Locale.ROOT, " ± %.2f", cost.error()), cost.unit(),
+                    Double.isInfinite(cost.limit()) ? "reported"
+                            : String.format(Locale.ROOT, "%.0f: %s", cost.limit(), cost.reached() ? "kept" : "missed")));
+        }
+        return text.toString();
+    }
+
+    private static String target(double target, boolean reached) {
+        return target == 0 ? "reported" : String.format(Locale.ROOT, "%.2f: %s", target, reached ? "reached" : "missed");
+    }
+
+    private static String rate(double tokensPerSecond) {
+        return String.format(Locale.ROOT, tokensPerSecond < 100 ? "%.2f" : "%.1f", tokensPerSecond);
+    }
+
+    private void write() throws IOException {
+        Files.writeString(folder.resolve("report.md"), markdown());
+        var json = JsonMapper.builder().enable(SerializationFeature.INDENT_OUTPUT).build();
+        Files.writeString(folder.resolve("report.json"), json.writeValueAsString(Map.of(
+                "setting", setting,
+                "comparisons", comparisons.stream().map(Report::fields).toList(),
+                "costs", costs.stream().map(Report::fields).toList())));
+        var parts = new LinkedHashSet<String>();
+        comparisons.forEach(c -> parts.add(c.part()));
+        for (var part : parts) {
+            plot(part);
+        }
+    }
+
+    private static Map<String, Object> fields(Comparison c) {
+        var fields = new LinkedHashMap<String, Object>();
+        fields.put("part", c.part());
+        fields.put("model", c.model());
+        fields.put("work", c.work());
+        fields.put("threads", c.threads());
+        fields.put("ours", c.ours());
+        fields.put("baseline", c.baseline());
+        fields.put("target", c.target());
+        fields.put("median_ours_ts", c.medianOurs());
+        fields.put("median_baseline_ts", c.medianBaseline());
+        fields.put("ratio", c.ratio());
+        fields.put("interval", c.interval());
+        fields.put("pairs", c.pairs());
+        return fields;
+    }
+
+    /** JSON has no infinity and no NaN: what is only reported has no limit there. */
+    private static Map<String, Object> fields(TokenCost cost) {
+        var fields = new LinkedHashMap<String, Object>();
+        fields.put("name", cost.name());
+        fields.put("value", cost.value());
+        fields.put("unit", cost.unit());
+        if (!Double.isNaN(cost.error())) {
+            fields.put("error", cost.error());
+        }
+        if (!Double.isInfinite(cost.limit())) {
+            fields.put("limit", cost.limit());
+        }
+        return fields;
+    }
+
+    private void plot(String part) throws IOException {
+        var chart = new XYChartBuilder().width(900).height(480).title(part + ": ours / baseline, pair by pair")
+                .xAxisTitle("pair").yAxisTitle("ratio").build();
+        chart.getStyler().setLegendPosition(Styler.LegendPosition.OutsideE);
+        int longest = 1;
+        double target = 0;
+        for (var c : comparisons) {
+            if (!c.part().equals(part)) {
+                continue;
+            }
+            var ratios = c.pairs().stream().mapToDouble(Comparison.Pair::ratio).toArray();
+            var index = new double[ratios.length];
+            for (int i = 0; i < index.length; i++) {
+                index[i] = i + 1;
+            }
+            var name = c.model() + ", " + c.baseline();
+            chart.addSeries(name, index, ratios)
+                    .setXYSeriesRenderStyle(XYSeries.XYSeriesRenderStyle.Scatter);
+            longest = Math.max(longest, ratios.length);
+            target = Math.max(target, c.target());
+        }
+        if (target > 0) {
+            chart.addSeries("target", new double[] {1, longest}, new double[] {target, target})
+                    .setXYSeriesRenderStyle(XYSeries.XYSeriesRenderStyle.Line).setMarker(SeriesMarkers.NONE);
+        }
+        var file = folder.resolve(part.replaceAll("[^a-zA-Z0-9]+", "-") + ".png");
+        try (var out = Files.newOutputStream(file)) {
+            BitmapEncoder.saveBitmap(chart, out, BitmapEncoder.BitmapFormat.PNG);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+/**
+ * Benchmarks and side-by-side comparisons. Open, because JMH and Jackson look into it.
+ */
+open module panamallama.bench {
+    requires panamallama;
+    requires panamallama.examples;
+    requires panamallama.models;
+    requires info.picocli;
+    requires java.management;
+    requires static jdk.incubator.vector;
+    requires jmh.core;
+    requires xchart;
+    requires tools.jackson.databind;
+
+    exports io.github.panamallama.bench;
+}
