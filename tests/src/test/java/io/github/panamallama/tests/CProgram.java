@@ -1,0 +1,101 @@
+package io.github.panamallama.tests;
+
+import java.io.IOException;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.Collectors;
+
+/** {@code src/test/c/logits.c}, compiled against the headers and libraries that this JVM runs on. */
+final class CProgram {
+    private final Path executable;
+
+    private CProgram(Path executable) {
+        this.executable = executable;
+    }
+
+    static CProgram compile(Path folder) throws IOException, InterruptedException {
+        var natives = Project.natives();
+        var executable = folder.resolve("logits");
+        var compiler = System.getenv().getOrDefault("CC", "cc");
+        Project.run(List.of(compiler, "-std=gnu11", "-O1", "-Wall", "-Werror", "-I" + natives.resolve("include"),
+                Project.HOME.resolve("tests/src/test/c/logits.c").toString(), "-o", executable.toString(),
+                "-L" + natives.resolve("lib"), "-lllama", "-lggml", "-lggml-cpu", "-lggml-base",
+                "-Wl,-rpath," + natives.resolve("lib"), "-Wl,-rpath-link," + natives.resolve("lib")), "").succeeded();
+        return new CProgram(executable);
+    }
+
+    /**
+     * The parameters of the context; the same ones make an Engine.
+     *
+     * @param flashAttention -1 automatic, 0 off, 1 on
+     */
+    record Setting(int contextSize, int batchSize, int ubatchSize, int sequences, int threads, int batchThreads,
+                   int flashAttention) {
+    }
+
+    /** A line of the program's input. */
+    record Step(char kind, int[] values) {
+        static Step last(int... tokens) {
+            return new Step('L', tokens);
+        }
+
+        static Step all(int... tokens) {
+            return new Step('A', tokens);
+        }
+
+        static Step truncate(int length) {
+            return new Step('R', new int[] {length});
+        }
+
+        int rows() {
+            return switch (kind) {
+                case 'L' -> 1;
+                case 'A' -> values.length;
+                default -> 0;
+            };
+        }
+    }
+
+    /** The rows of all steps in their order, each {@code [n_vocab]}. */
+    List<float[]> run(Path model, Setting setting, List<Step> steps) throws IOException, InterruptedException {
+        var out = Files.createTempFile(executable.getParent(), "rows", ".bin");
+        try {
+            var input = steps.stream()
+                    .map(step -> step.kind() + " " + Arrays.stream(step.values()).mapToObj(Integer::toString)
+                            .collect(Collectors.joining(" ")) + "\n")
+                    .collect(Collectors.joining());
+            var numbers = new int[] {setting.contextSize(), setting.batchSize(), setting.ubatchSize(), setting.sequences(),
+                    setting.threads(), setting.batchThreads(), setting.flashAttention()};
+            var command = new ArrayList<>(List.of(executable.toString(), model.toString(), out.toString()));
+            Arrays.stream(numbers).mapToObj(Integer::toString).forEach(command::add);
+            Project.run(command, input).succeeded();
+            return split(out, steps.stream().mapToInt(Step::rows).sum());
+        } finally {
+            Files.deleteIfExists(out);
+        }
+    }
+
+    private static List<float[]> split(Path file, int rows) throws IOException {
+        try (var channel = FileChannel.open(file)) {
+            FloatBuffer floats = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size())
+                    .order(ByteOrder.nativeOrder()).asFloatBuffer();
+            if (rows == 0 || floats.remaining() % rows != 0) {
+                throw new IOException(floats.remaining() + " floats are not " + rows + " rows");
+            }
+            var result = new ArrayList<float[]>();
+            int size = floats.remaining() / rows;
+            for (int i = 0; i < rows; i++) {
+                var row = new float[size];
+                floats.get(row);
+                result.add(row);
+            }
+            return result;
+        }
+    }
+}
