@@ -197,19 +197,47 @@ public final class Compare implements Callable<Integer> {
             }
         }
         if (wanted.contains(Part.concurrent)) {
-            // every generation needs its cells: prompt and drawn tokens
-            int each = Math.min(tokens, 128);
-            var many = new GenerationWork(sized.prompt(), each, roundUp(parallel * (probe.promptTokens() + each)),
-                    sized.temperature(), sized.topK(), sized.topP());
-            try (var worker = new Worker(model.path(), many, threads, parallel)) {
-                worker.generateConcurrently(parallel, seed);
-                warmUp(worker);
-                var measured = alternate("concurrent", i -> new double[] {worker.generateConcurrently(parallel, seed + i)},
-                        i -> new double[] {worker.generate(seed + i)});
-                written.add(new Comparison("concurrent", model.name(), each + " tokens each, virtual threads", threads,
-                        parallel + " generations, total", "1 generation", model.shipped() ? 3 : 0, measured.getFirst()));
+            int each = Math.min(tokens, model.shipped() ? 128 : 32);
+            compareConcurrent(model, sized.withPrompt(GenerationWork.SHORT_PROMPT).withGenerate(each));
+            if (model.shipped()) {      // large models take minutes for sixteen long prompts
+                compareConcurrent(model, sized.withGenerate(each));
             }
+            limitOfBatching(model, probe.tokensPerSecond());
         }
+    }
+
+    private void compareConcurrent(BenchModels.BenchModel model, GenerationWork each) throws Exception {
+        int prompt;
+        try (var vocabulary = new Worker(model.path(), each, threads, 1)) {
+            prompt = vocabulary.promptTokens();
+        }
+        // every generation needs its cells: prompt and drawn tokens
+        var work = each.withContextSize(roundUp(parallel * (prompt + each.generate())));
+        try (var worker = new Worker(model.path(), work, threads, parallel)) {
+            long until = System.nanoTime() + (long) (2e9 * seconds);
+            do {
+                worker.generateConcurrently(parallel, seed);
+            } while (System.nanoTime() < until);
+            warmUp(worker);
+            var measured = alternate("concurrent", i -> new double[] {worker.generateConcurrently(parallel, seed + i)},
+                    i -> new double[] {worker.generate(seed + i)});
+            written.add(new Comparison("concurrent", model.name(),
+                    each.generate() + " tokens each after " + prompt + ", virtual threads", threads, parallel + " generations, total",
+                    "1 generation", model.shipped() ? 3 : 0, measured.getFirst()));
+        }
+    }
+
+    /** What batching alone can give on this machine: rows of one sequence in one batch, without samplers and other sequences. */
+    private void limitOfBatching(BenchModels.BenchModel model, double rate) throws Exception {
+        int repetitions = (int) Math.clamp(seconds * rate / parallel, 3, 500);
+        var lengths = new int[] {1, parallel};
+        var pairs = new ArrayList<Comparison.Pair>();
+        for (int i = 0; i < this.pairs; i++) {
+            var rates = upstream.prompts(model.path(), lengths, threads, repetitions);
+            pairs.add(new Comparison.Pair(rates[1], rates[0], false));
+        }
+        written.add(new Comparison("concurrent", model.name(), "rows of one sequence in a batch, no sampling", threads,
+                "llama-bench -p " + parallel, "llama-bench -p 1", 0, pairs));
     }
 
     private static int roundUp(int cells) {

@@ -13,6 +13,9 @@ import java.util.HashMap;
  */
 record GenerationWork(String prompt, int generate, int contextSize, float temperature, int topK, float topP) {
 
+    /** A start with hardly any context of its own. */
+    static final String SHORT_PROMPT = "public static int max(";
+
     /** Java of our own, so that the shipped model continues with something like Java. */
     static final String JAVA_PROMPT = """
             package org.example.shapes;
@@ -53,6 +56,14 @@ record GenerationWork(String prompt, int generate, int contextSize, float temper
         }
         return SamplerOptions.defaults().withTemperature(temperature).withTopK(topK).withTopP(topP).withMinP(0)
                 .withLogitBias(excluded);
+    }
+
+    GenerationWork withPrompt(String text) {
+        return new GenerationWork(text, generate, contextSize, temperature, topK, topP);
+    }
+
+    GenerationWork withContextSize(int tokens) {
+        return new GenerationWork(prompt, generate, tokens, temperature, topK, topP);
     }
 
     GenerationWork withGenerate(int tokens) {

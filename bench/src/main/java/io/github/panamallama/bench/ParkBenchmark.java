@@ -7,6 +7,7 @@ import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.runtime.gguf.RandomModel;
 import io.github.panamallama.sampling.Sampler;
+import io.github.panamallama.sampling.SamplerOptions;
 import java.io.IOException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -21,13 +22,12 @@ import org.openjdk.jmh.annotations.OutputTimeUnit;
 import org.openjdk.jmh.annotations.Scope;
 import org.openjdk.jmh.annotations.Setup;
 import org.openjdk.jmh.annotations.State;
-import org.openjdk.jmh.annotations.TearDown;
 import org.openjdk.jmh.annotations.Warmup;
 
 /**
  * What a token costs when several virtual threads share an engine, beside what parking a virtual thread costs by itself. The
- * figure of interest is the allocation ({@code -prof gc}). JMH's own thread is a platform thread, which parks without allocation;
- * all virtual threads live as long as the trial.
+ * figure of interest is the allocation ({@code -prof gc}). JMH's own thread is a platform thread, which parks without allocation.
+ * Threads and engines live to the end of the process: JMH counts a tear-down to the last iteration, and its allocations with it.
  */
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.MICROSECONDS)
@@ -43,7 +43,6 @@ public class ParkBenchmark {
         private final Thread[] workers;
         private final AtomicInteger working = new AtomicInteger();
         private volatile int round;
-        private volatile boolean over;
         private volatile Thread owner;
 
         Rounds(int workers) {
@@ -58,11 +57,8 @@ public class ParkBenchmark {
                 workers[i] = Thread.ofVirtual().start(() -> {
                     int seen = 0;
                     while (true) {
-                        while (round == seen && !over) {
+                        while (round == seen) {
                             LockSupport.park();
-                        }
-                        if (over) {
-                            return;
                         }
                         seen++;
                         work(own);
@@ -85,14 +81,6 @@ public class ParkBenchmark {
                 LockSupport.park();
             }
         }
-
-        final void stop() throws InterruptedException {
-            over = true;
-            for (var worker : workers) {
-                LockSupport.unpark(worker);
-                worker.join();
-            }
-        }
     }
 
     /** One virtual thread that only parks. */
@@ -109,24 +97,16 @@ public class ParkBenchmark {
             };
             rounds.start();
         }
-
-        @TearDown
-        public void stop() throws InterruptedException {
-            rounds.stop();
-        }
     }
 
     /** Virtual threads that each draw {@value #TOKENS} tokens per round from one engine. */
     @State(Scope.Benchmark)
     public static class Shared {
-        private Model model;
-        private Engine engine;
         private Rounds rounds;
 
         @Setup
         public void start() throws IOException {
-            model = Model.load(BenchModels.cached(RandomModel.tiny(RandomModel.Architecture.LLAMA)));
-            engine = Engine.open(model, EngineOptions.defaults().withContextSize(1024).withThreads(1).withMaxSequences(CALLERS));
+            var engine = tinyEngine();
             var sequences = new Sequence[CALLERS];
             var rows = new Row[CALLERS];
             var samplers = new Sampler[CALLERS];
@@ -152,13 +132,41 @@ public class ParkBenchmark {
             };
             rounds.start();
         }
+    }
 
-        @TearDown
-        public void stop() throws InterruptedException {
-            rounds.stop();
-            engine.close();
-            model.close();
+    /** A caller alone, on a platform thread. */
+    @State(Scope.Benchmark)
+    public static class Direct {
+        private Sequence sequence;
+        private Row row;
+        private Sampler sampler;
+        private int token;
+
+        @Setup
+        public void start() throws IOException {
+            var engine = tinyEngine();
+            sequence = engine.newSequence();
+            row = engine.newRow();
+            sampler = Sampler.of(SamplerOptions.defaults().withSeed(1));
+            token = 300;
         }
+    }
+
+    private static Engine tinyEngine() throws IOException {
+        var model = Model.load(BenchModels.cached(RandomModel.tiny(RandomModel.Architecture.LLAMA)));
+        return Engine.open(model, EngineOptions.defaults().withContextSize(1024).withThreads(1).withMaxSequences(CALLERS));
+    }
+
+    /** One token of a caller alone: the direct path. */
+    @Benchmark
+    public int tokenAlone(Direct direct) {
+        if (direct.sequence.length() == TOKENS) {
+            direct.sequence.truncate(1);
+        }
+        direct.sequence.append(direct.token, direct.row);
+        direct.token = direct.sampler.sample(direct.row);
+        direct.sampler.accept(direct.token);
+        return direct.token;
     }
 
     /** One park and one unpark of a virtual thread. */

@@ -23,7 +23,6 @@ import org.openjdk.jmh.annotations.Param;
 import org.openjdk.jmh.annotations.Scope;
 import org.openjdk.jmh.annotations.Setup;
 import org.openjdk.jmh.annotations.State;
-import org.openjdk.jmh.annotations.TearDown;
 import org.openjdk.jmh.annotations.Warmup;
 
 /**
@@ -56,6 +55,7 @@ public class TokenBenchmark {
     private TokenDecoder decoder;
     private int token;
 
+    /** Closed by the end of the process: JMH counts a tear-down to the last iteration, and its allocations with it. */
     @Setup(Level.Trial)
     public void open() throws IOException {
         model = Model.load(BenchModels.cached(SHAPE));
@@ -67,14 +67,6 @@ public class TokenBenchmark {
         drawing = Sampler.of(SamplerOptions.defaults().withMinP(0).withSeed(1));
         decoder = model.vocabulary().decoder();
         token = 300;
-    }
-
-    @TearDown(Level.Trial)
-    public void close() {
-        measured = null;
-        sequence.close();
-        engine.close();
-        model.close();
     }
 
     /** Evaluation and row copy alone: what the other two have in common. */

@@ -4,9 +4,11 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.OptionalDouble;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 
@@ -65,6 +67,22 @@ final class Upstream {
         command.addAll(benchArguments(model, prompt, generate, threads, repetitions));
         command.addAll(List.of("-o", "json"));
         return BenchResult.parse(Programs.run(folder, command).out());
+    }
+
+    /** Runs {@code llama-bench} for prompts of the given lengths; their tokens per second, median of the repetitions. */
+    double[] prompts(Path model, int[] lengths, int threads, int repetitions) throws IOException, InterruptedException {
+        var rates = new double[lengths.length];
+        var list = Arrays.stream(lengths).mapToObj(Integer::toString).collect(Collectors.joining(","));
+        var json = Programs.run(folder, List.of(folder.resolve("llama-bench").toString(), "-m", model.toString(), "-p", list, "-n", "0",
+                "-t", Integer.toString(threads), "-r", Integer.toString(repetitions), "-o", "json")).out();
+        for (JsonNode test : JSON.readTree(json)) {
+            for (int i = 0; i < lengths.length; i++) {
+                if (test.path("n_prompt").asInt() == lengths[i]) {
+                    rates[i] = BenchResult.rate(test);
+                }
+            }
+        }
+        return rates;
     }
 
     /**
