@@ -3,6 +3,8 @@
  */
 module panamallama.sampling {
     requires transitive panamallama.runtime;
+    requires tools.jackson.databind;
 
     exports io.github.panamallama.sampling;
+    exports io.github.panamallama.sampling.grammar;
 }

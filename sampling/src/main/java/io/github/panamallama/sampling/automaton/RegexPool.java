@@ -36,7 +36,7 @@ public final class RegexPool {
     /** How far common beginnings of alternatives are looked for in one go. */
     private static final int FACTOR_DEPTH = 100;
 
-    private enum Kind { BYTES, CAT, ALT, AND, NOT, REPEAT, MULTIPLE }
+    private enum Kind { BYTES, CAT, ALT, AND, NOT, REPEAT, MULTIPLE, DECIMAL_MULTIPLE }
 
     /** What a term is; {@code more} holds the children of ALT and AND, ascending. */
     private record Term(Kind kind, int a, int b, int c, ByteSet set, Children more) {}
@@ -181,6 +181,27 @@ public final class RegexPool {
             throw new IllegalArgumentException("multiples of " + n + "; the divisor must be positive");
         }
         return intern(new Term(Kind.MULTIPLE, n, 0, 0, null, null));
+    }
+
+    /**
+     * Decimal digits, at least one, and perhaps a point and more digits, whose value is a multiple of {@code n / 10^scale > 0}; leading
+     * zeros are allowed.
+     */
+    public int multiple(int n, int scale) {
+        if (n < 1 || scale < 0 || scale > MAX_SCALE) {
+            throw new IllegalArgumentException("multiples of " + n + " / 10^" + scale + "; n must be positive, the scale 0 to " + MAX_SCALE);
+        }
+        return intern(new Term(Kind.DECIMAL_MULTIPLE, n, 0, scale << 12, null, null));
+    }
+
+    private static final int MAX_SCALE = 4_000;
+
+    /** {@code residue * 10^digits} modulo {@code n}. */
+    private static int shifted(long residue, int digits, int n) {
+        for (int i = 0; i < digits && residue != 0; i++) {
+            residue = residue * 10 % n;
+        }
+        return (int) residue;
     }
 
     /** A word of each, one after the other. */
@@ -580,6 +601,14 @@ public final class RegexPool {
                 doubtful = !empty && suspect[term.a];
                 depth = depths[term.a] + 1;
             }
+            case DECIMAL_MULTIPLE -> {
+                int scale = term.c >> 12;
+                int phase = term.c & 0xfff;
+                empty = phase == 1 ? shifted(term.b, scale, term.a) == 0
+                        : phase > 2 && shifted(term.b, Math.max(0, scale - (phase - 2)), term.a) == 0;
+                doubtful = phase >= 2; // digits may run out
+                depth = 0;
+            }
             case MULTIPLE -> {
                 empty = term.c == 1 && term.b == 0;
                 doubtful = false;
@@ -787,6 +816,7 @@ public final class RegexPool {
             }
             case NOT, REPEAT -> term == EVERYTHING || term == EMPTY ? ByteClasses.ONE : classes(t.a);
             case MULTIPLE -> ByteClasses.digits();
+            case DECIMAL_MULTIPLE -> ByteClasses.digits().meet(ByteClasses.of(ByteSet.of('.')));
         };
         var same = partitions.putIfAbsent(result, result);
         return same == null ? result : same;
@@ -861,6 +891,19 @@ public final class RegexPool {
             }
             case MULTIPLE -> b < '0' || b > '9' ? NOTHING
                     : intern(new Term(Kind.MULTIPLE, t.a, (int) ((t.b * 10L + b - '0') % t.a), 1, null, null));
+            case DECIMAL_MULTIPLE -> {
+                int scale = t.c >> 12;
+                int phase = t.c & 0xfff; // 0 before the first digit, 1 in the whole part, then 2 + digits after the point
+                if (b == '.' && phase == 1) {
+                    yield intern(new Term(Kind.DECIMAL_MULTIPLE, t.a, t.b, scale << 12 | 2, null, null));
+                }
+                if (b < '0' || b > '9' || phase >= 2 + scale && b != '0') {
+                    yield NOTHING;
+                }
+                boolean beyond = phase >= 2 + scale;
+                yield intern(new Term(Kind.DECIMAL_MULTIPLE, t.a, beyond ? t.b : (int) ((t.b * 10L + b - '0') % t.a),
+                        scale << 12 | (phase < 2 ? 1 : Math.min(phase + 1, 2 + Math.max(1, scale))), null, null));
+            }
         };
     }
 
@@ -956,6 +999,7 @@ public final class RegexPool {
                 print(t.a, s);
                 s.append("){").append(t.b).append(',').append(t.c == UNBOUNDED ? "" : t.c).append('}');
             }
+            case DECIMAL_MULTIPLE -> s.append("<multiple of ").append(t.a).append(" / 10^").append(t.c >> 12).append(", ").append(t.b).append('>');
             case MULTIPLE -> s.append("<multiple of ").append(t.a).append(", ").append(t.b).append('>');
         }
     }

@@ -1,0 +1,185 @@
+package io.github.panamallama.sampling.schema;
+
+import io.github.panamallama.sampling.automaton.NodePool;
+import io.github.panamallama.sampling.grammar.JsonOptions;
+import io.github.panamallama.sampling.schema.Shape.Items;
+import io.github.panamallama.sampling.schema.Shape.Members;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+
+/** Grammar nodes for shapes. States of arrays and objects become nodes when the recogniser gets to them. */
+final class NodeWriter {
+    private record ValueKey(int lang) { }
+
+    private record ArrayKey(int shape, ArrayStates.State state, boolean first) { }
+
+    private record ObjectKey(int shape, ObjectStates.State state, boolean first) { }
+
+    private final Langs langs;
+    private final Terms terms;
+    private final NodePool nodes;
+    private final boolean ordered;
+    private final boolean shortest;
+    private final int space;
+    private final int quote;
+    private final int colon;
+    private final Map<Items, ArrayStates> arrays = new HashMap<>();
+    private final Map<Members, ObjectStates> objects = new HashMap<>();
+    private final Map<Object, Integer> numbers = new HashMap<>();
+
+    NodeWriter(Langs langs, NodePool nodes, JsonOptions options) {
+        this.langs = langs;
+        this.nodes = nodes;
+        terms = langs.terms;
+        ordered = options.order() == JsonOptions.Order.SCHEMA;
+        shortest = options.spelling() == JsonOptions.Spelling.SHORTEST;
+        var pool = terms.pool;
+        int white = pool.alt(pool.oneByte(' '), pool.oneByte('\t'), pool.oneByte('\n'), pool.oneByte('\r'));
+        space = pool.repeat(white, 0, options.whitespace());
+        quote = pool.oneByte('"');
+        colon = pool.concat(space, pool.oneByte(':'), space);
+    }
+
+    /** The node of a language, after everything that it can lead to has been looked at. */
+    int write(Lang root) {
+        var seen = new HashSet<Lang>();
+        var work = new ArrayDeque<Lang>();
+        seen.add(root);
+        work.add(root);
+        while (!work.isEmpty()) {
+            Lang lang = work.remove();
+            if (!langs.inhabited(lang)) {
+                continue;
+            }
+            try {
+                Shape shape = langs.shape(lang);
+                for (Items items : shape.arrays()) {
+                    if (langs.inhabited(items)) {
+                        states(items).eachValue(l -> add(l, seen, work));
+                    }
+                }
+                for (Members members : shape.objects()) {
+                    if (langs.inhabited(members)) {
+                        states(members).eachValue(l -> add(l, seen, work));
+                    }
+                }
+            } catch (Refusal e) {
+                throw lang.pointer == null ? e : e.at(lang.pointer);
+            }
+        }
+        if (!langs.inhabited(root)) {
+            throw new Refusal("", "no value is valid: the schema contradicts itself");
+        }
+        return value(root);
+    }
+
+    private static void add(Lang lang, HashSet<Lang> seen, ArrayDeque<Lang> work) {
+        if (seen.add(lang)) {
+            work.add(lang);
+        }
+    }
+
+    private ArrayStates states(Items items) {
+        return arrays.computeIfAbsent(items, i -> {
+            numbers.put(i, numbers.size());
+            var states = new ArrayStates(langs, i);
+            return i.unique() ? states.values(new UniqueValues(langs).of(i)) : states;
+        });
+    }
+
+    private ObjectStates states(Members members) {
+        return objects.computeIfAbsent(members, m -> {
+            numbers.put(m, numbers.size());
+            return new ObjectStates(langs, m, ordered);
+        });
+    }
+
+    private int value(Lang lang) {
+        Shape shape = langs.shape(lang);
+        if (shape.arrays().isEmpty() && shape.objects().isEmpty()) {
+            return nodes.terminal(scalars(shape));
+        }
+        return nodes.generated(new ValueKey(lang.id), () -> value(shape));
+    }
+
+    private int value(Shape shape) {
+        var options = new ArrayList<Integer>();
+        options.add(nodes.terminal(scalars(shape)));
+        for (Items items : shape.arrays()) {
+            if (langs.inhabited(items)) {
+                var states = states(items);
+                options.add(nodes.seq(nodes.literal("["), nodes.terminal(space), array(states, states.first(), true)));
+            }
+        }
+        for (Members members : shape.objects()) {
+            if (langs.inhabited(members)) {
+                var states = states(members);
+                options.add(nodes.seq(nodes.literal("{"), nodes.terminal(space), object(states, states.first(), true)));
+            }
+        }
+        return nodes.choice(options);
+    }
+
+    private int scalars(Shape shape) {
+        var pool = terms.pool;
+        int term = pool.alt((shape.literals() & Shape.NULL) == 0 ? terms.none : pool.literal("null"),
+                (shape.literals() & Shape.TRUE) == 0 ? terms.none : pool.literal("true"),
+                (shape.literals() & Shape.FALSE) == 0 ? terms.none : pool.literal("false"));
+        if (!terms.isEmpty(shape.number())) {
+            int number = shape.number();
+            if (shortest) {
+                number = pool.and(number, terms.numbers.shortest);
+            } else if (number == terms.anyNumber) {
+                number = pool.concat(number, pool.optional(terms.numbers.exponent));
+            }
+            term = pool.alt(term, number);
+        }
+        if (!terms.isEmpty(shape.string())) {
+            term = pool.alt(term, pool.concat(quote, shape.string(), quote));
+        }
+        return term;
+    }
+
+    /** What follows the opening bracket, or an item. */
+    private int array(ArrayStates states, ArrayStates.State state, boolean first) {
+        return nodes.generated(new ArrayKey(numbers.get(states.shape), state, first), () -> {
+            var pool = terms.pool;
+            var options = new ArrayList<Integer>();
+            if (states.complete(state)) {
+                options.add(nodes.terminal(pool.concat(first ? pool.literal("") : space, pool.oneByte(']'))));
+            }
+            int comma = first ? NodePool.EMPTY : nodes.terminal(pool.concat(space, pool.oneByte(','), space));
+            for (var step : states.steps(state)) {
+                options.add(nodes.seq(comma, value(step.item()), array(states, step.next(), false)));
+            }
+            return nodes.choice(options);
+        });
+    }
+
+    /** What follows the opening brace, or a property. */
+    private int object(ObjectStates states, ObjectStates.State state, boolean first) {
+        return nodes.generated(new ObjectKey(numbers.get(states.shape), state, first), () -> {
+            var pool = terms.pool;
+            var options = new ArrayList<Integer>();
+            if (states.complete(state)) {
+                options.add(nodes.terminal(pool.concat(first ? pool.literal("") : space, pool.oneByte('}'))));
+            }
+            int comma = first ? pool.literal("") : pool.concat(space, pool.oneByte(','), space);
+            for (var step : states.steps(state)) {
+                int name = step.name() == null ? step.names() : terms.literal(step.name());
+                options.add(nodes.seq(nodes.terminal(pool.concat(comma, quote, name, quote, colon)), value(step.value()),
+                        object(states, step.next(), false)));
+            }
+            return nodes.choice(options);
+        });
+    }
+
+    /** For messages and tests. */
+    List<Object> shapes() {
+        return List.copyOf(numbers.keySet());
+    }
+}

@@ -1,0 +1,262 @@
+package io.github.panamallama.sampling.schema;
+
+import io.github.panamallama.sampling.schema.Shape.Class;
+import io.github.panamallama.sampling.schema.Shape.Member;
+import io.github.panamallama.sampling.schema.Shape.Members;
+import java.util.ArrayList;
+import java.util.BitSet;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.function.Consumer;
+
+/**
+ * An object shape as an automaton over properties. Classes with finitely many names are turned into names, so that every class left
+ * has a fresh name at any time.
+ */
+final class ObjectStates {
+    private static final int MOST_NEEDS = 6;
+    /** Names of a class that are written out. */
+    private static final int FINITE = 64;
+
+    /**
+     * @param seen  named properties that cannot come any more
+     * @param count properties so far, as far as that matters
+     * @param met   needs that some property met, as bits
+     */
+    record State(BitSet seen, int count, int met) { }
+
+    /**
+     * One property that may come next, and the state after it.
+     *
+     * @param name  null for a name out of {@code names}
+     */
+    record Step(String name, int names, Lang value, State next) { }
+
+    final Members shape;
+    private final Langs langs;
+    private final boolean ordered;
+    private final List<String> names;
+    private final List<Member> members = new ArrayList<>();
+    private final List<Class> classes = new ArrayList<>();
+    private final BitSet required = new BitSet();
+    /** Named properties that no object has. */
+    private final BitSet forbidden = new BitSet();
+    private final int counts;
+    private final boolean possible;
+
+    ObjectStates(Langs langs, Members shape) {
+        this(langs, shape, false);
+    }
+
+    /** @param ordered named properties come in their order, then the others */
+    ObjectStates(Langs langs, Members shape, boolean ordered) {
+        this.langs = langs;
+        this.shape = shape;
+        this.ordered = ordered;
+        if (shape.needs().size() > MOST_NEEDS) {
+            throw new Refusal(null, "more than " + MOST_NEEDS + " conditions that some property must meet cannot be enforced together");
+        }
+        var terms = langs.terms;
+        Map<String, Member> all = new LinkedHashMap<>(shape.named());
+        var infinite = new ArrayList<Class>();
+        for (Class c : shape.rest()) {
+            var finite = terms.words(c.names(), FINITE);
+            if (finite == null) {
+                infinite.add(c);
+            } else {
+                finite.forEach(name -> all.putIfAbsent(name, new Member(c.value(), false)));
+            }
+        }
+        names = List.copyOf(all.keySet());
+        boolean none = false;
+        for (String name : names) {
+            Member member = all.get(name);
+            if (member.value().isFalse() || !langs.inhabited(member.value())) {
+                forbidden.set(members.size());
+                none |= member.required();
+            }
+            if (member.required()) {
+                required.set(members.size());
+            }
+            members.add(member);
+        }
+        if (!infinite.isEmpty()) {
+            int named = terms.names(names);
+            for (Class c : infinite) {
+                if (langs.inhabited(c.value())) {
+                    classes.add(new Class(terms.pool.minus(c.names(), named), c.value()));
+                }
+            }
+        }
+        counts = shape.max() < Shape.UNBOUNDED ? shape.max() : shape.min();
+        possible = !none;
+    }
+
+    State first() {
+        return new State(forbidden, 0, 0);
+    }
+
+    boolean complete(State s) {
+        return s.count >= shape.min() && s.met == (1 << shape.needs().size()) - 1 && seen(s, required);
+    }
+
+    private static boolean seen(State s, BitSet all) {
+        for (int i = all.nextSetBit(0); i >= 0; i = all.nextSetBit(i + 1)) {
+            if (!s.seen.get(i)) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    boolean live() {
+        return possible && live(first());
+    }
+
+    /** Whether the object can be completed. */
+    private boolean live(State s) {
+        long left = shape.max() == Shape.UNBOUNDED ? Long.MAX_VALUE : (long) shape.max() - s.count;
+        int musts = 0;
+        for (int i = required.nextSetBit(0); i >= 0; i = required.nextSetBit(i + 1)) {
+            musts += s.seen.get(i) ? 0 : 1;
+        }
+        if (musts > left) {
+            return false;
+        }
+        if (classes.isEmpty() && members.size() - s.seen.cardinality() < shape.min() - s.count) {
+            return false;
+        }
+        int open = (1 << shape.needs().size()) - 1 & ~s.met;
+        return open == 0 || musts + extra(open, (BitSet) s.seen.clone()) <= left;
+    }
+
+    /** Properties beyond the required ones that the open needs take at least. */
+    private long extra(int open, BitSet used) {
+        if (open == 0) {
+            return 0;
+        }
+        long best = Integer.MAX_VALUE;
+        int need = Integer.numberOfTrailingZeros(open);
+        for (int i = 0; i < members.size(); i++) {
+            if (!used.get(i)) {
+                for (int meets = open; meets > 0; meets = meets - 1 & open) {
+                    if ((meets >> need & 1) != 0 && namesMatch(i, meets) && langs.inhabited(meeting(members.get(i).value(), meets))) {
+                        used.set(i);
+                        best = Math.min(best, (required.get(i) ? 0 : 1) + extra(open & ~meets, used));
+                        used.clear(i);
+                    }
+                }
+            }
+        }
+        for (Class c : classes) {
+            for (int meets = open; meets > 0; meets = meets - 1 & open) {
+                if ((meets >> need & 1) != 0 && !langs.terms.isEmpty(namesMeeting(c.names(), meets))
+                        && langs.inhabited(meeting(c.value(), meets))) {
+                    best = Math.min(best, 1 + extra(open & ~meets, used));
+                }
+            }
+        }
+        return best;
+    }
+
+    private boolean namesMatch(int member, int meets) {
+        for (int n = 0; n < shape.needs().size(); n++) {
+            if ((meets >> n & 1) != 0 && !langs.terms.matches(shape.needs().get(n).names(), names.get(member))) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    private int namesMeeting(int names, int meets) {
+        for (int n = 0; n < shape.needs().size(); n++) {
+            if ((meets >> n & 1) != 0) {
+                names = langs.terms.and(names, shape.needs().get(n).names());
+            }
+        }
+        return names;
+    }
+
+    private Lang meeting(Lang value, int meets) {
+        var parts = new ArrayList<Lang>();
+        parts.add(value);
+        for (int n = 0; n < shape.needs().size(); n++) {
+            if ((meets >> n & 1) != 0) {
+                parts.add(shape.needs().get(n).value());
+            }
+        }
+        return langs.and(parts);
+    }
+
+    /** What may come next so that the object can still be completed. */
+    List<Step> steps(State s) {
+        var steps = new ArrayList<Step>();
+        if (s.count >= shape.max()) {
+            return steps;
+        }
+        int count = Math.min(s.count + 1, counts);
+        int open = (1 << shape.needs().size()) - 1 & ~s.met;
+        boolean skipped = false;
+        for (int i = 0; i < members.size() && !skipped; i++) {
+            if (s.seen.get(i)) {
+                continue;
+            }
+            var seen = (BitSet) s.seen.clone();
+            if (ordered) {
+                seen.set(0, i + 1);
+                skipped = required.get(i);
+            } else {
+                seen.set(i);
+            }
+            for (int meets = open; meets >= 0; meets = meets == 0 ? -1 : meets - 1 & open) {
+                if (meets == 0 || namesMatch(i, meets)) {
+                    add(steps, new Step(names.get(i), 0, meeting(members.get(i).value(), meets), new State(seen, count, s.met | meets)));
+                }
+            }
+        }
+        if (skipped) {
+            return steps;
+        }
+        var seen = s.seen;
+        if (ordered) {
+            seen = new BitSet();
+            seen.set(0, members.size());
+        }
+        for (Class c : classes) {
+            for (int meets = open; meets >= 0; meets = meets == 0 ? -1 : meets - 1 & open) {
+                int names = namesMeeting(c.names(), meets);
+                if (!langs.terms.isEmpty(names)) {
+                    add(steps, new Step(null, names, meeting(c.value(), meets), new State(seen, count, s.met | meets)));
+                }
+            }
+        }
+        return steps;
+    }
+
+    private void add(List<Step> steps, Step step) {
+        if (live(step.next) && langs.inhabited(step.value)) {
+            steps.add(step);
+        }
+    }
+
+    /** Every language that some value can be asked to be in. */
+    void eachValue(Consumer<Lang> sink) {
+        var seen = new LinkedHashSet<Lang>();
+        int all = (1 << shape.needs().size()) - 1;
+        for (int meets = 0; meets <= all; meets++) {
+            for (int i = 0; i < members.size(); i++) {
+                if (!forbidden.get(i) && namesMatch(i, meets)) {
+                    seen.add(meeting(members.get(i).value(), meets));
+                }
+            }
+            for (Class c : classes) {
+                if (meets == 0 || !langs.terms.isEmpty(namesMeeting(c.names(), meets))) {
+                    seen.add(meeting(c.value(), meets));
+                }
+            }
+        }
+        seen.forEach(sink);
+    }
+}
