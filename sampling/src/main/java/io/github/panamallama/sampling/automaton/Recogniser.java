@@ -429,6 +429,11 @@ public final class Recogniser {
         return 4 * regex;
     }
 
+    /** Whether word {@code a} of the live bytes has all bits of word {@code b}. */
+    boolean covers(int a, int b) {
+        return (regexLive[b] & ~regexLive[a]) == 0;
+    }
+
     boolean isRegexLive(int regex, int b) {
         return (regexLive[regexLive(regex) + (b >> 6)] >>> b & 1) != 0;
     }

@@ -790,6 +790,11 @@ public final class RegexPool {
         return known != null ? known : (classes[term] = partition(term));
     }
 
+    /** Classes that are the same to both states. */
+    ByteClasses meet(int a, int b) {
+        return classes(a).meet(classes(b));
+    }
+
     private ByteClasses partition(int term) {
         var t = terms[term];
         var result = switch (t.kind) {

@@ -1,0 +1,319 @@
+package io.github.panamallama.sampling.automaton;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.Map;
+
+/**
+ * Which tokens may follow in a state of a recogniser. What a lexeme allows by itself is found once per lexeme state, whatever follows
+ * it: the tokens that stay within it, and the places in the trie where it may end; from these only the walk goes on into what follows.
+ * Results are kept by state. Not safe for several threads at once.
+ */
+public final class Masks {
+    /** Kept results may take this many bytes each, by lexeme and by state; then they are all forgotten. */
+    private static final long CACHE = 64L << 20;
+    /** Pairs of states looked at to see whether a lexeme takes a whole slice. */
+    private static final int MAX_PAIRS = 600;
+
+    private final Recogniser recogniser;
+    private final RegexPool regexes;
+    private final TokenTable table;
+    private final int[] endOfGeneration;
+    private final long maxNanos;
+    private final int plain;
+
+    private final Map<Integer, Lexeme> lexemes = new HashMap<>();
+    private long lexemeBytes;
+    private final Map<Integer, Object> masks = new HashMap<>(); // int[] or long[]
+    private long maskBytes;
+
+    private final int[] stack;
+    private int[] found = new int[256];
+    private int[] exits = new int[64];
+    private long deadline;
+    private int sinceClock;
+
+    /** What one lexeme state allows: tokens within it, as bits or as ids, and nodes of {@code trie} after which it may end. */
+    private record Lexeme(TokenTrie trie, long[] bits, int[] tokens, int[] exits) {
+        long bytes() {
+            return 64 + (bits == null ? 4L * tokens.length : 8L * bits.length) + 4L * exits.length;
+        }
+    }
+
+    /**
+     * @param endOfGeneration tokens that are allowed where the text may end
+     * @param maxNanos        longest time for one mask
+     */
+    public Masks(Recogniser recogniser, RegexPool regexes, TokenTable table, int[] endOfGeneration, long maxNanos) {
+        this.recogniser = recogniser;
+        this.regexes = regexes;
+        this.table = table;
+        this.endOfGeneration = endOfGeneration;
+        this.maxNanos = maxNanos;
+        plain = regexes.chars(TokenTable.PLAIN, Encoding.UTF8);
+        stack = new int[table.all().maxDepth + 2];
+    }
+
+    /**
+     * Sets the bits of all tokens that may follow.
+     *
+     * @param into {@code [size / 64]} words; other bits are cleared
+     * @throws LimitException if it takes longer than allowed
+     */
+    public void fill(int state, long[] into) {
+        Arrays.fill(into, 0);
+        switch (masks.get(state)) {
+            case long[] bits -> System.arraycopy(bits, 0, into, 0, bits.length);
+            case int[] tokens -> {
+                for (int t : tokens) {
+                    into[t >> 6] |= 1L << t;
+                }
+            }
+            case null, default -> {
+                compute(state, into);
+                keep(state, into);
+            }
+        }
+    }
+
+    /** The bits of a state whose mask was computed before and is dense, else null: shared, not to be changed. */
+    public long[] shared(int state) {
+        return masks.get(state) instanceof long[] bits ? bits : null;
+    }
+
+    private void keep(int state, long[] bits) {
+        int n = 0;
+        for (long word : bits) {
+            n += Long.bitCount(word);
+        }
+        long bytes;
+        Object kept;
+        if (n < bits.length) {
+            var tokens = new int[n];
+            n = 0;
+            for (int i = 0; i < bits.length; i++) {
+                for (long rest = bits[i]; rest != 0; rest &= rest - 1) {
+                    tokens[n++] = (i << 6) + Long.numberOfTrailingZeros(rest);
+                }
+            }
+            kept = tokens;
+            bytes = 4L * n + 64;
+        } else {
+            kept = bits.clone();
+            bytes = 8L * bits.length + 64;
+        }
+        if (maskBytes + bytes > CACHE) {
+            masks.clear();
+            maskBytes = 0;
+        }
+        masks.put(state, kept);
+        maskBytes += bytes;
+    }
+
+    private void compute(int state, long[] into) {
+        deadline = System.nanoTime() + maxNanos;
+        sinceClock = 0;
+        for (int item = 0, n = recogniser.items(state); item < n; item++) {
+            int terminal = recogniser.terminal(state, item);
+            if (terminal < 0) {
+                continue;
+            }
+            var lexeme = lexeme(terminal);
+            if (lexeme.bits != null) {
+                for (int i = 0; i < into.length; i++) {
+                    into[i] |= lexeme.bits[i];
+                }
+            } else {
+                for (int t : lexeme.tokens) {
+                    into[t >> 6] |= 1L << t;
+                }
+            }
+            if (lexeme.exits.length > 0) {
+                int after = recogniser.after(state, item);
+                if (recogniser.hasLive(after)) {
+                    for (int exit : lexeme.exits) {
+                        walk(lexeme.trie, exit + 1, lexeme.trie.ends[exit], after, into);
+                    }
+                }
+            }
+        }
+        if (recogniser.hasTokens(state)) {
+            addTokens(state, into);
+        }
+        if (recogniser.isComplete(state)) {
+            for (int t : endOfGeneration) {
+                into[t >> 6] |= 1L << t;
+            }
+        }
+    }
+
+    private void addTokens(int state, long[] into) {
+        recogniser.tokens(state, t -> into[t >> 6] |= 1L << t, but -> {
+            var ends = new HashSet<Integer>();
+            for (int t : endOfGeneration) {
+                ends.add(t);
+            }
+            for (int t = 0; t < table.size(); t++) {
+                if (t != but && !ends.contains(t)) {
+                    into[t >> 6] |= 1L << t;
+                }
+            }
+        });
+    }
+
+    /** Tokens below the nodes {@code from} to {@code to}, read on from {@code state}. */
+    private void walk(TokenTrie trie, int from, int to, int state, long[] into) {
+        if (from >= to) {
+            return;
+        }
+        var stack = this.stack;
+        var bytes = trie.bytes;
+        var depths = trie.depths;
+        int top = depths[from] - 1;
+        stack[top] = state;
+        for (int i = from; i < to; ) {
+            int next = recogniser.push(stack[depths[i] - 1], bytes[i]);
+            if (next == Recogniser.DEAD) {
+                i = trie.ends[i];
+                continue;
+            }
+            stack[depths[i]] = next;
+            for (int t = trie.tokens[i]; t >= 0; t = trie.same[t]) {
+                into[t >> 6] |= 1L << t;
+            }
+            i++;
+            if (++sinceClock > 1000) {
+                clock();
+            }
+        }
+    }
+
+    private void clock() {
+        sinceClock = 0;
+        if (System.nanoTime() - deadline > 0) {
+            throw new LimitException("finding the tokens that may come next took longer than " + maxNanos / 1_000_000
+                    + " ms; simplify the grammar or raise the limit");
+        }
+    }
+
+    private Lexeme lexeme(int regex) {
+        var known = lexemes.get(regex);
+        if (known != null) {
+            return known;
+        }
+        var lexeme = explore(regex);
+        if (lexemeBytes + lexeme.bytes() > CACHE) {
+            lexemes.clear();
+            lexemeBytes = 0;
+        }
+        lexemes.put(regex, lexeme);
+        lexemeBytes += lexeme.bytes();
+        return lexeme;
+    }
+
+    private Lexeme explore(int regex) {
+        var trie = table.all();
+        long[] bits = null;
+        for (var slice : table.slices()) {
+            if (takes(regex, slice.length())) {
+                trie = slice.others();
+                bits = slice.tokens().clone();
+                break;
+            }
+        }
+        int nFound = 0;
+        int nExits = 0;
+        var stack = this.stack;
+        stack[0] = regex;
+        for (int i = 0, n = trie.size(); i < n; ) {
+            int depth = trie.depths[i];
+            int before = stack[depth - 1];
+            int b = trie.bytes[i] & 0xff;
+            int next = recogniser.isRegexLive(before, b) ? regexes.next(before, b) : RegexPool.NOTHING;
+            if (next == RegexPool.NOTHING) {
+                i = trie.ends[i];
+                continue;
+            }
+            stack[depth] = next;
+            for (int t = trie.tokens[i]; t >= 0; t = trie.same[t]) {
+                if (nFound == found.length) {
+                    found = Arrays.copyOf(found, 2 * nFound);
+                }
+                found[nFound++] = t;
+            }
+            if (regexes.nullable(next) && trie.ends[i] > i + 1) {
+                if (nExits == exits.length) {
+                    exits = Arrays.copyOf(exits, 2 * nExits);
+                }
+                exits[nExits++] = i;
+            }
+            i++;
+            if (++sinceClock > 1000) {
+                clock();
+            }
+        }
+        if (bits == null && nFound > table.size() / 64) {
+            bits = new long[table.size() + 63 >> 6];
+        }
+        if (bits != null) {
+            for (int i = 0; i < nFound; i++) {
+                bits[found[i] >> 6] |= 1L << found[i];
+            }
+        }
+        return new Lexeme(trie, bits, bits == null ? Arrays.copyOf(found, nFound) : null, Arrays.copyOf(exits, nExits));
+    }
+
+    /** Whether every text of up to {@code length} plain characters begins a word of the regex; no, if that takes long to find out. */
+    private boolean takes(int regex, int length) {
+        int at = recogniser.regexLive(regex);
+        int needed = recogniser.regexLive(plain);
+        for (int w = 0; w < 4; w++) {
+            if (!recogniser.covers(at + w, needed + w)) {
+                return false;
+            }
+        }
+        // triples of regex, state within a character, characters read
+        var seen = new HashSet<Long>();
+        var todo = new ArrayList<long[]>();
+        todo.add(new long[] {regex, plain, 0});
+        seen.add(key(regex, plain, 0));
+        while (!todo.isEmpty()) {
+            var triple = todo.removeLast();
+            int r = (int) triple[0];
+            int p = (int) triple[1];
+            int n = (int) triple[2];
+            var classes = regexes.meet(r, p);
+            for (byte b : classes.some) {
+                int within = regexes.next(p, b);
+                if (within == RegexPool.NOTHING) {
+                    continue;
+                }
+                int next = regexes.next(r, b);
+                if (next == RegexPool.NOTHING) {
+                    return false;
+                }
+                int read = n;
+                if (within == RegexPool.EMPTY) {
+                    within = plain;
+                    read = length == Integer.MAX_VALUE ? 0 : n + 1;
+                    if (length != Integer.MAX_VALUE && read == length) {
+                        continue;
+                    }
+                }
+                if (seen.add(key(next, within, read))) {
+                    if (seen.size() > MAX_PAIRS) {
+                        return false;
+                    }
+                    todo.add(new long[] {next, within, read});
+                }
+            }
+        }
+        return true;
+    }
+
+    private static long key(int regex, int within, int read) {
+        return ((long) regex << 26 ^ within) << 6 ^ read;
+    }
+}
