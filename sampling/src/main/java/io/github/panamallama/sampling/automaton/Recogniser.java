@@ -435,7 +435,8 @@ public final class Recogniser {
     }
 
     boolean isRegexLive(int regex, int b) {
-        return (regexLive[regexLive(regex) + (b >> 6)] >>> b & 1) != 0;
+        int at = regexLive(regex); // may replace the array
+        return (regexLive[at + (b >> 6)] >>> b & 1) != 0;
     }
 
     // ---- continuations

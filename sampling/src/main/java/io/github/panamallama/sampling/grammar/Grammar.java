@@ -1,15 +1,14 @@
 package io.github.panamallama.sampling.grammar;
 
-import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Vocabulary;
 import io.github.panamallama.sampling.automaton.Encoding;
 import io.github.panamallama.sampling.automaton.LeftRecursionException;
 import io.github.panamallama.sampling.automaton.LimitException;
 import io.github.panamallama.sampling.automaton.NodePool;
 import io.github.panamallama.sampling.automaton.RegexSyntaxException;
+import io.github.panamallama.sampling.schema.JsonSchemas;
+import io.github.panamallama.sampling.schema.Refusal;
 import java.nio.charset.StandardCharsets;
-import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.Collection;
 import java.util.List;
 import java.util.Objects;
@@ -84,9 +83,35 @@ public final class Grammar {
         return make(() -> (pool, _) -> pool.terminal(pool.regexes().anyOf(copy, Encoding.UTF8)), options);
     }
 
-    /** A grammar of nodes, for notations of other packages of this module. */
-    static Grammar of(Source source, GrammarOptions options) {
-        return make(() -> source, options);
+    /**
+     * The JSON documents that a JSON Schema (draft 2020-12) allows, compact, properties in any order.
+     *
+     * @throws GrammarException if it is no schema, asks for what can't be enforced token by token (with the keyword's JSON pointer), allows
+     *                          nothing, or is beyond a limit
+     */
+    public static Grammar jsonSchema(String schema) {
+        return jsonSchema(schema, JsonOptions.DEFAULT, GrammarOptions.defaults());
+    }
+
+    /** As {@link #jsonSchema(String)}, written in this way. */
+    public static Grammar jsonSchema(String schema, JsonOptions json) {
+        return jsonSchema(schema, json, GrammarOptions.defaults());
+    }
+
+    /** As {@link #jsonSchema(String)}, written in this way, within these limits. */
+    public static Grammar jsonSchema(String schema, JsonOptions json, GrammarOptions options) {
+        limited(schema, options);
+        return make(() -> (pool, _) -> JsonSchemas.compile(schema, json, pool), options);
+    }
+
+    /** Any JSON document, compact. */
+    public static Grammar json() {
+        return json(JsonOptions.DEFAULT);
+    }
+
+    /** Any JSON document, written in this way. */
+    public static Grammar json(JsonOptions json) {
+        return jsonSchema("true", json);
     }
 
     private interface Reader {
@@ -112,6 +137,8 @@ public final class Grammar {
             return work.run();
         } catch (LimitException | RegexSyntaxException | LeftRecursionException e) {
             throw new GrammarException(e.getMessage(), e);
+        } catch (Refusal e) {
+            throw e.pointer() == null ? new GrammarException(e.getMessage(), e) : GrammarException.at(e.pointer(), e.getMessage());
         } catch (StackOverflowError e) {
             throw new GrammarException("the grammar nests too deep for this thread's stack; nest less or use a thread with a larger stack",
                     e);
