@@ -102,6 +102,28 @@ final class CellPool {
         return !request.treeIsDue() || branch(request.tree, sequence);
     }
 
+    /** Each gets the other's id, cells and checkpoints. */
+    void exchange(Sequence a, Sequence b) {
+        int id = a.id;
+        int cells = a.cells;
+        int valid = a.valid;
+        var checkpoints = a.checkpoints;
+        a.id = b.id;
+        a.cells = b.cells;
+        a.valid = b.valid;
+        a.checkpoints = b.checkpoints;
+        b.id = id;
+        b.cells = cells;
+        b.valid = valid;
+        b.checkpoints = checkpoints;
+        if (a.id >= 0) {
+            byId[a.id] = a;
+        }
+        if (b.id >= 0) {
+            byId[b.id] = b;
+        }
+    }
+
     void fork(Fork fork) {
         var parent = fork.parent;
         var child = fork.child;

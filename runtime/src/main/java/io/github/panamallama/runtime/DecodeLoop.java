@@ -1,5 +1,6 @@
 package io.github.panamallama.runtime;
 
+import io.github.panamallama.runtime.Work.Exchange;
 import io.github.panamallama.runtime.Work.Fork;
 import io.github.panamallama.runtime.Work.Prune;
 import io.github.panamallama.runtime.Work.Release;
@@ -318,6 +319,7 @@ final class DecodeLoop {
                 active.add(request);
             }
             case Fork fork -> finish(fork, pool::fork);
+            case Exchange exchange -> finish(exchange, this::exchange);
             case Prune prune -> finish(prune, pool::prune);
             case Release release -> finish(release, this::release);
             case Shutdown shutdown -> {
@@ -358,6 +360,12 @@ final class DecodeLoop {
             sequence.caller = null;
             awaited--;
         }
+    }
+
+    private void exchange(Exchange exchange) {
+        noLongerAwaited(exchange.a);
+        noLongerAwaited(exchange.b);
+        pool.exchange(exchange.a, exchange.b);
     }
 
     private void release(Release release) {

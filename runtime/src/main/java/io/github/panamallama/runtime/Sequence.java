@@ -146,6 +146,43 @@ public final class Sequence implements AutoCloseable {
     }
 
     /**
+     * Exchanges the histories of two sequences with all that is cached of them; nothing is evaluated. A branch that turned out to be
+     * the right one takes the place of the sequence it came from so.
+     *
+     * @throws IllegalArgumentException when {@code other} is this sequence or belongs to another engine
+     */
+    public void exchange(Sequence other) {
+        if (other == this || other.engine != engine) {
+            throw new IllegalArgumentException(other == this ? "a sequence can't be exchanged with itself"
+                    : "sequences of different engines can't be exchanged");
+        }
+        enter();
+        try {
+            other.enter();
+            try {
+                var exchange = new Work.Exchange(this, other);
+                engine.loop().call(ticket, exchange);
+                if (exchange.failure != null) {
+                    throw exchange.failure;
+                }
+                var theirTokens = other.tokens;
+                int theirLength = other.length;
+                int theirUnchanged = other.unchanged;
+                other.tokens = tokens;
+                other.length = length;
+                other.unchanged = unchanged;
+                tokens = theirTokens;
+                length = theirLength;
+                unchanged = theirUnchanged;
+            } finally {
+                other.leave();
+            }
+        } finally {
+            leave();
+        }
+    }
+
+    /**
      * Forgets every token from {@code newLength} on. Models that can't forget single tokens (recurrent, hybrid, sliding window)
      * go back to a checkpoint or are evaluated again with the next append.
      */

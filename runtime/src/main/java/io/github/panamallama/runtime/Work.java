@@ -96,6 +96,17 @@ abstract sealed class Work {
         }
     }
 
+    /** Two sequences exchange what the cache holds of them. */
+    static final class Exchange extends Work {
+        final Sequence a;
+        final Sequence b;
+
+        Exchange(Sequence a, Sequence b) {
+            this.a = a;
+            this.b = b;
+        }
+    }
+
     /** Ends a token tree: the sequence continues at {@code leaf}'s branch with {@code depth} of its tokens, or without any. */
     static final class Prune extends Work {
         final TokenTree tree;

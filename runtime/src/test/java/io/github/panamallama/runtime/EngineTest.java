@@ -98,6 +98,40 @@ class EngineTest {
     }
 
     @Test
+    void exchangedSequencesGoOnFromEachOthersHistoryWithoutEvaluation() {
+        var prefix = tokens(64, 14);
+        try (var engine = Engine.open(model, OPTIONS); var left = engine.newSequence(); var empty = engine.newSequence()) {
+            left.append(prefix, null);
+            try (var right = left.fork()) {
+                left.append(301, null);
+                right.append(new int[] {302, 303}, null);
+                right.truncate(65);
+                left.exchange(right);
+                assertArrayEquals(join(prefix, 302), left.tokens());
+                assertArrayEquals(join(prefix, 301), right.tokens());
+                long evaluated = engine.stats().evaluated();
+                var row = engine.newRow();
+                left.append(304, row);
+                assertClose(Evaluation.fresh(model, OPTIONS, join(prefix, 302, 304)), row, tolerance, "left");
+                right.append(305, row);
+                assertClose(Evaluation.fresh(model, OPTIONS, join(prefix, 301, 305)), row, tolerance, "right");
+                assertEquals(evaluated + 2, engine.stats().evaluated());
+            }
+            left.exchange(empty);
+            assertEquals(0, left.length());
+            var row = engine.newRow();
+            left.append(prefix, row);
+            assertClose(Evaluation.fresh(model, OPTIONS, prefix), row, tolerance, "from nothing");
+            empty.append(306, row);
+            assertClose(Evaluation.fresh(model, OPTIONS, join(prefix, 302, 304, 306)), row, tolerance, "the other");
+            assertThrows(IllegalArgumentException.class, () -> left.exchange(left));
+            try (var engine2 = Engine.open(model, OPTIONS); var foreign = engine2.newSequence()) {
+                assertThrows(IllegalArgumentException.class, () -> left.exchange(foreign));
+            }
+        }
+    }
+
+    @Test
     void truncateForgetsWhatFollows() {
         var prefix = tokens(50, 5);
         try (var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence()) {
