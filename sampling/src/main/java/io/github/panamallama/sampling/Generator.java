@@ -8,6 +8,7 @@ import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.runtime.TokenDecoder;
 import io.github.panamallama.runtime.Vocabulary;
 import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
 import java.util.Iterator;
 import java.util.NoSuchElementException;
 import java.util.function.IntFunction;
@@ -19,7 +20,8 @@ import java.util.function.Supplier;
  *
  * <p>Use it as a cursor ({@link #advance}, {@link #token}, {@link #text}), which allocates nothing per token beside new text, or as an
  * iterator. A token is evaluated when the next one is asked for, so the last one never is: the sequence ends up one token shorter
- * than what was accepted by the sampler. One caller at a time; {@link #cancel} may come from any thread. Closing it leaves the
+ * than what was accepted by the sampler. Tokens that the sampler is forced to ({@link Sampler#forced}) wait until a row is needed and
+ * are evaluated together, unless log-probabilities are wanted. One caller at a time; {@link #cancel} may come from any thread. Closing it leaves the
  * sequence open.
  */
 public final class Generator implements Iterator<GeneratedToken>, AutoCloseable {
@@ -36,6 +38,10 @@ public final class Generator implements Iterator<GeneratedToken>, AutoCloseable 
     private final Row untouched;    // the row before the sampler, where log-probabilities are wanted
 
     private int[] prompt;           // null once evaluated
+    private int[] pending = new int[8];    // chosen and not yet evaluated
+    private int pendingCount;
+    private final StringBuilder constrainedText;    // null without a constraint, as the next one
+    private int[] constrainedTokens;
     private int generated;
     private int token = -1;
     private String text = "";
@@ -94,6 +100,9 @@ public final class Generator implements Iterator<GeneratedToken>, AutoCloseable 
         boolean wanted = alternatives != GeneratorOptions.NO_LOG_PROBS;
         scratch = wanted ? new Candidates(Math.max(1, Math.min(alternatives, row.size()))) : null;
         untouched = wanted ? new Row(row.size()) : null;
+        boolean constrained = sampler instanceof ConstrainedSampler;
+        constrainedText = constrained ? new StringBuilder() : null;
+        constrainedTokens = constrained ? new int[16] : null;
     }
 
     /**
@@ -101,10 +110,12 @@ public final class Generator implements Iterator<GeneratedToken>, AutoCloseable 
      *
      * @return false if the generation has ended; {@link #finishReason} says why
      * @throws ContextFullException if not even the prompt fits
+     * @throws IncompleteException  if the context is full and the sampler's constraint does not let the text end there
      */
     public boolean advance() {
         looked = false;
         if (finish != null) {
+            refuseIncomplete();
             return false;
         }
         boolean done = false;
@@ -113,9 +124,15 @@ public final class Generator implements Iterator<GeneratedToken>, AutoCloseable 
             done = true;
             return more;
         } finally {
-            if (!done) {
+            if (!done && finish != FinishReason.CONTEXT_FULL) {
                 finish = FinishReason.FAILED;
             }
+        }
+    }
+
+    private void refuseIncomplete() {
+        if (finish == FinishReason.CONTEXT_FULL && constrainedText != null && !sampler.mayEnd()) {
+            throw new IncompleteException(Arrays.copyOf(constrainedTokens, generated), constrainedText.toString());
         }
     }
 
@@ -123,15 +140,25 @@ public final class Generator implements Iterator<GeneratedToken>, AutoCloseable 
         if (cancelled) {
             return end(FinishReason.CANCELLED);
         }
+        int forced = prompt == null && untouched == null ? sampler.forced() : -1;
         try {
-            evaluate();
+            if (forced < 0) {
+                evaluate();
+            }
         } catch (DecodeCancelledException e) {
             return end(FinishReason.CANCELLED);
         } catch (ContextFullException e) {
             if (generated == 0) {
                 throw e;
             }
-            return end(FinishReason.CONTEXT_FULL);
+            boolean more = end(FinishReason.CONTEXT_FULL);
+            if (constrainedText != null) {
+                constrainedText.append(text);
+            }
+            if (!more) {
+                refuseIncomplete();
+            }
+            return more;
         }
         if (cancelled) {
             return end(FinishReason.CANCELLED);
@@ -140,8 +167,12 @@ public final class Generator implements Iterator<GeneratedToken>, AutoCloseable 
         if (untouched != null) {
             MemorySegment.copy(row.segment(), 0, untouched.segment(), 0, row.segment().byteSize());
         }
-        token = sampler.sample(row);
+        token = forced >= 0 ? forced : sampler.sample(row);
         sampler.accept(token);
+        if (pendingCount == pending.length) {
+            pending = Arrays.copyOf(pending, 2 * pendingCount);
+        }
+        pending[pendingCount++] = token;
         generated++;
         logProbs = untouched == null ? null : LogProbs.of(untouched, token, Math.min(alternatives, scratch.capacity()), scratch);
 
@@ -160,18 +191,30 @@ public final class Generator implements Iterator<GeneratedToken>, AutoCloseable 
             text += rest();
             finish = FinishReason.CONTEXT_FULL;
         }
+        if (constrainedText != null) {
+            constrainedText.append(text);
+            if (constrainedTokens.length < generated) {
+                constrainedTokens = Arrays.copyOf(constrainedTokens, 2 * generated);
+            }
+            constrainedTokens[generated - 1] = token;
+        }
         return true;
     }
 
     private void evaluate() {
         if (prompt == null) {
-            branch.append(token, row);
+            if (pendingCount == 1) {
+                branch.append(pending[0], row);
+            } else {
+                branch.append(Arrays.copyOf(pending, pendingCount), row);
+            }
+            pendingCount = 0;
             return;
         }
         if (prompt.length > 0) {
             branch.append(prompt, row);
             for (int t : prompt) {
-                sampler.accept(t);
+                sampler.acceptPrompt(t);
             }
         }
         prompt = null;

@@ -1,5 +1,6 @@
 package io.github.panamallama.sampling;
 
+import io.github.panamallama.runtime.Candidates;
 import io.github.panamallama.runtime.Row;
 
 /**
@@ -20,6 +21,17 @@ public interface Sampler {
     }
 
     /**
+     * A sampler whose tokens all satisfy {@code constraint}: the others are taken out before {@code inner} chooses. It owns both from
+     * here on. End-of-generation tokens come only where the constraint is complete.
+     *
+     * <p>{@link #sample} throws {@link ConstraintException} at a dead end and after the end; {@link #accept} throws it for a token that
+     * is not allowed, and nothing has changed then.
+     */
+    static Sampler constrained(Sampler inner, Constraint constraint) {
+        return new ConstrainedSampler(inner, constraint);
+    }
+
+    /**
      * The next token, given the logits after all accepted ones.
      *
      * @param row logits, {@code [n_vocab]}; an implementation may change it
@@ -27,8 +39,33 @@ public interface Sampler {
      */
     int sample(Row row);
 
+    /**
+     * The probabilities that {@link #sample} draws from, by ascending token id; one token of probability 1 if it draws nothing.
+     *
+     * @param into holds as many tokens as the row
+     * @throws UnsupportedOperationException if this sampler does not know
+     */
+    default void distribution(Row row, Candidates into) {
+        throw new UnsupportedOperationException(getClass().getSimpleName() + " does not tell the probabilities of its draws");
+    }
+
     /** Appends {@code token} to this branch's history. */
     void accept(int token);
+
+    /** As {@link #accept}, for a token of the prompt: what limits the answer takes no notice of it. {@link #rollback} counts it. */
+    default void acceptPrompt(int token) {
+        accept(token);
+    }
+
+    /** The token that comes next whatever the row says, -1 if that depends on the row. */
+    default int forced() {
+        return -1;
+    }
+
+    /** Whether the text may end after the accepted tokens, as far as this sampler is concerned. */
+    default boolean mayEnd() {
+        return true;
+    }
 
     /**
      * An independent sampler in the same state: given the same rows, both go on with the same tokens. Branches that ought to differ

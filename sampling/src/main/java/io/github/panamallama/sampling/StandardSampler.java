@@ -62,16 +62,20 @@ final class StandardSampler implements Sampler {
         }
     }
 
-    /** The probabilities that {@link #sample} draws from, by ascending token id. */
     Candidates distribution(Row row) {
         var into = new Candidates(row.size());
+        distribution(row, into);
+        return into;
+    }
+
+    @Override
+    public void distribution(Row row, Candidates into) {
         int changes = adjust(row);
         try {
             RowMath.distribution(row, options.topK(), options.topP(), options.minP(), options.temperature(), into);
         } finally {
             restore(row, changes);
         }
-        return into;
     }
 
     /** Applies bias and penalties, remembers what was there before; returns how many logits it changed. */
