@@ -6,5 +6,7 @@ module panamallama.sampling {
     requires tools.jackson.databind;
 
     exports io.github.panamallama.sampling;
+    exports io.github.panamallama.sampling.asap;
     exports io.github.panamallama.sampling.grammar;
+    exports io.github.panamallama.sampling.strategy;
 }

@@ -1,0 +1,54 @@
+package io.github.panamallama.sampling.strategy;
+
+import io.github.panamallama.runtime.TokenDecoder;
+import io.github.panamallama.runtime.Vocabulary;
+
+/** What tokens stand for: a vocabulary, or letters in tests. */
+interface Language {
+    static Language of(Vocabulary vocabulary) {
+        return new Language() {
+            @Override
+            public boolean ends(int token) {
+                return vocabulary.isEndOfGeneration(token);
+            }
+
+            @Override
+            public Reader reader() {
+                TokenDecoder decoder = vocabulary.decoder();
+                return new Reader() {
+                    @Override
+                    public String push(int token) {
+                        return decoder.push(token);
+                    }
+
+                    @Override
+                    public String rest() {
+                        return decoder.flush();
+                    }
+                };
+            }
+        };
+    }
+
+    /** Whether generation ends with this token. */
+    boolean ends(int token);
+
+    /** A reader at the start of a generated text. */
+    Reader reader();
+
+    /** Turns tokens to text, one after the other. */
+    interface Reader {
+        String push(int token);
+
+        String rest();
+    }
+
+    default String text(int[] tokens) {
+        var reader = reader();
+        var text = new StringBuilder();
+        for (int token : tokens) {
+            text.append(reader.push(token));
+        }
+        return text.append(reader.rest()).toString();
+    }
+}

@@ -1,0 +1,116 @@
+package io.github.panamallama.sampling.strategy;
+
+import io.github.panamallama.runtime.Row;
+import io.github.panamallama.sampling.Sampler;
+import io.github.panamallama.sampling.track.Tally;
+import io.github.panamallama.sampling.track.Track;
+import java.util.Map;
+import java.util.TreeMap;
+
+/** One strategy at work behind one track. Chooses tokens; text and ends are the {@link Decoding}'s business. */
+abstract class Run {
+    final Track main;
+    final Chooser chooser;
+    final Language language;
+    final StrategyOptions options;
+    final Gauge gauge;
+    final int base;               // tokens of the track before the prompt
+    final int[] prompt;
+    /** Prompt and chosen tokens. */
+    final Ints history;
+    /** How many of them the track has evaluated is {@code main.length() - base}; the logits behind the last of those, if that is all. */
+    final Row row;
+    private final Map<String, Long> events = new TreeMap<>();
+    private boolean started;
+
+    Run(Track main, int[] prompt, StrategyOptions options, Language language) {
+        this.main = main;
+        this.prompt = prompt.clone();
+        this.options = options;
+        this.language = language;
+        if (options.constraint() != null && options.constraint().mask().size() != main.vocabularySize()) {
+            throw new IllegalArgumentException("the constraint is for a vocabulary of " + options.constraint().mask().size()
+                    + " tokens, the model has " + main.vocabularySize() + "; make it from this model's vocabulary");
+        }
+        chooser = new Chooser(Sampler.of(options.sampling()), options.constraint() == null ? null : options.constraint().fork());
+        gauge = new Gauge(options.confidence());
+        base = main.length();
+        history = new Ints(this.prompt);
+        row = new Row(main.vocabularySize());
+    }
+
+    /** Chooses the next tokens, at least one. The choosers have accepted them, the history holds them. */
+    final void advance(Steps out) {
+        if (!started) {
+            begin();
+            for (int token : prompt) {
+                chooser.acceptPrompt(token);
+            }
+            started = true;
+        } else if (!gauge.on() && behind()) {
+            int forced = chooser.forced();
+            if (forced >= 0) {
+                commit(forced);
+                gauge.unmeasured(forced, out);
+                return;
+            }
+        }
+        choose(out);
+    }
+
+    /** Evaluates the prompt. */
+    void begin() {
+        evaluate();
+    }
+
+    abstract void choose(Steps out);
+
+    /** Whether the last token chosen is not yet evaluated, so that another one may simply follow it. */
+    boolean behind() {
+        return main.length() < base + history.size();
+    }
+
+    /** Evaluates what is pending; {@link #row} then follows the last token. Nothing happens if nothing is pending. */
+    final void evaluate() {
+        int done = main.length() - base;
+        if (done < history.size()) {
+            main.append(history.from(done), row);
+        }
+    }
+
+    final void commit(int token) {
+        chooser.accept(token);
+        history.add(token);
+    }
+
+    final void count(String event) {
+        count(event, 1);
+    }
+
+    final void count(String event, long times) {
+        events.merge(event, times, Long::sum);
+    }
+
+    /** The track of a second model; null without one. */
+    Tally helper() {
+        return null;
+    }
+
+    final Work work() {
+        var helper = helper();
+        return new Work(main.tally().rows(), main.tally().batches(), helper == null ? 0 : helper.rows(), helper == null ? 0 : helper.batches(), events);
+    }
+
+    /** The decoding ends after {@code generated} tokens: the track forgets what lies behind them, branches are closed. */
+    void end(int generated) {
+        int length = base + prompt.length + generated;
+        if (main.length() > length) {
+            main.truncate(length);
+        }
+    }
+
+    /** Ends an evaluation in flight, from any thread. */
+    void cancel() {
+        main.cancel();
+    }
+}

@@ -1,0 +1,62 @@
+package io.github.panamallama.sampling.strategy;
+
+import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.Vocabulary;
+import io.github.panamallama.sampling.track.Fingerprint;
+import io.github.panamallama.sampling.track.Track;
+import java.util.Arrays;
+
+/** Puts strategies to work. */
+final class Runs {
+    private Runs() {
+    }
+
+    static Run of(Strategy strategy, Track main, Engine engine, int[] prompt, StrategyOptions options) {
+        if (prompt.length == 0) {
+            throw new IllegalArgumentException("nothing to go on from: the prompt has no tokens");
+        }
+        var vocabulary = engine.model().vocabulary();
+        var language = Language.of(vocabulary);
+        return switch (strategy) {
+            case Plain plain -> new PlainRun(main, prompt, options, language);
+            case AdaDec settings -> new AdaDecRun(settings, main, prompt, options, language);
+            case Uscd settings -> new UscdRun(settings, main, prompt, options, language, true);
+            case BeamSearch settings -> new BeamRun(settings, main, prompt, options, language);
+            case BestOfN settings -> new BestRun(settings, main, prompt, options, language);
+            case Speculative settings -> {
+                requireSame(vocabulary, settings.draft().model().vocabulary(), "draft");
+                yield new SpeculativeRun(settings.length(), main, Track.open(settings.draft()), prompt, options, language);
+            }
+            case NGramDrafts settings -> {
+                settings.table().requireVocabulary(Fingerprint.of(vocabulary));
+                if (engine.model().isRecurrent() || engine.model().isHybrid()) {
+                    throw new IllegalArgumentException("'" + engine.model().description() + "' keeps a recurrent state, which can't branch "
+                            + "inside a batch; draft with a model instead");
+                }
+                yield new NGramRun(settings, main, prompt, options, language);
+            }
+            case EntropySwitching settings -> {
+                requireSame(vocabulary, settings.small().model().vocabulary(), "small");
+                yield new SwitchRun(settings.threshold(), settings.window(), settings.dwell(), main, Track.open(settings.small()),
+                        prompt, options, language);
+            }
+        };
+    }
+
+    /** Two models that read each other's tokens need the same ones. */
+    static void requireSame(Vocabulary large, Vocabulary small, String which) {
+        if (large.size() != small.size()) {
+            throw new IllegalArgumentException("the " + which + " model has another vocabulary: " + small.size() + " tokens, not " + large.size());
+        }
+        for (int token = 0; token < large.size(); token++) {
+            if (!Arrays.equals(large.bytes(token), small.bytes(token)) || large.isEndOfGeneration(token) != small.isEndOfGeneration(token)
+                    || large.isControl(token) != small.isControl(token)) {
+                throw new IllegalArgumentException("the " + which + " model has another vocabulary: token " + token + " is '"
+                        + small.detokenize(new int[] {token}, true) + "', not '" + large.detokenize(new int[] {token}, true) + "'");
+            }
+        }
+        if (large.bos() != small.bos()) {
+            throw new IllegalArgumentException("the " + which + " model begins texts with token " + small.bos() + ", not " + large.bos());
+        }
+    }
+}

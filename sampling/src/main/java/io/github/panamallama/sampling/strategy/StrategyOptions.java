@@ -1,0 +1,58 @@
+package io.github.panamallama.sampling.strategy;
+
+import io.github.panamallama.sampling.Constraint;
+import io.github.panamallama.sampling.SamplerOptions;
+import io.github.panamallama.sampling.StopStrings;
+
+/**
+ * What every strategy is told.
+ *
+ * @param maxTokens   most tokens to generate, at least 1; {@link Integer#MAX_VALUE} for as many as fit the context
+ * @param stopStrings end the text where one of them begins
+ * @param sampling    how a token is drawn from a row, where the strategy draws
+ * @param constraint  what the text has to satisfy, in the state at its start; forked, so that it can be used again. Null for any text
+ * @param confidence  whether each token's entropy, margin and log-probability are measured. If not, tokens that the constraint
+ *                    leaves no choice about are taken without asking the model
+ */
+public record StrategyOptions(int maxTokens, StopStrings stopStrings, SamplerOptions sampling, Constraint constraint, boolean confidence) {
+    private static final StrategyOptions DEFAULTS =
+            new StrategyOptions(Integer.MAX_VALUE, StopStrings.of(), SamplerOptions.greedy(), null, true);
+
+    public StrategyOptions {
+        if (maxTokens < 1) {
+            throw new IllegalArgumentException("maxTokens must be at least 1, got " + maxTokens);
+        }
+        if (stopStrings == null || sampling == null) {
+            throw new IllegalArgumentException("stopStrings and sampling must be given; StopStrings.of() never stops");
+        }
+    }
+
+    /** To the end of the context, greedy, any text, with confidence. */
+    public static StrategyOptions defaults() {
+        return DEFAULTS;
+    }
+
+    public StrategyOptions withMaxTokens(int maxTokens) {
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence);
+    }
+
+    public StrategyOptions withStopStrings(StopStrings stopStrings) {
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence);
+    }
+
+    public StrategyOptions withStopStrings(String... stopStrings) {
+        return withStopStrings(StopStrings.of(stopStrings));
+    }
+
+    public StrategyOptions withSampling(SamplerOptions sampling) {
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence);
+    }
+
+    public StrategyOptions withConstraint(Constraint constraint) {
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence);
+    }
+
+    public StrategyOptions withConfidence(boolean confidence) {
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence);
+    }
+}

@@ -1,0 +1,132 @@
+package io.github.panamallama.sampling.strategy;
+
+import io.github.panamallama.runtime.ContextFullException;
+import io.github.panamallama.runtime.Row;
+import io.github.panamallama.runtime.RowMath;
+import io.github.panamallama.sampling.MaskedRow;
+import io.github.panamallama.sampling.track.Track;
+import java.util.Arrays;
+import java.util.List;
+
+/** {@link Uscd}. */
+final class UscdRun extends Run {
+    private final Uscd settings;
+    private final boolean lazy;
+    private final int[] lamePrompt;
+    private final Contrast contrast;
+    private final Row lameRow;
+    private final MaskedRow lameMasked = new MaskedRow();
+    private Track lame;
+
+    /** @param lazy false keeps both sequences in step, which is only good for comparing */
+    UscdRun(Uscd settings, Track main, int[] prompt, StrategyOptions options, Language language, boolean lazy) {
+        super(main, prompt, options, language);
+        this.settings = settings;
+        this.lazy = lazy;
+        lamePrompt = settings.lamePrompt();
+        if (base + lamePrompt.length >= main.contextSize()) {
+            throw new IllegalArgumentException("the lame prompt of " + lamePrompt.length + " tokens behind " + base
+                    + " does not fit the context of " + main.contextSize());
+        }
+        if (Arrays.equals(lamePrompt, prompt)) {
+            count("lameEqualsPrompt");    // a contrast with itself changes nothing
+        }
+        contrast = new Contrast(settings, main.vocabularySize());
+        lameRow = new Row(main.vocabularySize());
+    }
+
+    @Override
+    void begin() {
+        int shared = Math.min(Track.commonPrefix(prompt, lamePrompt), Math.min(prompt.length, lamePrompt.length) - 1);
+        if (shared > 0) {
+            main.append(Arrays.copyOf(prompt, shared), null);
+        }
+        lame = main.fork();
+        if (lazy) {
+            evaluate();
+        } else {
+            both();
+        }
+    }
+
+    /** Tokens that the lame sequence has not seen. */
+    private int[] lameDue() {
+        int done = lame.length() - base;
+        var due = new Ints();
+        for (int i = done; i < lamePrompt.length; i++) {
+            due.add(lamePrompt[i]);
+        }
+        for (int i = Math.max(0, done - lamePrompt.length); i < history.size() - prompt.length; i++) {
+            due.add(history.get(prompt.length + i));
+        }
+        return due.toArray();
+    }
+
+    private void both() {
+        var due = lameDue();
+        count("lameRows", due.length);
+        main.evaluate(List.of(Track.Run.last(main, history.from(main.length() - base), row), Track.Run.last(lame, due, lameRow)));
+    }
+
+    private void catchUp() {
+        var due = lameDue();
+        if (due.length > 0) {
+            count("lameRows", due.length);
+            try {
+                lame.append(due, lameRow);
+            } catch (ContextFullException e) {
+                throw new ContextFullException("the sequence of the lame prompt is full: " + e.getMessage());
+            }
+        }
+    }
+
+    @Override
+    void choose(Steps out) {
+        if (behind()) {
+            if (lazy) {
+                evaluate();
+            } else {
+                both();
+            }
+        }
+        var standard = chooser.allowed(row);
+        int token;
+        if (contrast.sure(standard)) {
+            token = chooser.sample(row);
+        } else {
+            count("contrasts");
+            int usual = RowMath.argmax(standard);
+            catchUp();
+            var lameAllowed = options.constraint() == null ? lameRow : lameMasked.of(lameRow, chooser.mask());
+            var scores = contrast.scores(lameAllowed);
+            if (scores == null) {
+                count("fallbacks");
+                token = chooser.sample(row);
+            } else {
+                if (RowMath.argmax(scores) != usual) {
+                    count("changed");
+                }
+                token = chooser.sample(scores);
+            }
+        }
+        gauge.add(row, token, out);
+        commit(token);
+    }
+
+    @Override
+    void end(int generated) {
+        if (lame != null) {
+            lame.close();
+        }
+        super.end(generated);
+    }
+
+    @Override
+    void cancel() {
+        super.cancel();
+        var second = lame;
+        if (second != null) {
+            second.cancel();
+        }
+    }
+}

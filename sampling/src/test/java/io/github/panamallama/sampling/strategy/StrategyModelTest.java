@@ -1,0 +1,286 @@
+package io.github.panamallama.sampling.strategy;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.EngineOptions;
+import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.Sequence;
+import io.github.panamallama.runtime.gguf.RandomModel;
+import io.github.panamallama.sampling.FiniteConstraint;
+import io.github.panamallama.sampling.FinishReason;
+import io.github.panamallama.sampling.SamplerOptions;
+import io.github.panamallama.sampling.asap.Asap;
+import io.github.panamallama.sampling.asap.AsapOptions;
+import io.github.panamallama.sampling.track.Fingerprint;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Every strategy over real models, sequences and vocabularies. */
+class StrategyModelTest {
+    private static final EngineOptions OPTIONS = EngineOptions.defaults().withContextSize(512).withThreads(1);
+    private static final int LENGTH = 60;
+    private static Model model;
+    private static Engine engine;
+    private static int[] prompt;
+    private static Decoding greedy;
+
+    @BeforeAll
+    static void load() {
+        model = Model.load(Path.of("..", "models", "java-tiny-f16.gguf"));
+        engine = Engine.open(model, OPTIONS);
+        prompt = model.vocabulary().tokenize("public final class Range {\n    private final int start;\n    private final int end;\n\n    public ", true, false);
+        greedy = decode(new Plain(), StrategyOptions.defaults().withMaxTokens(LENGTH));
+    }
+
+    @AfterAll
+    static void unload() {
+        engine.close();
+        model.close();
+    }
+
+    private static Decoding decode(Strategy strategy, StrategyOptions options) {
+        return decode(engine, strategy, options);
+    }
+
+    /** Decodes behind a sequence and checks what it leaves there. */
+    private static Decoding decode(Engine engine, Strategy strategy, StrategyOptions options) {
+        try (var sequence = engine.newSequence()) {
+            sequence.append(new int[] {prompt[0]}, null);
+            int[] rest = Arrays.copyOfRange(prompt, 1, prompt.length);
+            var decoding = strategy.start(sequence, rest, options);
+            try (decoding) {
+                while (decoding.advance()) {
+                }
+            }
+            int[] all = IntStream.concat(Arrays.stream(prompt), Arrays.stream(decoding.tokens())).toArray();
+            assertArrayEquals(Arrays.copyOf(all, sequence.length()), sequence.tokens(), "the sequence holds prompt and text");
+            assertRow(engine, sequence, all);
+            assertTrue(engine.stats().sequenceIds() <= 1, "branches are gone: " + engine.stats());
+            return decoding;
+        }
+    }
+
+    /** What the sequence has cached is right: one more token gives the row of a fresh evaluation. */
+    private static void assertRow(Engine engine, Sequence sequence, int[] all) {
+        int length = Math.min(sequence.length(), all.length - 1);
+        sequence.truncate(length);
+        var kept = engine.newRow();
+        sequence.append(all[length], kept);
+        try (var fresh = engine.newSequence()) {
+            var row = engine.newRow();
+            fresh.append(Arrays.copyOf(all, length + 1), row);
+            double worst = 0;
+            for (int i = 0; i < row.size(); i++) {
+                worst = Math.max(worst, Math.abs(row.get(i) - kept.get(i)));
+            }
+            assertTrue(worst < 0.05, "logits differ by " + worst);
+        }
+    }
+
+    /** Equal tokens, or a first difference where the two best logits are closer than rows of other batch shapes are. */
+    private static void assertSameUpToTies(Decoding expected, Decoding actual) {
+        int at = Arrays.mismatch(expected.tokens(), actual.tokens());
+        if (at >= 0 && at < Math.min(expected.tokens().length, actual.tokens().length)) {
+            double margin = expected.confidence().margin(at);
+            assertTrue(margin < 0.05, "token " + at + " differs at a margin of " + margin);
+        }
+    }
+
+    private static StrategyOptions options() {
+        return StrategyOptions.defaults().withMaxTokens(LENGTH);
+    }
+
+    @Test
+    void adaDecIsGreedyWithoutPausesAndTheSameWithAndWithoutReuse() {
+        assertArrayEquals(greedy.tokens(), decode(AdaDec.of(Double.POSITIVE_INFINITY), options()).tokens());
+        var reusing = decode(AdaDec.of(0.9), options());
+        var plain = decode(AdaDec.of(0.9).withReuse(false), options());
+        assertSameUpToTies(plain, reusing);
+        assertTrue(reusing.work().count("pauses") > 3, reusing.work().toString());
+        assertTrue(reusing.work().rows() < plain.work().rows());
+    }
+
+    @Test
+    void draftsLeaveGreedyTextsAsTheyAre(@TempDir Path folder) {
+        var table = TrigramTable.of(model.vocabulary(), List.of(greedy.tokens()));
+        var drafted = decode(NGramDrafts.of(table), options());
+        assertSameUpToTies(greedy, drafted);
+        assertTrue(drafted.work().batches() < LENGTH * 2 / 3, drafted.work().toString());
+        assertSameUpToTies(greedy, decode(NGramDrafts.of(TrigramTable.empty(model.vocabulary())), options()));
+
+        var random = RandomModel.tiny(RandomModel.Architecture.LLAMA).withVocabularySize(model.vocabulary().size());
+        random.write(folder.resolve("random.gguf"));
+        try (var draftEngine = Engine.open(model, OPTIONS)) {
+            var own = decode(Speculative.of(draftEngine), options());
+            assertSameUpToTies(greedy, own);
+            assertTrue(own.work().count("accepted") >= own.work().count("drafted") - 4, own.work().toString());
+        }
+        try (var other = Model.load(folder.resolve("random.gguf")); var draftEngine = Engine.open(other, OPTIONS)) {
+            var refused = assertThrows(IllegalArgumentException.class, () -> decode(Speculative.of(draftEngine), options()));
+            assertTrue(refused.getMessage().startsWith("the draft model has another vocabulary: token 1"), refused.getMessage());
+            assertThrows(IllegalArgumentException.class, () -> decode(EntropySwitching.of(draftEngine, 1), options()));
+            assertThrows(RuntimeException.class, () -> decode(draftEngine, NGramDrafts.of(table), options()));
+        }
+    }
+
+    @Test
+    void twoEnginesOfOneModelSwitchWithoutAChange() {
+        try (var small = Engine.open(model, OPTIONS)) {
+            var switching = decode(new EntropySwitching(small, 2, 3, 2), options());
+            assertSameUpToTies(greedy, switching);
+            assertTrue(switching.work().count("switches") > 1, switching.work().toString());
+        }
+    }
+
+    @Test
+    void aContrastWithTheSamePromptIsNone() {
+        int[] rest = Arrays.copyOfRange(prompt, 1, prompt.length);
+        var same = decode(Uscd.of(rest), options());
+        assertSameUpToTies(greedy, same);
+        assertTrue(same.work().count("contrasts") > 10);
+        var lame = decode(Uscd.of(Arrays.copyOf(rest, rest.length / 2)), options());
+        assertEquals(FinishReason.LENGTH, lame.finishReason());
+        assertTrue(lame.work().count("changed") > 0, lame.work().toString());
+    }
+
+    @Test
+    void searchesFindTextsThatTheModelHoldsMoreLikely() {
+        var beam = decode(BeamSearch.of(4), options());
+        assertTrue(beam.confidence().meanLogProbability() >= greedy.confidence().meanLogProbability() - 0.01);
+        var sampling = SamplerOptions.defaults().withSeed(5);
+        var one = decode(new Plain(), options().withSampling(sampling));
+        var best = decode(BestOfN.of(6), options().withSampling(sampling));
+        assertTrue(best.confidence().meanLogProbability() >= one.confidence().meanLogProbability() - 0.01);
+    }
+
+    @Test
+    void everyStrategyKeepsToAConstraint() {
+        var vocabulary = model.vocabulary();
+        var texts = List.of("int size() {", "int start() {\n        return start;\n    }", "boolean isEmpty()", "String toString()");
+        var tokens = texts.stream().map(text -> vocabulary.tokenize(text, false, false)).toList();
+        var constraint = new FiniteConstraint(vocabulary.size(), tokens, vocabulary.endOfGeneration());
+        try (var second = Engine.open(model, OPTIONS)) {
+            var strategies = List.of(new Plain(), AdaDec.of(0.2), Uscd.of(Arrays.copyOf(prompt, 5)), BeamSearch.of(3), BestOfN.of(3),
+                    Speculative.of(second), NGramDrafts.of(TrigramTable.of(vocabulary, tokens)), new EntropySwitching(second, 1, 1, 0));
+            for (var strategy : strategies) {
+                for (boolean confidence : new boolean[] {true, false}) {
+                    var decoding = decode(strategy, options().withConstraint(constraint).withConfidence(confidence));
+                    assertEquals(FinishReason.STOP, decoding.finishReason());
+                    assertTrue(texts.contains(decoding.wholeText()), strategy + ": " + decoding.wholeText());
+                }
+            }
+        }
+    }
+
+    @Test
+    void asapDrawsFromARealModelAndReachesItsTarget() {
+        var vocabulary = model.vocabulary();
+        var tokens = Stream.of("int size()", "int start()", "int end()", "boolean isEmpty()", "String toString()", "void run()")
+                .map(text -> vocabulary.tokenize(text, false, false)).toList();
+        var constraint = new FiniteConstraint(vocabulary.size(), tokens, vocabulary.endOfGeneration());
+        try (var asap = Asap.open(engine, prompt, constraint, "signatures", AsapOptions.defaults().withMaxTokens(20).withParallel(4))) {
+            var target = asap.enumerate(500);
+            double masking = target.divergence();
+            int draws = 0;
+            while (target.divergence() > 1e-9 && draws < 100_000) {
+                asap.draw(200);
+                draws += 200;
+            }
+            assertTrue(target.divergence() < 1e-9, "masking " + masking + ", after " + draws + " draws " + target.divergence());
+            System.out.println("ASAp on the shipped model: masking alone is off by " + masking + " nats, " + draws + " draws leave "
+                    + target.divergence());
+        }
+        try (var asap = Asap.open(engine, prompt, constraint, "signatures", AsapOptions.defaults().withMaxTokens(20))) {
+            long evaluated = engine.stats().evaluated();
+            long first = 0;
+            for (int i = 0; i < 100; i++) {
+                long before = asap.stats().rows();
+                asap.draw();
+                first += i < 10 ? asap.stats().rows() - before : 0;
+            }
+            assertEquals(asap.stats().rows(), engine.stats().evaluated() - evaluated, "its count is the engine's");
+            assertTrue(asap.stats().rows() - first < first, "rows per draw fall: " + first + " for ten, " + asap.stats());
+        }
+        assertTrue(engine.stats().sequenceIds() <= 1, engine.stats().toString());
+    }
+
+    @Test
+    void recurrentModelsLookAheadAndSearchButDraftNoTrees(@TempDir Path folder) {
+        var file = folder.resolve("mamba.gguf");
+        RandomModel.tiny(RandomModel.Architecture.MAMBA).write(file);
+        try (var mamba = Model.load(file); var recurrent = Engine.open(mamba, EngineOptions.defaults().withContextSize(256).withThreads(1))) {
+            int[] text = {300, 301, 302, 303};
+            int[][] results = new int[2][];
+            for (int i = 0; i < 2; i++) {
+                try (var sequence = recurrent.newSequence();
+                        var decoding = AdaDec.of(1).withReuse(i == 0).start(sequence, text, StrategyOptions.defaults().withMaxTokens(12))) {
+                    results[i] = Letters.run(decoding);
+                }
+            }
+            assertArrayEquals(results[0], results[1]);
+            try (var sequence = recurrent.newSequence()) {
+                var drafts = NGramDrafts.of(TrigramTable.empty(mamba.vocabulary()));
+                assertThrows(IllegalArgumentException.class, () -> drafts.start(sequence, text, StrategyOptions.defaults()));
+                assertThrows(IllegalArgumentException.class, () -> new Plain().start(sequence, new int[0], StrategyOptions.defaults()));
+            }
+        }
+    }
+
+    @Test
+    void aThresholdIsLearnedFromText(@TempDir Path folder) throws Exception {
+        var texts = Stream.of("Decoding", "Run", "AdaDecRun", "Confidence", "TrigramTable")
+                .map(name -> read(Path.of("src/main/java/io/github/panamallama/sampling/strategy", name + ".java")))
+                .map(text -> model.vocabulary().tokenize(text, false, false)).toList();
+        var threshold = EntropyThreshold.learn(engine, texts, 1);
+        assertTrue(threshold.threshold() > 0.2 && threshold.threshold() < 5, threshold.toString());
+        assertTrue(threshold.accuracy() > 0.6, threshold.toString());
+        System.out.println(threshold);
+        threshold.store(folder.resolve("thresholds.json"), model);
+        assertEquals(threshold, EntropyThreshold.load(folder.resolve("thresholds.json"), model));
+    }
+
+    private static String read(Path file) {
+        try {
+            return Files.readString(file);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    @Test
+    void fingerprintsTellModelsApart(@TempDir Path folder) {
+        byte[][] prints = new byte[3][];
+        for (int i = 0; i < 3; i++) {
+            var file = folder.resolve(i + ".gguf");
+            RandomModel.tiny(RandomModel.Architecture.LLAMA).withSeed(1 + i / 2).write(file);
+            try (var some = Model.load(file)) {
+                prints[i] = Fingerprint.of(some);
+            }
+        }
+        assertArrayEquals(prints[0], prints[1], "equal files");
+        assertTrue(!Arrays.equals(prints[0], prints[2]), "other weights of the same shape");
+    }
+
+    @Test
+    void cancellingFromAnotherThreadEndsADecoding() throws Exception {
+        try (var sequence = engine.newSequence(); var decoding = BeamSearch.of(2).start(sequence, prompt, StrategyOptions.defaults().withMaxTokens(5))) {
+            Thread.ofPlatform().start(decoding::cancel).join();
+            assertTrue(!decoding.advance());
+            assertEquals(FinishReason.CANCELLED, decoding.finishReason());
+        }
+    }
+}
