@@ -14,8 +14,10 @@ import java.util.Map;
 public final class Masks {
     /** Kept results may take this many bytes each, by lexeme and by state; then they are all forgotten. */
     private static final long CACHE = 64L << 20;
-    /** Pairs of states looked at to see whether a lexeme takes a whole slice. */
-    private static final int MAX_PAIRS = 600;
+    /** States looked at to see which slices a lexeme takes as a whole. */
+    private static final int MAX_STATES = 100;
+    private static final int MAX_ROWS = 1 << 14;
+    private static final int[] NONE = {};
 
     private final Recogniser recogniser;
     private final RegexPool regexes;
@@ -28,6 +30,11 @@ public final class Masks {
     private long lexemeBytes;
     private final Map<Integer, Object> masks = new HashMap<>(); // int[] or long[]
     private long maskBytes;
+
+    private final Map<Integer, Boolean> allPlain = new HashMap<>();
+    private final Map<Integer, int[]> plainSteps = new HashMap<>();
+    private int[][] rows = new int[1024][];
+    private int rowCount;
 
     private final int[] stack;
     private int[] found = new int[256];
@@ -216,24 +223,32 @@ public final class Masks {
     private Lexeme explore(int regex) {
         var trie = table.all();
         long[] bits = null;
-        for (var slice : table.slices()) {
-            if (takes(regex, slice.length())) {
-                trie = slice.others();
-                bits = slice.tokens().clone();
-                break;
+        int counted = countedPlain(regex);
+        if (counted >= 0) {
+            trie = table.slices().getFirst().others();
+            bits = table.plainUpTo(counted);
+        } else if (isWide(regex)) {
+            int length = plainLength(regex);
+            for (var slice : table.slices()) {
+                if (slice.length() <= length) {
+                    trie = slice.others();
+                    bits = slice.tokens().clone();
+                    break;
+                }
             }
         }
         int nFound = 0;
         int nExits = 0;
         var stack = this.stack;
+        var bytes = trie.bytes;
+        var depths = trie.depths;
+        var ends = trie.ends;
         stack[0] = regex;
         for (int i = 0, n = trie.size(); i < n; ) {
-            int depth = trie.depths[i];
-            int before = stack[depth - 1];
-            int b = trie.bytes[i] & 0xff;
-            int next = recogniser.isRegexLive(before, b) ? regexes.next(before, b) : RegexPool.NOTHING;
+            int depth = depths[i];
+            int next = next(stack[depth - 1], bytes[i] & 0xff);
             if (next == RegexPool.NOTHING) {
-                i = trie.ends[i];
+                i = ends[i];
                 continue;
             }
             stack[depth] = next;
@@ -243,7 +258,7 @@ public final class Masks {
                 }
                 found[nFound++] = t;
             }
-            if (regexes.nullable(next) && trie.ends[i] > i + 1) {
+            if (ends[i] > i + 1 && regexes.nullable(next)) {
                 if (nExits == exits.length) {
                     exits = Arrays.copyOf(exits, 2 * nExits);
                 }
@@ -265,55 +280,115 @@ public final class Masks {
         return new Lexeme(trie, bits, bits == null ? Arrays.copyOf(found, nFound) : null, Arrays.copyOf(exits, nExits));
     }
 
-    /** Whether every text of up to {@code length} plain characters begins a word of the regex; no, if that takes long to find out. */
-    private boolean takes(int regex, int length) {
-        int at = recogniser.regexLive(regex);
-        int needed = recogniser.regexLive(plain);
-        for (int w = 0; w < 4; w++) {
-            if (!recogniser.covers(at + w, needed + w)) {
-                return false;
+    /** As {@link RegexPool#next}, by a table of all bytes for states that many bytes may follow. */
+    private int next(int regex, int b) {
+        if (!recogniser.isRegexLive(regex, b)) {
+            return RegexPool.NOTHING;
+        }
+        if (regex < rows.length) {
+            var row = rows[regex];
+            if (row != null) {
+                int next = row[b];
+                return next >= 0 ? next : (row[b] = regexes.next(regex, b));
             }
         }
-        // triples of regex, state within a character, characters read
-        var seen = new HashSet<Long>();
-        var todo = new ArrayList<long[]>();
-        todo.add(new long[] {regex, plain, 0});
-        seen.add(key(regex, plain, 0));
-        while (!todo.isEmpty()) {
-            var triple = todo.removeLast();
-            int r = (int) triple[0];
-            int p = (int) triple[1];
-            int n = (int) triple[2];
-            var classes = regexes.meet(r, p);
-            for (byte b : classes.some) {
-                int within = regexes.next(p, b);
-                if (within == RegexPool.NOTHING) {
-                    continue;
-                }
-                int next = regexes.next(r, b);
-                if (next == RegexPool.NOTHING) {
-                    return false;
-                }
-                int read = n;
-                if (within == RegexPool.EMPTY) {
-                    within = plain;
-                    read = length == Integer.MAX_VALUE ? 0 : n + 1;
-                    if (length != Integer.MAX_VALUE && read == length) {
-                        continue;
-                    }
-                }
-                if (seen.add(key(next, within, read))) {
-                    if (seen.size() > MAX_PAIRS) {
-                        return false;
-                    }
-                    todo.add(new long[] {next, within, read});
-                }
+        if (isWide(regex)) {
+            if (++rowCount > MAX_ROWS) {
+                Arrays.fill(rows, null);
+                rowCount = 0;
             }
+            if (regex >= rows.length) {
+                rows = Arrays.copyOf(rows, Math.max(2 * rows.length, regex + 1));
+            }
+            rows[regex] = new int[256];
+            Arrays.fill(rows[regex], -1);
         }
-        return true;
+        return regexes.next(regex, b);
     }
 
-    private static long key(int regex, int within, int read) {
-        return ((long) regex << 26 ^ within) << 6 ^ read;
+    /** Whether so many bytes may follow that whole slices might. */
+    private boolean isWide(int regex) {
+        int at = recogniser.regexLive(regex);
+        return recogniser.liveBytes(at) > 24;
+    }
+
+    /**
+     * If the regex is up to n characters, among them all plain ones, before something that no plain character begins: n, at most as long as
+     * tokens get. Else -1.
+     */
+    private int countedPlain(int regex) {
+        int body = regexes.leadingRepeat(regex);
+        if (body < 0 || !allPlain.computeIfAbsent(body, b -> isWide(b) && regexes.contains(b, plain))) {
+            return -1;
+        }
+        int rest = regexes.afterLeadingRepeat(regex);
+        if (recogniser.shares(recogniser.regexLive(rest), recogniser.regexLive(plain))) {
+            return -1;
+        }
+        return Math.min(regexes.leadingRepeatMax(regex), table.longestPlain());
+    }
+
+    /** How many plain characters the regex takes whatever they are, at least; more than any token has if there is no end to it. */
+    private int plainLength(int regex) {
+        var seen = new HashSet<Integer>();
+        var level = new int[] {regex};
+        seen.add(regex);
+        for (int length = 0; ; length++) {
+            var after = new ArrayList<Integer>();
+            for (int state : level) {
+                var next = afterPlain(state);
+                if (next == null) {
+                    return length;
+                }
+                for (int n : next) {
+                    if (seen.add(n)) {
+                        after.add(n);
+                    }
+                }
+            }
+            if (after.isEmpty()) {
+                return Integer.MAX_VALUE;
+            }
+            if (seen.size() > MAX_STATES || length >= TokenTable.LONGEST_COUNTED) {
+                return length;
+            }
+            level = after.stream().mapToInt(Integer::intValue).toArray();
+        }
+    }
+
+    /** The states after one plain character, whichever; null if there is one that may not follow. */
+    private int[] afterPlain(int regex) {
+        return plainSteps.computeIfAbsent(regex, r -> {
+            int at = recogniser.regexLive(r);
+            int needed = recogniser.regexLive(plain);
+            for (int w = 0; w < 4; w++) {
+                if (!recogniser.covers(at + w, needed + w)) {
+                    return NONE;
+                }
+            }
+            var found = new HashSet<Integer>();
+            var pairs = new ArrayList<int[]>();
+            pairs.add(new int[] {r, plain});
+            var seen = new HashSet<Long>();
+            while (!pairs.isEmpty()) {
+                var pair = pairs.removeLast();
+                for (byte b : regexes.meet(pair[0], pair[1]).some) {
+                    int within = regexes.next(pair[1], b);
+                    if (within == RegexPool.NOTHING) {
+                        continue;
+                    }
+                    int next = regexes.next(pair[0], b);
+                    if (next == RegexPool.NOTHING) {
+                        return NONE;
+                    }
+                    if (within == RegexPool.EMPTY) {
+                        found.add(next);
+                    } else if (seen.add((long) next << 32 | within)) {
+                        pairs.add(new int[] {next, within});
+                    }
+                }
+            }
+            return found.stream().mapToInt(Integer::intValue).toArray();
+        }) instanceof int[] steps && steps != NONE ? steps : null;
     }
 }

@@ -434,6 +434,18 @@ public final class Recogniser {
         return (regexLive[b] & ~regexLive[a]) == 0;
     }
 
+    /** Whether any byte is live in both, given by the indices of their first words. */
+    boolean shares(int a, int b) {
+        return (regexLive[a] & regexLive[b] | regexLive[a + 1] & regexLive[b + 1] | regexLive[a + 2] & regexLive[b + 2]
+                | regexLive[a + 3] & regexLive[b + 3]) != 0;
+    }
+
+    /** How many bytes are live, given the index of the first word. */
+    int liveBytes(int at) {
+        return Long.bitCount(regexLive[at]) + Long.bitCount(regexLive[at + 1]) + Long.bitCount(regexLive[at + 2])
+                + Long.bitCount(regexLive[at + 3]);
+    }
+
     boolean isRegexLive(int regex, int b) {
         int at = regexLive(regex); // may replace the array
         return (regexLive[at + (b >> 6)] >>> b & 1) != 0;

@@ -779,6 +779,22 @@ public final class RegexPool {
         throw new AssertionError("term " + term + " has a word, but none was found");
     }
 
+    /** What is repeated where the term begins with a repetition, -1 if it does not. */
+    int leadingRepeat(int term) {
+        int head = terms[term].kind == Kind.CAT ? terms[term].a : term;
+        return terms[head].kind == Kind.REPEAT && head != EMPTY ? terms[head].a : -1;
+    }
+
+    /** How often at most {@link #leadingRepeat} is repeated. */
+    int leadingRepeatMax(int term) {
+        return terms[terms[term].kind == Kind.CAT ? terms[term].a : term].c;
+    }
+
+    /** What follows {@link #leadingRepeat}. */
+    int afterLeadingRepeat(int term) {
+        return terms[term].kind == Kind.CAT ? terms[term].b : EMPTY;
+    }
+
     /** Terms so far, a measure of memory. */
     public int size() {
         return size;

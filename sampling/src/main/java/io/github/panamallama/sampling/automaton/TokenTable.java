@@ -14,7 +14,9 @@ public final class TokenTable {
     /** What tokens of a slice are made of: all but controls, the quote and the backslash. */
     static final CodePoints PLAIN = CodePoints.range(0x20, CodePoints.MAX).minus(CodePoints.of('"', '\\', 0x7f))
             .minus(CodePoints.SURROGATE);
-    private static final int[] LENGTHS = {Integer.MAX_VALUE, 32, 12, 5};
+    /** Counting characters further than this makes hardly a slice larger. */
+    static final int LONGEST_COUNTED = 16;
+    private static final int[] LENGTHS = {Integer.MAX_VALUE, LONGEST_COUNTED, 8, 4};
 
     /** Tokens of at most {@code length} plain characters, and a trie of all the others. */
     record Slice(int length, long[] tokens, TokenTrie others) {}
@@ -22,6 +24,9 @@ public final class TokenTable {
     private final byte[][] pieces;
     private final TokenTrie all;
     private final List<Slice> slices = new ArrayList<>();
+    private final int[] byLength;   // plain tokens, longest first
+    private final int[] lengths;    // characters of plain tokens, else -1
+    private final int longestPlain;
 
     /** @param pieces bytes by token; null or empty for tokens that are no text. Owned by the table */
     public TokenTable(byte[][] pieces) {
@@ -33,10 +38,14 @@ public final class TokenTable {
         var same = new int[pieces.length];
         Arrays.fill(same, -1);
         all = new TokenTrie(sorted, pieces, same);
-        var lengths = new int[pieces.length];
+        lengths = new int[pieces.length];
+        Arrays.fill(lengths, -1);
         for (int t : sorted) {
             lengths[t] = plainLength(pieces[t]);
         }
+        byLength = Arrays.stream(boxed).filter(t -> lengths[t] >= 0).sorted((a, b) -> lengths[b] - lengths[a])
+                .mapToInt(Integer::intValue).toArray();
+        longestPlain = byLength.length == 0 ? 0 : lengths[byLength[0]];
         for (int length : LENGTHS) {
             var bits = new long[pieces.length + 63 >> 6];
             for (int t : sorted) {
@@ -82,6 +91,23 @@ public final class TokenTable {
     public byte[] piece(int token) {
         var piece = pieces[token];
         return piece == null ? new byte[0] : piece;
+    }
+
+    /** Characters of the longest plain token. */
+    int longestPlain() {
+        return longestPlain;
+    }
+
+    /** Plain tokens of at most {@code length} characters, as new bits. */
+    long[] plainUpTo(int length) {
+        var bits = slices.getFirst().tokens.clone();
+        for (int t : byLength) {
+            if (lengths[t] <= length) {
+                break;
+            }
+            bits[t >> 6] &= ~(1L << t);
+        }
+        return bits;
     }
 
     TokenTrie all() {
