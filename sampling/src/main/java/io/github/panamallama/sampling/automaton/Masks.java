@@ -13,7 +13,7 @@ import java.util.Map;
  */
 public final class Masks {
     /** Kept results may take this many bytes each, by lexeme and by state; then they are all forgotten. */
-    private static final long CACHE = 64L << 20;
+    private static final long CACHE = 32L << 20;
     /** States looked at to see which slices a lexeme takes as a whole. */
     private static final int MAX_STATES = 100;
     private static final int MAX_ROWS = 1 << 14;
@@ -37,15 +37,16 @@ public final class Masks {
     private int rowCount;
 
     private final int[] stack;
+    private final int[][] rowStack;
     private int[] found = new int[256];
     private int[] exits = new int[64];
     private long deadline;
     private int sinceClock;
 
-    /** What one lexeme state allows: tokens within it, as bits or as ids, and nodes of {@code trie} after which it may end. */
-    private record Lexeme(TokenTrie trie, long[] bits, int[] tokens, int[] exits) {
+    /** What one lexeme state allows: tokens within it, as bits or as nodes of {@code trie}, and nodes after which it may end. */
+    private record Lexeme(TokenTrie trie, long[] bits, int[] nodes, int[] exits) {
         long bytes() {
-            return 64 + (bits == null ? 4L * tokens.length : 8L * bits.length) + 4L * exits.length;
+            return 64 + (bits == null ? 4L * nodes.length : 8L * bits.length) + 4L * exits.length;
         }
     }
 
@@ -61,6 +62,7 @@ public final class Masks {
         this.maxNanos = maxNanos;
         plain = regexes.chars(TokenTable.PLAIN, Encoding.UTF8);
         stack = new int[table.all().maxDepth + 2];
+        rowStack = new int[stack.length][];
     }
 
     /**
@@ -133,8 +135,8 @@ public final class Masks {
                     into[i] |= lexeme.bits[i];
                 }
             } else {
-                for (int t : lexeme.tokens) {
-                    into[t >> 6] |= 1L << t;
+                for (int node : lexeme.nodes) {
+                    lexeme.trie.mark(node, into);
                 }
             }
             if (lexeme.exits.length > 0) {
@@ -187,9 +189,7 @@ public final class Masks {
                 continue;
             }
             stack[depths[i]] = next;
-            for (int t = trie.tokens[i]; t >= 0; t = trie.same[t]) {
-                into[t >> 6] |= 1L << t;
-            }
+            trie.mark(i, into);
             i++;
             if (++sinceClock > 1000) {
                 clock();
@@ -237,73 +237,84 @@ public final class Masks {
                 }
             }
         }
+        // tokens of wide lexemes are marked at once, those of narrow ones gathered: they are few
+        if (bits == null && isWide(regex)) {
+            bits = new long[table.size() + 63 >> 6];
+        }
         int nFound = 0;
         int nExits = 0;
         var stack = this.stack;
+        var rowStack = this.rowStack;
         var bytes = trie.bytes;
         var depths = trie.depths;
         var ends = trie.ends;
         stack[0] = regex;
+        rowStack[0] = row(regex);
         for (int i = 0, n = trie.size(); i < n; ) {
             int depth = depths[i];
-            int next = next(stack[depth - 1], bytes[i] & 0xff);
+            int b = bytes[i] & 0xff;
+            var row = rowStack[depth - 1];
+            int next;
+            if (row != null) {
+                next = row[b];
+                if (next < 0) {
+                    next = row[b] = regexes.next(stack[depth - 1], b);
+                }
+            } else {
+                int before = stack[depth - 1];
+                next = recogniser.isRegexLive(before, b) ? regexes.next(before, b) : RegexPool.NOTHING;
+            }
             if (next == RegexPool.NOTHING) {
                 i = ends[i];
                 continue;
             }
-            stack[depth] = next;
-            for (int t = trie.tokens[i]; t >= 0; t = trie.same[t]) {
-                if (nFound == found.length) {
-                    found = Arrays.copyOf(found, 2 * nFound);
+            if (trie.tokens[i] != -1) {
+                if (bits != null) {
+                    trie.mark(i, bits);
+                } else {
+                    if (nFound == found.length) {
+                        found = Arrays.copyOf(found, 2 * nFound);
+                    }
+                    found[nFound++] = i;
                 }
-                found[nFound++] = t;
             }
-            if (ends[i] > i + 1 && regexes.nullable(next)) {
-                if (nExits == exits.length) {
-                    exits = Arrays.copyOf(exits, 2 * nExits);
+            if (ends[i] > i + 1) {
+                stack[depth] = next;
+                rowStack[depth] = row(next);
+                if (regexes.nullable(next)) {
+                    if (nExits == exits.length) {
+                        exits = Arrays.copyOf(exits, 2 * nExits);
+                    }
+                    exits[nExits++] = i;
                 }
-                exits[nExits++] = i;
             }
             i++;
             if (++sinceClock > 1000) {
                 clock();
             }
         }
-        if (bits == null && nFound > table.size() / 64) {
-            bits = new long[table.size() + 63 >> 6];
-        }
-        if (bits != null) {
-            for (int i = 0; i < nFound; i++) {
-                bits[found[i] >> 6] |= 1L << found[i];
-            }
-        }
         return new Lexeme(trie, bits, bits == null ? Arrays.copyOf(found, nFound) : null, Arrays.copyOf(exits, nExits));
     }
 
-    /** As {@link RegexPool#next}, by a table of all bytes for states that many bytes may follow. */
-    private int next(int regex, int b) {
-        if (!recogniser.isRegexLive(regex, b)) {
-            return RegexPool.NOTHING;
+    /** States by byte, -1 where not yet known; null for states that few bytes may follow. */
+    private int[] row(int regex) {
+        if (regex < rows.length && rows[regex] != null) {
+            return rows[regex];
         }
-        if (regex < rows.length) {
-            var row = rows[regex];
-            if (row != null) {
-                int next = row[b];
-                return next >= 0 ? next : (row[b] = regexes.next(regex, b));
-            }
+        if (!isWide(regex)) {
+            return null;
         }
-        if (isWide(regex)) {
-            if (++rowCount > MAX_ROWS) {
-                Arrays.fill(rows, null);
-                rowCount = 0;
-            }
-            if (regex >= rows.length) {
-                rows = Arrays.copyOf(rows, Math.max(2 * rows.length, regex + 1));
-            }
-            rows[regex] = new int[256];
-            Arrays.fill(rows[regex], -1);
+        if (++rowCount > MAX_ROWS) {
+            Arrays.fill(rows, null);
+            rowCount = 1;
         }
-        return regexes.next(regex, b);
+        if (regex >= rows.length) {
+            rows = Arrays.copyOf(rows, Math.max(2 * rows.length, regex + 1));
+        }
+        var row = new int[256];
+        Arrays.fill(row, -1);
+        rows[regex] = row;
+        return row;
     }
 
     /** Whether so many bytes may follow that whole slices might. */

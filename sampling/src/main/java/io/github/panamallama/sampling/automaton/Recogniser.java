@@ -3,7 +3,6 @@ package io.github.panamallama.sampling.automaton;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.function.IntConsumer;
 
@@ -747,20 +746,34 @@ public final class Recogniser {
 
         /** Regexes before the same continuation become one. */
         int[] toArray() {
-            var byTail = new LinkedHashMap<Integer, List<Integer>>();
+            var order = new long[n / 2]; // continuation, terminal
+            for (int i = 0; i < n; i += 2) {
+                order[i / 2] = (long) pairs[i + 1] << 32 | pairs[i] & 0xffffffffL;
+            }
+            Arrays.sort(order);
             var result = new int[n];
             int length = 0;
-            for (int i = 0; i < n; i += 2) {
-                if (pairs[i] < 0) {
-                    result[length++] = pairs[i];
-                    result[length++] = pairs[i + 1];
-                } else {
-                    byTail.computeIfAbsent(pairs[i + 1], _ -> new ArrayList<>(2)).add(pairs[i]);
+            for (int i = 0; i < order.length; ) {
+                int tail = (int) (order[i] >> 32);
+                int end = i + 1;
+                while (end < order.length && (int) (order[end] >> 32) == tail) {
+                    end++;
                 }
-            }
-            for (var e : byTail.entrySet()) {
-                result[length++] = regexes.alt(e.getValue().stream().mapToInt(Integer::intValue).toArray());
-                result[length++] = e.getKey();
+                var same = new int[end - i];
+                int regexCount = 0;
+                for (; i < end; i++) {
+                    int terminal = (int) order[i];
+                    if (terminal >= 0) {
+                        same[regexCount++] = terminal;
+                    } else {
+                        result[length++] = terminal;
+                        result[length++] = tail;
+                    }
+                }
+                if (regexCount > 0) {
+                    result[length++] = regexCount == 1 ? same[0] : regexes.alt(Arrays.copyOf(same, regexCount));
+                    result[length++] = tail;
+                }
             }
             return Arrays.copyOf(result, length);
         }

@@ -39,19 +39,21 @@ public final class RegexPool {
     private enum Kind { BYTES, CAT, ALT, AND, NOT, REPEAT, MULTIPLE, DECIMAL_MULTIPLE }
 
     /** What a term is; {@code more} holds the children of ALT and AND, ascending. */
-    private record Term(Kind kind, int a, int b, int c, ByteSet set, Children more) {}
-
-    private record Children(int[] ids) {
-        @Override
-        public boolean equals(Object o) {
-            return o instanceof Children other && Arrays.equals(ids, other.ids);
+    private record Term(Kind kind, int a, int b, int c, ByteSet set, Children more) {
+        boolean same(Term t) {
+            return kind == t.kind && a == t.a && b == t.b && c == t.c && (set == null || set.equals(t.set))
+                    && (more == null || Arrays.equals(more.ids, t.more.ids));
         }
 
-        @Override
-        public int hashCode() {
-            return Arrays.hashCode(ids);
+        int hash() {
+            int h = ((kind.ordinal() * 31 + a) * 0x9e3779b1 + b) * 0x85ebca6b + c;
+            h += set != null ? set.hashCode() : more != null ? Arrays.hashCode(more.ids) : 0;
+            h *= 0x9e3779b1;
+            return h ^ h >>> 15;
         }
     }
+
+    private record Children(int[] ids) {}
 
     private static final byte UNKNOWN = 0;
     private static final byte INHABITED = 1;
@@ -59,15 +61,17 @@ public final class RegexPool {
 
     private final int maxTerms;
     private final int maxSearch;
-    private final Map<Term, Integer> interned = new HashMap<>();
-    private final Map<ByteClasses, ByteClasses> partitions = new HashMap<>();
+    private int[] slots = new int[2048]; // 1 + term, by hash
+    private final List<ByteClasses> partitions = new ArrayList<>();
+    private final Map<ByteClasses, Integer> partitionIds = new HashMap<>();
+    private final PairMap meets = new PairMap();
 
     private Term[] terms = new Term[1024];
     private boolean[] nullable = new boolean[1024];
     private boolean[] suspect = new boolean[1024];   // may have no word without being NOTHING: holds an intersection or complement
     private byte[] inhabited = new byte[1024];       // what is known about suspects
     private short[] depths = new short[1024];
-    private ByteClasses[] classes = new ByteClasses[1024];
+    private int[] classes = new int[1024];           // 1 + partition
     private int[][] derivatives = new int[1024][];   // by class; -1 where not yet known
     private int[][] transitions = new int[1024][];   // derivatives, but NOTHING for those without a word
     private int size;
@@ -554,9 +558,10 @@ public final class RegexPool {
     }
 
     private int intern(Term term) {
-        var known = interned.get(term);
-        if (known != null) {
-            return known;
+        for (int slot = term.hash() & slots.length - 1; slots[slot] != 0; slot = slot + 1 & slots.length - 1) {
+            if (terms[slots[slot] - 1].same(term)) {
+                return slots[slot] - 1;
+            }
         }
         boolean empty;
         boolean doubtful;
@@ -643,8 +648,23 @@ public final class RegexPool {
         nullable[id] = empty;
         suspect[id] = doubtful;
         depths[id] = (short) depth;
-        interned.put(term, id);
+        if (2 * size > slots.length) {
+            slots = new int[2 * slots.length];
+            for (int t = 0; t < size; t++) {
+                place(t);
+            }
+        } else {
+            place(id);
+        }
         return id;
+    }
+
+    private void place(int term) {
+        int slot = terms[term].hash() & slots.length - 1;
+        while (slots[slot] != 0) {
+            slot = slot + 1 & slots.length - 1;
+        }
+        slots[slot] = term + 1;
     }
 
     // ---- asking
@@ -802,26 +822,33 @@ public final class RegexPool {
 
     /** Bytes of one class are the same to this state. */
     ByteClasses classes(int term) {
-        var known = classes[term];
-        return known != null ? known : (classes[term] = partition(term));
+        return partitions.get(partition(term));
     }
 
     /** Classes that are the same to both states. */
     ByteClasses meet(int a, int b) {
-        return classes(a).meet(classes(b));
+        return partitions.get(joint(partition(a), partition(b)));
     }
 
-    private ByteClasses partition(int term) {
+    /** The number of the term's classes. */
+    private int partition(int term) {
+        if (classes[term] == 0) {
+            classes[term] = 1 + partitionOf(term);
+        }
+        return classes[term] - 1;
+    }
+
+    private int partitionOf(int term) {
         var t = terms[term];
-        var result = switch (t.kind) {
-            case BYTES -> ByteClasses.of(t.set);
+        return switch (t.kind) {
+            case BYTES -> number(ByteClasses.of(t.set));
             case CAT -> {
-                var all = ByteClasses.ONE;
+                int all = number(ByteClasses.ONE);
                 int rest = term;
                 while (true) {
                     boolean cat = terms[rest].kind == Kind.CAT;
                     int head = cat ? terms[rest].a : rest;
-                    all = all.meet(classes(head));
+                    all = joint(all, partition(head));
                     if (!cat || !nullable[head]) {
                         yield all;
                     }
@@ -829,18 +856,36 @@ public final class RegexPool {
                 }
             }
             case ALT, AND -> {
-                var all = ByteClasses.ONE;
+                int all = number(ByteClasses.ONE);
                 for (int child : t.more.ids) {
-                    all = all.meet(classes(child));
+                    all = joint(all, partition(child));
                 }
                 yield all;
             }
-            case NOT, REPEAT -> term == EVERYTHING || term == EMPTY ? ByteClasses.ONE : classes(t.a);
-            case MULTIPLE -> ByteClasses.digits();
-            case DECIMAL_MULTIPLE -> ByteClasses.digits().meet(ByteClasses.of(ByteSet.of('.')));
+            case NOT, REPEAT -> term == EVERYTHING || term == EMPTY ? number(ByteClasses.ONE) : partition(t.a);
+            case MULTIPLE -> number(ByteClasses.digits());
+            case DECIMAL_MULTIPLE -> number(ByteClasses.digits().meet(ByteClasses.of(ByteSet.of('.'))));
         };
-        var same = partitions.putIfAbsent(result, result);
-        return same == null ? result : same;
+    }
+
+    private int number(ByteClasses classes) {
+        return partitionIds.computeIfAbsent(classes, c -> {
+            partitions.add(c);
+            return partitions.size() - 1;
+        });
+    }
+
+    /** The number of the coarsest classes finer than both. */
+    private int joint(int a, int b) {
+        if (a == b) {
+            return a;
+        }
+        int known = meets.get(Math.min(a, b), Math.max(a, b));
+        if (known < 0) {
+            known = number(partitions.get(a).meet(partitions.get(b)));
+            meets.put(Math.min(a, b), Math.max(a, b), known);
+        }
+        return known;
     }
 
     /** As {@link #next}, but it may be a term without a word. */

@@ -12,10 +12,10 @@ final class TokenTrie {
     final int[] ends;
     /** From 1 for the first byte of a token. */
     final short[] depths;
-    /** The first token that ends here, -1 for none. */
+    /** The token that ends here, -1 for none, -2 - t if t is the first of several with the same bytes. */
     final int[] tokens;
     /** By token: the next one with the same bytes, -1 for none; shared by all tries of a vocabulary. */
-    final int[] same;
+    private final int[] same;
     final int maxDepth;
 
     /**
@@ -54,8 +54,9 @@ final class TokenTrie {
                 path[depth] = n++;
             }
             int node = path[depth];
-            if (tokens[node] >= 0) {
-                int before = tokens[node];
+            if (tokens[node] != -1) {
+                int before = tokens[node] < 0 ? -2 - tokens[node] : tokens[node];
+                tokens[node] = -2 - before;
                 while (same[before] >= 0 && same[before] != token) {
                     before = same[before];
                 }
@@ -67,6 +68,18 @@ final class TokenTrie {
         }
         while (depth > 0) {
             ends[path[depth--]] = n;
+        }
+    }
+
+    /** Sets the bits of the tokens that end at a node. */
+    void mark(int node, long[] bits) {
+        int token = tokens[node];
+        if (token >= 0) {
+            bits[token >> 6] |= 1L << token;
+        } else if (token < -1) {
+            for (int t = -2 - token; t >= 0; t = same[t]) {
+                bits[t >> 6] |= 1L << t;
+            }
         }
     }
 

@@ -82,10 +82,7 @@ public final class Triggers {
      */
     public long[] mask(int state, TokenTable table, Recogniser recogniser, int[] awake) {
         return masks.computeIfAbsent(state, s -> {
-            var bits = new long[table.size() + 63 >> 6];
-            for (int t = 0; t < table.size(); t++) {
-                bits[t >> 6] |= 1L << t;
-            }
+            var refused = new long[table.size() + 63 >> 6];
             var trie = table.all();
             var path = new int[trie.maxDepth + 1]; // a trigger state, or -1 - a grammar state
             path[0] = s;
@@ -100,13 +97,15 @@ public final class Triggers {
                 }
                 if (after == -1 - Recogniser.DEAD) {
                     for (int end = trie.ends[i]; i < end; i++) {
-                        for (int t = trie.tokens[i]; t >= 0; t = trie.same[t]) {
-                            bits[t >> 6] &= ~(1L << t);
-                        }
+                        trie.mark(i, refused);
                     }
                 } else {
                     path[trie.depths[i++]] = after;
                 }
+            }
+            var bits = new long[refused.length];
+            for (int t = 0; t < table.size(); t++) {
+                bits[t >> 6] |= ~refused[t >> 6] & 1L << t;
             }
             return bits;
         });
