@@ -50,6 +50,16 @@ PL_INLINE float float_of(int32_t key) {
     return x;
 }
 
+PL_INLINE int32_t lowest_bit(uint32_t bits) {
+#ifdef _MSC_VER
+    unsigned long index;
+    _BitScanForward(&index, bits);
+    return static_cast<int32_t>(index);
+#else
+    return __builtin_ctz(bits);
+#endif
+}
+
 // (logit, token) packed so that ascending integers mean: larger logit first, then smaller id.
 PL_INLINE uint64_t pack(int32_t key, int32_t token) {
     const uint32_t descending = ~(static_cast<uint32_t>(key) ^ 0x80000000u);
@@ -272,17 +282,13 @@ PL_VERSIONS int32_t collect(const row_view & v, int32_t key, uint64_t * out) {
         const int32_t to = std::min((b + 1) * BLOCK, v.n);
         int32_t i = b * BLOCK;
         for (; i + LANES <= to; i += LANES) {
-            int32_t hits = 0;
+            uint32_t hits = 0;
             for (int32_t j = 0; j < LANES; j++) {
-                hits += key_of(v.x[i + j]) >= key;
+                hits |= uint32_t(key_of(v.x[i + j]) >= key) << j;
             }
-            if (hits == 0) {
-                continue;
-            }
-            for (int32_t j = i; j < i + LANES; j++) {
-                const int32_t k = key_of(v.x[j]);
-                out[count] = pack(k, j);
-                count += k >= key;
+            for (; hits != 0; hits &= hits - 1) {
+                const int32_t j = i + lowest_bit(hits);
+                out[count++] = pack(key_of(v.x[j]), j);
             }
         }
         for (; i < to; i++) {
@@ -294,14 +300,39 @@ PL_VERSIONS int32_t collect(const row_view & v, int32_t key, uint64_t * out) {
     return count;
 }
 
+// The largest key in each lane of each whole block: LANES of them a block.
+PL_VERSIONS void lane_maxima(const float * x, int32_t n, int32_t * out) {
+    for (int32_t b = 0; b + BLOCK <= n; b += BLOCK, out += LANES) {
+        int32_t top[LANES];
+        for (int32_t j = 0; j < LANES; j++) {
+            top[j] = KEY_MINUS_INFINITY;
+        }
+        for (int32_t i = b; i < b + BLOCK; i += LANES) {
+            for (int32_t j = 0; j < LANES; j++) {
+                top[j] = std::max(top[j], key_of(x[i + j]));
+            }
+        }
+        std::copy(top, top + LANES, out);
+    }
+}
+
 // A key that at least k of the n tokens reach, near the k-th largest.
 int32_t key_for_top(const row_view & v, int32_t k, scratch & s) {
+    // k groups of tokens have a maximum as large as the k-th largest maximum
+    const auto kth = [k](int32_t * maxima, int32_t count) {
+        std::nth_element(maxima, maxima + (k - 1), maxima + count, [](int32_t a, int32_t b) { return a > b; });
+        return maxima[k - 1];
+    };
     if (k <= v.blocks / 2) {
-        // k blocks have a maximum as large as the k-th largest maximum
         int32_t * ranked = at_least(s.ranked, v.blocks);
         std::copy(v.maxima, v.maxima + v.blocks, ranked);
-        std::nth_element(ranked, ranked + (k - 1), ranked + v.blocks, [](int32_t a, int32_t b) { return a > b; });
-        return ranked[k - 1];
+        return kth(ranked, v.blocks);
+    }
+    const int32_t lanes = v.n / BLOCK * LANES;
+    if (k <= lanes / 2) {
+        int32_t * ranked = at_least(s.ranked, lanes);
+        lane_maxima(v.x, v.n, ranked);
+        return kth(ranked, lanes);
     }
     constexpr int32_t SHIFT = 20;  // sign, exponent and three bits of the mantissa
     int32_t histogram[1 << (32 - SHIFT)] = {0};

@@ -64,6 +64,9 @@ public final class Compare implements Callable<Integer> {
     @Option(names = "--seed", description = "of the order within pairs and of the draws", defaultValue = "1")
     long seed;
 
+    @Option(names = "--unpatched", description = "baseline: llama.cpp exactly as released, without this project's kernels and patches")
+    boolean unpatched;
+
     @Option(names = "--report", paramLabel = "DIR", description = "where the report goes", defaultValue = "bench/target/report")
     Path report;
 
@@ -87,12 +90,13 @@ public final class Compare implements Callable<Integer> {
         }
         threads = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
         random = new SplittableRandom(seed);
-        upstream = Upstream.build(home);
+        upstream = Upstream.build(home, unpatched);
         var setting = new LinkedHashMap<String, String>();
         setting.put("machine", Machine.describe());
         setting.put("Java", Runtime.version() + ", " + System.getProperty("java.vm.name"));
         setting.put("native build", Machine.nativeBuild(upstream.folder()));
-        setting.put("baseline", "llama-bench and llama-completion from the same tree with the same flags and compiler");
+        setting.put("baseline", "llama-bench and llama-completion, same release, flags and compiler, "
+                + (unpatched ? "exactly as released" : "same kernels and patches"));
         setting.put("seed", Long.toString(seed));
         written = new Report(home.resolve(report), setting);
         System.out.println("report: " + home.resolve(report));

@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -157,6 +158,7 @@ final class Report {
         var chart = new XYChartBuilder().width(900).height(480).title(part + ": ours / baseline, pair by pair")
                 .xAxisTitle("pair").yAxisTitle("ratio").build();
         chart.getStyler().setLegendPosition(Styler.LegendPosition.OutsideE);
+        var names = new HashSet<String>();
         int longest = 1;
         double target = 0;
         for (var c : comparisons) {
@@ -169,6 +171,10 @@ final class Report {
                 index[i] = i + 1;
             }
             var name = c.model() + ", " + c.baseline();
+            if (!names.add(name)) {
+                name += ", " + c.work();
+                names.add(name);
+            }
             chart.addSeries(name, index, ratios)
                     .setXYSeriesRenderStyle(XYSeries.XYSeriesRenderStyle.Scatter);
             longest = Math.max(longest, ratios.length);

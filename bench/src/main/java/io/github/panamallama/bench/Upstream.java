@@ -31,11 +31,13 @@ final class Upstream {
     /**
      * Builds the programs where that has not been done yet (some minutes) and finds them.
      *
-     * @param home root of the project's checkout
+     * @param home      root of the project's checkout
+     * @param unpatched exactly as released, without this project's kernels and patches
      */
-    static Upstream build(Path home) throws IOException, InterruptedException {
+    static Upstream build(Path home, boolean unpatched) throws IOException, InterruptedException {
         var script = home.resolve("ggml-src").resolve("build");
-        var lines = Programs.run(home, List.of(script.toString(), "--tools")).out().lines()
+        var command = unpatched ? List.of(script.toString(), "--tools", "--unpatched") : List.of(script.toString(), "--tools");
+        var lines = Programs.run(home, command).out().lines()
                 .map(String::strip).filter(line -> !line.isEmpty()).toList();
         if (lines.isEmpty()) {
             throw new IOException(script + " --tools printed no folder");

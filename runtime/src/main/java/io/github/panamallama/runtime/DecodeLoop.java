@@ -21,7 +21,7 @@ import java.util.function.Consumer;
  *
  * <p>Policy:
  * <ul>
- *   <li>A step fires when everybody who took part in the last one has come back, or half the time of that step has passed
+ *   <li>A step fires when everybody who took part in the last one has come back, or the time of that step has passed once more
  *       (between {@value #LINGER_MIN_NANOS} and {@value #LINGER_MAX_NANOS} ns), whichever is first.
  *   <li>Short runs (at most {@value #SHORT_RUN} tokens: the next token, a draft to verify, a tree) go first. Prompts share what is
  *       left of the batch evenly; beside short runs they get at most {@link EngineOptions#promptChunk} tokens together.
@@ -30,7 +30,7 @@ import java.util.function.Consumer;
  */
 final class DecodeLoop {
     static final int SHORT_RUN = 16;
-    static final long LINGER_MIN_NANOS = 50_000;
+    static final long LINGER_MIN_NANOS = 100_000;
     static final long LINGER_MAX_NANOS = 2_000_000;
     /** Runs of at least this many tokens leave a checkpoint where the model can't forget single tokens. */
     private static final int CHECKPOINT_RUN = 16;
@@ -268,8 +268,12 @@ final class DecodeLoop {
 
     /** Takes in new work; waits a moment for those who will be back at once. */
     private void gather() {
+        if (Thread.currentThread().isVirtual()) {
+            Thread.yield(); // virtual threads take turns only when one lets go: with one carrier the others would never get here
+            drain();
+        }
         if (awaited > 0) {
-            long patience = Math.clamp(lastStepNanos / 2, LINGER_MIN_NANOS, LINGER_MAX_NANOS);
+            long patience = Math.clamp(lastStepNanos, LINGER_MIN_NANOS, LINGER_MAX_NANOS);
             while (awaited > 0 && !closing && System.nanoTime() - lastStepEnd < patience) {
                 Thread.yield();
                 context.yieldCore(); // who is awaited may have lost this very core

@@ -11,7 +11,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Collectors;
 
-/** {@code src/test/c/logits.c}, compiled against the headers and libraries that this JVM runs on. */
+/** A program of {@code src/test/c}, compiled against the headers and libraries that this JVM runs on. */
 final class CProgram {
     private final Path executable;
 
@@ -19,13 +19,13 @@ final class CProgram {
         this.executable = executable;
     }
 
-    static CProgram compile(Path folder) throws IOException, InterruptedException {
+    static CProgram compile(Path folder, String name) throws IOException, InterruptedException {
         var natives = Project.natives();
-        var executable = folder.resolve("logits");
+        var executable = folder.resolve(name);
         var compiler = System.getenv().getOrDefault("CC", "cc");
         Project.run(List.of(compiler, "-std=gnu11", "-O1", "-Wall", "-Werror", "-I" + natives.resolve("include"),
-                Project.HOME.resolve("tests/src/test/c/logits.c").toString(), "-o", executable.toString(),
-                "-L" + natives.resolve("lib"), "-lllama", "-lggml", "-lggml-cpu", "-lggml-base",
+                Project.HOME.resolve("tests/src/test/c/" + name + ".c").toString(), "-o", executable.toString(),
+                "-L" + natives.resolve("lib"), "-lllama", "-lggml", "-lggml-cpu", "-lggml-base", "-lm",
                 "-Wl,-rpath," + natives.resolve("lib"), "-Wl,-rpath-link," + natives.resolve("lib")), "").succeeded();
         return new CProgram(executable);
     }
@@ -62,7 +62,14 @@ final class CProgram {
         }
     }
 
-    /** The rows of all steps in their order, each {@code [n_vocab]}. */
+    /** What the program prints, line by line. */
+    List<String> run(String... arguments) throws IOException, InterruptedException {
+        var command = new ArrayList<>(List.of(executable.toString()));
+        command.addAll(List.of(arguments));
+        return Project.run(command, "").succeeded().out().lines().toList();
+    }
+
+    /** For {@code logits.c}: the rows of all steps in their order, each {@code [n_vocab]}. */
     List<float[]> run(Path model, Setting setting, List<Step> steps) throws IOException, InterruptedException {
         var out = Files.createTempFile(executable.getParent(), "rows", ".bin");
         try {

@@ -32,7 +32,7 @@ class LogitsTest {
 
     @BeforeAll
     void compile(@TempDir Path folder) throws Exception {
-        program = CProgram.compile(folder);
+        program = CProgram.compile(folder, "logits");
     }
 
     /** Prompt lengths around the borders of vector kernels and of the ubatch; 512 cells switch flash attention's path. */
