@@ -25,8 +25,8 @@ public record JsonOptions(Order order, Spelling spelling, int whitespace, boolea
     /** Spelling of values that JSON can write in several ways. */
     public enum Spelling {
         /**
-         * Every spelling: any character as itself or escaped, zeros at the end of a fraction, minus zero; exponents where the schema says
-         * nothing about the number but its type.
+         * Every spelling: any character as itself or escaped, zeros at the end of a fraction, minus zero; exponents, of up to three
+         * digits, where the schema says nothing about the number but its type.
          */
         ANY,
         /** One spelling per value: nothing escaped that need not be, no needless zeros, no exponent. */

@@ -52,18 +52,21 @@ final class Documents {
         final Dialect dialect;
         /** The dialect's vocabularies include validation (types, bounds, lengths). */
         final boolean validation;
+        /** The dialect asks for formats to be asserted. */
+        final boolean formats;
         final Map<String, Place> anchors = new HashMap<>();
         final Map<String, Place> dynamicAnchors = new LinkedHashMap<>();
         private final Map<String, Resource> inDocument;
 
-        Resource(int document, String uri, String pointer, JsonNode root, Dialect dialect, boolean validation,
+        Resource(int document, String uri, String pointer, JsonNode root, Dialect dialect, Vocabularies vocabularies,
                 Map<String, Resource> inDocument) {
             this.document = document;
             this.uri = uri;
             this.pointer = pointer;
             this.root = root;
             this.dialect = dialect;
-            this.validation = validation;
+            validation = vocabularies.validation;
+            formats = vocabularies.formats;
             this.inDocument = inDocument;
         }
 
@@ -138,16 +141,16 @@ final class Documents {
             Map<String, Resource> inDocument) {
         boolean root = current == null;
         String uri = base;
-        boolean validation = root || current.validation;
+        var vocabularies = root ? Vocabularies.PUBLISHED : new Vocabularies(current.validation, current.formats);
         if (node instanceof ObjectNode schema) {
             JsonNode declared = schema.get("$schema");
             boolean names = schema.get(dialect.idKeyword()) != null && schema.get(dialect.idKeyword()).isString();
             if (declared != null && declared.isString() && (root || names)) {
                 dialect = Dialect.of(declared.stringValue());
-                validation = true;
+                vocabularies = Vocabularies.PUBLISHED;
                 if (dialect == null) {
                     dialect = Dialect.DRAFT_2020;
-                    validation = vocabularies(declared.stringValue(), pointer + "/$schema");
+                    vocabularies = vocabularies(declared.stringValue(), pointer + "/$schema");
                 }
             }
             String anchor = null;
@@ -167,7 +170,7 @@ final class Documents {
                 }
             }
             if (root || own) {
-                current = new Resource(document, uri, pointer, node, dialect, validation, inDocument);
+                current = new Resource(document, uri, pointer, node, dialect, vocabularies, inDocument);
                 inDocument.put(pointer, current);
                 resources.putIfAbsent(uri, current);
             }
@@ -202,12 +205,17 @@ final class Documents {
                 }
             }
         } else if (root) {
-            inDocument.put(pointer, new Resource(document, uri, pointer, node, dialect, true, inDocument));
+            inDocument.put(pointer, new Resource(document, uri, pointer, node, dialect, Vocabularies.PUBLISHED, inDocument));
         }
     }
 
-    /** Whether a metaschema that the caller gave asks for the validation vocabulary. */
-    private boolean vocabularies(String uri, String pointer) {
+    private record Vocabularies(boolean validation, boolean formats) {
+        /** Those of the published drafts: a format is an annotation. */
+        static final Vocabularies PUBLISHED = new Vocabularies(true, false);
+    }
+
+    /** What a metaschema that the caller gave asks for. */
+    private Vocabularies vocabularies(String uri, String pointer) {
         int hash = uri.indexOf('#');
         String text = given.get(hash < 0 ? uri : uri.substring(0, hash));
         if (text == null) {
@@ -215,17 +223,15 @@ final class Documents {
         }
         JsonNode vocabulary = read(text, uri + ": ").get("$vocabulary");
         if (vocabulary == null || !vocabulary.isObject()) {
-            return true;
+            return Vocabularies.PUBLISHED;
         }
-        boolean validation = false;
+        String published = "https://json-schema.org/draft/2020-12/vocab/";
         for (var entry : vocabulary.properties()) {
-            if (entry.getKey().equals("https://json-schema.org/draft/2020-12/vocab/validation")) {
-                validation = true;
-            } else if (!entry.getKey().startsWith("https://json-schema.org/draft/2020-12/vocab/") && entry.getValue().asBoolean(false)) {
+            if (!entry.getKey().startsWith(published) && entry.getValue().asBoolean(false)) {
                 throw new Refusal(pointer, "the dialect requires a vocabulary that is not known: " + entry.getKey());
             }
         }
-        return validation;
+        return new Vocabularies(vocabulary.has(published + "validation"), vocabulary.has(published + "format-assertion"));
     }
 
     /** What {@code $ref} in {@code from} means; {@code keyword} is for the message. */

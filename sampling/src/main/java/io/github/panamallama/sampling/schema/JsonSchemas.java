@@ -36,6 +36,8 @@ public final class JsonSchemas {
             int node = writer.write(root);
             budget.end();
             return node;
+        } catch (Refusal e) {
+            throw e.at("");
         } catch (LimitException e) {
             throw new Refusal("", e.getMessage());
         } catch (StackOverflowError e) {

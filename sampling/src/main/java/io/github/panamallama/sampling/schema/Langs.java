@@ -190,11 +190,39 @@ final class Langs {
             lang.shape = shape;
             return shape;
         } catch (Refusal e) {
-            throw lang.pointer == null ? e : e.at(lang.pointer);
+            throw at(e, lang);
         } finally {
             depth--;
             lang.shaping = -1;
         }
+    }
+
+    /** The refusal with the place of its keyword in the formula, or that of the formula. */
+    static Refusal at(Refusal e, Lang lang) {
+        if (e.pointer() != null) {
+            return e;
+        }
+        String place = e.keyword() == null ? null : place(lang, e.keyword(), 0);
+        return place != null ? e.at(place) : lang.pointer != null && e.keyword() == null ? e.at(lang.pointer) : e;
+    }
+
+    private static String place(Lang lang, String keyword, int depth) {
+        if (lang == null || depth > 20) {
+            return null;
+        }
+        if (lang.kind == Kind.SCHEMA && lang.place.node().has(keyword)) {
+            return lang.place.pointer(keyword);
+        }
+        if (lang.pointer != null && lang.pointer.endsWith("/" + keyword)) {
+            return lang.pointer;
+        }
+        for (Lang part : lang.kind == Kind.SCHEMA && lang.definition != null ? List.of(lang.definition) : lang.parts) {
+            String found = place(part, keyword, depth + 1);
+            if (found != null) {
+                return found;
+            }
+        }
+        return null;
     }
 
     private Shape find(Lang lang) {
@@ -318,6 +346,9 @@ final class Langs {
             }
             tooMany(objects.size());
         }
+        if (a.objects().size() > 1 && b.objects().size() > 1) {
+            keepWidest(objects);
+        }
         return new Shape(a.literals() & b.literals(), terms.and(a.number(), b.number()), terms.and(a.string(), b.string()),
                 List.copyOf(arrays), List.copyOf(objects));
     }
@@ -415,9 +446,12 @@ final class Langs {
             Lang both = and(x, y);
             boolean must = a.named().containsKey(name) && a.named().get(name).required()
                     || b.named().containsKey(name) && b.named().get(name).required();
+            if (!both.isFalse() && both != x && both != y && knownEmpty(both)) {
+                both = none;
+            }
             if (must) {
                 required++;
-                if (both.isFalse() || both != x && both != y && knownEmpty(both)) {
+                if (both.isFalse()) {
                     return null;
                 }
             }
@@ -442,6 +476,44 @@ final class Langs {
         var needs = new LinkedHashSet<>(a.needs());
         needs.addAll(b.needs());
         return new Members(named, join(rest), min, max, List.copyOf(needs));
+    }
+
+    /** Drops shapes that are plainly within others: products of alternatives that overlap have many. */
+    private void keepWidest(LinkedHashSet<Members> shapes) {
+        var list = new ArrayList<>(shapes);
+        for (Members x : list) {
+            for (Members y : list) {
+                if (x != y && shapes.contains(y) && within(x, y)) {
+                    shapes.remove(x);
+                    break;
+                }
+            }
+            budget.step();
+        }
+    }
+
+    private boolean within(Members x, Members y) {
+        if (x.min() < y.min() || x.max() > y.max() || !x.needs().containsAll(y.needs()) || !x.rest().equals(y.rest())) {
+            return false;
+        }
+        for (var entry : y.named().entrySet()) {
+            Member own = x.named().get(entry.getKey());
+            if (own == null || entry.getValue().required() && !own.required() || !within(own.value(), entry.getValue().value())) {
+                return false;
+            }
+        }
+        for (var entry : x.named().entrySet()) {
+            if (!y.named().containsKey(entry.getKey()) && !within(entry.getValue().value(), value(y, entry.getKey()))) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /** Plainly: a conjunction is within its parts. */
+    private static boolean within(Lang x, Lang y) {
+        return x == y || y.isTrue() || x.isFalse()
+                || x.kind == Kind.AND && (x.parts.contains(y) || y.kind == Kind.AND && x.parts.containsAll(y.parts));
     }
 
     /** Classes with the same values become one. */
@@ -492,7 +564,7 @@ final class Langs {
     private List<Items> complement(Items s) {
         var out = new ArrayList<Items>();
         if (s.unique()) {
-            throw new Refusal(null, "that two items are equal cannot be enforced");
+            throw Refusal.of("uniqueItems", "that two items are equal cannot be enforced");
         }
         if (s.min() > 0) {
             out.add(new Items(List.of(), all, 0, s.min() - 1, List.of(), false));

@@ -68,7 +68,8 @@ final class NodeWriter {
                     }
                 }
             } catch (Refusal e) {
-                throw lang.pointer == null ? e : e.at(lang.pointer);
+                Refusal placed = Langs.at(e, lang);
+                throw placed.pointer() == null ? placed.at("") : placed;
             }
         }
         if (!langs.inhabited(root)) {

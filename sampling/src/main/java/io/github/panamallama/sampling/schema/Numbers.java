@@ -24,7 +24,7 @@ final class Numbers {
     private final int magnitude;
     /** Every number without exponent. */
     final int plain;
-    /** What may follow any number, or not: an exponent. */
+    /** What may follow any number, or not: an exponent, of as many digits as binary64 has use for. */
     final int exponent;
     /** One text per value: no exponent, no zero at the end of a fraction, no minus before zero. */
     final int shortest;
@@ -43,7 +43,7 @@ final class Numbers {
         plain = pool.concat(minus, magnitude);
         integer = pool.concat(minus, whole, zeros);
         exponent = pool.concat(pool.alt(pool.literal("e"), pool.literal("E")),
-                pool.optional(pool.alt(pool.literal("+"), pool.literal("-"))), pool.repeat(digit, 1, RegexPool.UNBOUNDED));
+                pool.optional(pool.alt(pool.literal("+"), pool.literal("-"))), pool.repeat(digit, 1, 3));
         int decimals = pool.concat(point, digits, digits('1', '9'));
         int zero = pool.literal("0");
         int positive = pool.alt(pool.concat(digits('1', '9'), digits, pool.optional(decimals)), pool.concat(zero, decimals));

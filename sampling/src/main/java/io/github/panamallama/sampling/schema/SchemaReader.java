@@ -143,7 +143,7 @@ final class SchemaReader {
             case "minLength" -> validation ? length(place, size(place, name), Shape.UNBOUNDED) : null;
             case "maxLength" -> validation ? length(place, 0, size(place, name)) : null;
             case "pattern" -> validation ? text(pattern(text(place, name), place.pointer(name)), place.pointer(name)) : null;
-            case "format" -> formats ? format(place, value) : null;
+            case "format" -> formats || place.resource().formats ? format(place, value) : null;
             case "minItems" -> validation ? arrays(langs.items(List.of(), langs.all, size(place, name), Shape.UNBOUNDED, List.of(), false),
                     place.pointer(name)) : null;
             case "maxItems" -> validation ? arrays(langs.items(List.of(), langs.all, 0, size(place, name), List.of(), false),
@@ -224,7 +224,7 @@ final class SchemaReader {
                 then = schema(place.child(keyword, entry.getKey()), scope);
             }
             if (!then.isTrue()) {
-                parts.add(langs.or(absent(entry.getKey(), where), langs.and(present(entry.getKey(), where), then)));
+                parts.add(langs.or(absent(entry.getKey(), where), then));
             }
         }
         return langs.and(parts);

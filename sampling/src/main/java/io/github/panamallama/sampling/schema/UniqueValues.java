@@ -30,7 +30,7 @@ final class UniqueValues {
     }
 
     private static Refusal refusal() {
-        return new Refusal(null, "uniqueItems can be enforced only where items have at most " + MOST
+        return Refusal.of("uniqueItems", "uniqueItems can be enforced only where items have at most " + MOST
                 + " possible values, each in constants or enumerations");
     }
 

@@ -1,12 +1,16 @@
 package io.github.panamallama.sampling.schema;
 
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
 import io.github.panamallama.sampling.automaton.NodePool;
 import io.github.panamallama.sampling.automaton.Recogniser;
 import io.github.panamallama.sampling.grammar.JsonOptions;
+import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
+import java.util.Random;
 import java.util.stream.Stream;
 import tools.jackson.core.StreamWriteFeature;
 import tools.jackson.databind.JsonNode;
@@ -54,6 +58,42 @@ final class Verdicts {
             }
         }
         return bytes.length;
+    }
+
+    /** A random text of the language, as short as it can be from {@code length} bytes on; null if it does not end soon after. */
+    String draw(Random random, int length) {
+        var text = new ByteArrayOutputStream();
+        int state = recogniser.start();
+        while (text.size() < 2 * length) {
+            if (recogniser.isComplete(state) && random.nextInt(4) == 0) {
+                return text.toString(StandardCharsets.UTF_8);
+            }
+            // what closes comes often, so that texts end
+            int b = -1;
+            if (random.nextInt(3) == 0 || text.size() > length) {
+                int[] closing = {'"', '}', ']', ':', ','};
+                for (int c : closing) {
+                    if (b < 0 && recogniser.isLive(state, c)) {
+                        b = c;
+                    }
+                }
+            }
+            if (b < 0) {
+                int n = 0;
+                for (int c = 0; c < 256; c++) {
+                    if (recogniser.isLive(state, c) && random.nextInt(++n) == 0) {
+                        b = c;
+                    }
+                }
+            }
+            if (b < 0) {
+                assertTrue(recogniser.isComplete(state), "a dead end after " + text.toString(StandardCharsets.UTF_8));
+                return text.toString(StandardCharsets.UTF_8);
+            }
+            text.write(b);
+            state = recogniser.push(state, b);
+        }
+        return null;
     }
 
     Recogniser recogniser() {
