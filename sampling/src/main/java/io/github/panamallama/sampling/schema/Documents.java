@@ -121,6 +121,8 @@ final class Documents {
             var at = e.getLocation();
             throw new Refusal("", what + "not a JSON document: " + e.getOriginalMessage()
                     + (at == null ? "" : " (line " + at.getLineNr() + ", column " + at.getColumnNr() + ")"));
+        } catch (ArithmeticException | NumberFormatException e) {
+            throw new Refusal("", what + "a number beyond every limit: " + e.getMessage());
         }
         if (node == null || node.isMissingNode()) {
             throw new Refusal("", what + "empty text is not a schema");

@@ -23,8 +23,12 @@ final class Verdicts {
     private final Recogniser recogniser;
 
     Verdicts(String schema, JsonOptions options) {
+        this(schema, options, new Budget(200_000, 5_000_000, 10_000_000_000L));
+    }
+
+    Verdicts(String schema, JsonOptions options, Budget budget) {
         var nodes = new NodePool();
-        int root = JsonSchemas.compile(schema, options, nodes);
+        int root = JsonSchemas.compile(schema, options, nodes, budget);
         recogniser = new Recogniser(nodes, root, Recogniser.Limits.DEFAULT);
     }
 
