@@ -3,7 +3,7 @@
  */
 module panamallama.sampling {
     requires transitive panamallama.runtime;
-    requires tools.jackson.databind;
+    requires transitive tools.jackson.databind;
 
     exports io.github.panamallama.sampling;
     exports io.github.panamallama.sampling.asap;

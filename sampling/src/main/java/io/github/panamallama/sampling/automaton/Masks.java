@@ -139,7 +139,13 @@ public final class Masks {
                     lexeme.trie.mark(node, into);
                 }
             }
-            if (lexeme.exits.length > 0) {
+            if (recogniser.captures(state, item)) {
+                for (int exit : lexeme.exits) {
+                    var piece = table.piece(lexeme.trie.below(exit));
+                    int after = recogniser.after(state, item, piece, lexeme.trie.depths[exit]);
+                    walk(lexeme.trie, exit + 1, lexeme.trie.ends[exit], after, into);
+                }
+            } else if (lexeme.exits.length > 0) {
                 int after = recogniser.after(state, item);
                 if (recogniser.hasLive(after)) {
                     for (int exit : lexeme.exits) {

@@ -7,6 +7,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.function.IntSupplier;
+import java.util.function.ToIntFunction;
 
 /**
  * Context-free languages as a graph of nodes, each an {@code int}. Leaves are regular expressions of a {@link RegexPool}; a rule that
@@ -26,10 +27,10 @@ public final class NodePool {
     /** As {@code max} of {@link #repeat}: any number of times. */
     public static final int UNBOUNDED = RegexPool.UNBOUNDED;
 
-    enum Kind { EMPTY, NOTHING, TERMINAL, SEQUENCE, CHOICE, REPEAT, RULE, GENERATED, TOKEN }
+    enum Kind { EMPTY, NOTHING, TERMINAL, SEQUENCE, CHOICE, REPEAT, RULE, GENERATED, TOKEN, CAPTURE }
 
     /**
-     * @param a TERMINAL: regex; SEQUENCE: head; REPEAT: body; RULE, GENERATED: target, -1 until known; TOKEN: id
+     * @param a TERMINAL, CAPTURE: regex; SEQUENCE: head; REPEAT: body; RULE, GENERATED: target, -1 until known; TOKEN: id
      * @param b SEQUENCE: rest; REPEAT: min; TOKEN: 1 for every token but {@code a}
      * @param c REPEAT: max
      */
@@ -60,6 +61,7 @@ public final class NodePool {
     private byte[] nullable = new byte[256];
     private byte[] productive = new byte[256];
     private final Map<Integer, IntSupplier> expansions = new HashMap<>();
+    private final Map<Integer, ToIntFunction<byte[]>> captures = new HashMap<>();
     private int[] targets = new int[256];
     private int size;
 
@@ -215,6 +217,36 @@ public final class NodePool {
         return id;
     }
 
+    /**
+     * A word of a regular expression, and then what depends on the word: the one place where a grammar remembers what it has read. Each
+     * word read makes states of its own, so that the expression should match names, not texts.
+     *
+     * @param key   as for {@link #generated}
+     * @param regex a term of {@link #regexes} without the empty word
+     * @param then  gives a node of this pool, one that derives some word, for the bytes of the word
+     */
+    public int captured(Object key, int regex, ToIntFunction<byte[]> then) {
+        if (regex == RegexPool.NOTHING) {
+            return NOTHING;
+        }
+        if (regexes.nullable(regex)) {
+            throw new IllegalArgumentException("the empty word can't be captured");
+        }
+        var known = generated.get(key);
+        if (known != null) {
+            return known;
+        }
+        int id = add(new Shape(Kind.CAPTURE, regex, 0, 0, key));
+        captures.put(id, then);
+        generated.put(key, id);
+        return id;
+    }
+
+    /** What follows a captured word. */
+    int then(int node, byte[] word) {
+        return captures.get(node).applyAsInt(word);
+    }
+
     /** Exactly the token {@code id} of the vocabulary, whatever its text. */
     public int token(int id) {
         return intern(new Shape(Kind.TOKEN, id, 0, 0, null));
@@ -329,6 +361,7 @@ public final class NodePool {
                 case NOTHING -> false;
                 case TERMINAL -> empty ? regexes.nullable(s.a) : !regexes.isEmpty(s.a);
                 case TOKEN -> !empty;
+                case CAPTURE -> !empty && !regexes.isEmpty(s.a);
                 case SEQUENCE -> is(s.a, node, empty, users, asked, work) && is(s.b, node, empty, users, asked, work);
                 case CHOICE -> {
                     boolean any = false;

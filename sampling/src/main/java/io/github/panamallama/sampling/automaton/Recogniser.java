@@ -22,10 +22,19 @@ public final class Recogniser {
     private static final int END = 0;        // the continuation: nothing follows, the text may end
     private static final int END_NODE = -1;  // its only frame
     private static final int TOO_DEEP = -2;
+    private static final int CAPTURE = 1 << 29;  // from here on terminals are captures
 
     private final NodePool nodes;
     private final RegexPool regexes;
     private final Limits limits;
+
+    // captures: node, regex still to be read, text read
+    private final Interner captures = new Interner();
+    // texts read: the text without its last byte, that byte
+    private final PairMap longer = new PairMap();
+    private int[] shorter = new int[64];
+    private byte[] lastBytes = new byte[64];
+    private int texts = 1; // 0 is the empty text
 
     // continuations: node, tail, node, tail... by ascending node
     private final Interner tails = new Interner();
@@ -113,7 +122,8 @@ public final class Recogniser {
 
     /** Whether it is time to start afresh: states, continuations, terms or nodes near their limits. */
     public boolean full() {
-        return states.size() > limits.states || tails.size() > 2 * limits.states || regexes.size() > 1 << 19 || nodes.size() > 1 << 20;
+        return states.size() > limits.states || tails.size() > 2 * limits.states || regexes.size() > 1 << 19 || nodes.size() > 1 << 20
+                || captures.size() > limits.states || texts > 2 * limits.states;
     }
 
     // ---- steps
@@ -209,11 +219,22 @@ public final class Recogniser {
             if (items[i] < 0) {
                 continue;
             }
-            int regex = regexes.next(items[i], b);
+            int regex = regexes.next(regex(items[i]), b);
             if (regex == RegexPool.NOTHING) {
                 continue;
             }
             int tail = items[i + 1];
+            if (items[i] >= CAPTURE) {
+                var capture = captures.get(items[i] - CAPTURE);
+                int text = longer(capture[2], (byte) b);
+                if (regex != RegexPool.EMPTY) {
+                    collect(capture(capture[0], regex, text), tail);
+                }
+                if (regexes.nullable(regex)) {
+                    addAll(then(capture[0], text, tail));
+                }
+                continue;
+            }
             if (regex != RegexPool.EMPTY) {
                 collect(regex, tail);
             }
@@ -289,7 +310,64 @@ public final class Recogniser {
 
     /** The regex of an item, negative for a token. */
     int terminal(int state, int item) {
-        return states.get(state)[1 + 2 * item];
+        return regex(states.get(state)[1 + 2 * item]);
+    }
+
+    /** Whether what follows the lexeme of an item depends on its text. */
+    boolean captures(int state, int item) {
+        return states.get(state)[1 + 2 * item] >= CAPTURE;
+    }
+
+    /** The state after the lexeme of an item that {@link #captures}, if the first {@code length} of these bytes end it. */
+    int after(int state, int item, byte[] bytes, int length) {
+        var capture = captures.get(states.get(state)[1 + 2 * item] - CAPTURE);
+        int text = capture[2];
+        for (int i = 0; i < length; i++) {
+            text = longer(text, bytes[i]);
+        }
+        return then(capture[0], text, states.get(state)[2 + 2 * item]);
+    }
+
+    /** The regex of a terminal; of a token itself. */
+    private int regex(int terminal) {
+        return terminal < CAPTURE ? terminal : captures.get(terminal - CAPTURE)[1];
+    }
+
+    private int capture(int node, int regex, int text) {
+        return CAPTURE + captures.intern(new int[] {node, regex, text}, 3);
+    }
+
+    private int longer(int text, byte b) {
+        int known = longer.get(text, b & 0xff);
+        if (known < 0) {
+            known = texts++;
+            if (known == shorter.length) {
+                shorter = Arrays.copyOf(shorter, 2 * known);
+                lastBytes = Arrays.copyOf(lastBytes, 2 * known);
+            }
+            shorter[known] = text;
+            lastBytes[known] = b;
+            longer.put(text, b & 0xff, known);
+        }
+        return known;
+    }
+
+    /** The state in which what follows a captured text begins. */
+    private int then(int node, int text, int tail) {
+        int length = 0;
+        for (int t = text; t != 0; t = shorter[t]) {
+            length++;
+        }
+        var bytes = new byte[length];
+        for (int t = text; t != 0; t = shorter[t]) {
+            bytes[--length] = lastBytes[t];
+        }
+        int whole = follow(nodes.then(node, bytes), tail);
+        if (whole == TOO_DEEP) {
+            cut = true;
+            return DEAD;
+        }
+        return open(whole);
     }
 
     /** The state after the lexeme of an item. */
@@ -367,7 +445,7 @@ public final class Recogniser {
             }
             for (int i = 0; i < n; i++) {
                 if (terminals[i] >= 0) {
-                    int regex = regexLive(terminals[i]);
+                    int regex = regexLive(regex(terminals[i]));
                     for (int w = 0; w < 4; w++) {
                         live[4 * id + w] |= regexLive[regex + w];
                     }
@@ -664,7 +742,7 @@ public final class Recogniser {
             return -1;
         }
         return switch (nodes.kind(node)) {
-            case EMPTY, NOTHING, TERMINAL, TOKEN -> -1;
+            case EMPTY, NOTHING, TERMINAL, TOKEN, CAPTURE -> -1;
             case SEQUENCE -> {
                 int head = nodes.a(node);
                 yield known(head) == null ? head : nodes.nullable(head) && known(nodes.b(node)) == null ? nodes.b(node) : -1;
@@ -690,6 +768,7 @@ public final class Recogniser {
                 case EMPTY, NOTHING -> { }
                 case TERMINAL -> found.add(nodes.a(node), END);
                 case TOKEN -> found.add(-node - 1, END);
+                case CAPTURE -> found.add(capture(node, nodes.a(node), 0), END);
                 case SEQUENCE -> {
                     found.addAll(known(nodes.a(node)), follow(nodes.b(node), END));
                     if (nodes.nullable(nodes.a(node))) {
@@ -763,7 +842,7 @@ public final class Recogniser {
                 int regexCount = 0;
                 for (; i < end; i++) {
                     int terminal = (int) order[i];
-                    if (terminal >= 0) {
+                    if (terminal >= 0 && terminal < CAPTURE) {
                         same[regexCount++] = terminal;
                     } else {
                         result[length++] = terminal;

@@ -83,6 +83,14 @@ final class TokenTrie {
         }
     }
 
+    /** A token at or below a node. */
+    int below(int node) {
+        while (tokens[node] == -1) {
+            node++;
+        }
+        return tokens[node] < 0 ? -2 - tokens[node] : tokens[node];
+    }
+
     int size() {
         return bytes.length;
     }

@@ -60,6 +60,20 @@ public final class JsonType<T> {
     }
 
     /**
+     * The grammar of the type's values, in any order of properties and compact.
+     *
+     * @throws GrammarException if the schema is beyond a limit
+     */
+    public Grammar grammar() {
+        return grammar(JsonOptions.DEFAULT);
+    }
+
+    /** As {@link #grammar()}, written in this way; formats are always asserted. */
+    public Grammar grammar(JsonOptions options) {
+        return Grammar.jsonSchema(schema, options.formats(true));
+    }
+
+    /**
      * The value that a JSON text stands for.
      *
      * @throws IllegalArgumentException if the text is not JSON or no value of the type; the message says where

@@ -9,6 +9,7 @@ import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.function.Consumer;
 
 /**
@@ -20,10 +21,21 @@ final class ArrayStates {
     private static final int MOST_STATES = 50_000;
     private static final int MOST_COUNTS = 6;
 
-    /** Items so far, as far as that matters, and per count the items counted. For unique items: which values are used. */
-    record State(int index, List<Integer> counted, long used) { }
+    /**
+     * @param index   items so far, as far as that matters
+     * @param counted items counted, per count
+     * @param used    for unique items: which of few values came, as bits
+     * @param came    for unique items: the values that came, where there are many
+     */
+    record State(int index, List<Integer> counted, long used, Set<Object> came) {
+        State with(Object value) {
+            var all = new HashSet<>(came);
+            all.add(value);
+            return new State(index, counted, used, Set.copyOf(all));
+        }
+    }
 
-    /** One item that may come next, and the state after it. */
+    /** One item that may come next, and the state after it, to which the item's value is to be added if the array {@link #remembers}. */
     record Step(Lang item, State next) { }
 
     final Items shape;
@@ -32,6 +44,7 @@ final class ArrayStates {
     private final int last;
     private final Map<State, Boolean> live = new HashMap<>();
     private List<Lang> values;
+    private boolean remembers;
 
     ArrayStates(Langs langs, Items shape) {
         this.langs = langs;
@@ -46,14 +59,20 @@ final class ArrayStates {
         }
     }
 
-    /** The values that unique items can take, where a schema leaves only finitely many to them. */
-    ArrayStates values(List<Lang> finite) {
-        values = finite;
+    /** The values that unique items can take, where a schema leaves only few to them; null if they are many. */
+    ArrayStates values(List<Lang> few) {
+        values = few;
+        remembers = few == null;
         return this;
     }
 
+    /** Whether the values of items have to be remembered because no other may be equal. */
+    boolean remembers() {
+        return remembers;
+    }
+
     State first() {
-        return new State(0, shape.counts().stream().map(c -> 0).toList(), 0);
+        return new State(0, shape.counts().stream().map(c -> 0).toList(), 0, Set.of());
     }
 
     boolean complete(State s) {
@@ -73,7 +92,7 @@ final class ArrayStates {
         if (s.index >= shape.max()) {
             return List.of();
         }
-        var steps = List.of(new Step(shape.item(s.index), new State(Math.min(s.index + 1, last), s.counted, s.used)));
+        var steps = List.of(new Step(shape.item(s.index), new State(Math.min(s.index + 1, last), s.counted, s.used, s.came)));
         for (int i = 0; i < shape.counts().size(); i++) {
             Count c = shape.counts().get(i);
             if (s.index < c.from()) {
@@ -100,7 +119,7 @@ final class ArrayStates {
             for (int v = 0; v < values.size(); v++) {
                 if ((s.used >> v & 1) == 0) {
                     unique.add(new Step(langs.and(step.item, values.get(v)),
-                            new State(step.next.index, step.next.counted, s.used | 1L << v)));
+                            new State(step.next.index, step.next.counted, s.used | 1L << v, s.came)));
                 }
             }
         }
@@ -110,7 +129,7 @@ final class ArrayStates {
     private static State count(State s, int i, int n) {
         var counted = new ArrayList<>(s.counted);
         counted.set(i, n);
-        return new State(s.index, List.copyOf(counted), s.used);
+        return new State(s.index, List.copyOf(counted), s.used, s.came);
     }
 
     /** What may come next so that the array can still be completed. */
@@ -122,8 +141,11 @@ final class ArrayStates {
         return live(first());
     }
 
-    /** Whether the array can be completed. */
+    /** Whether the array can be completed; fresh values are taken to be there where they are remembered. */
     boolean live(State start) {
+        if (!start.came.isEmpty()) {
+            return live(new State(start.index, start.counted, start.used, Set.of()));
+        }
         if (shape.counts().isEmpty() && values == null) {
             for (int i = start.index; i < shape.prefix().size() && i < shape.min(); i++) {
                 if (!langs.inhabited(shape.prefix().get(i))) {

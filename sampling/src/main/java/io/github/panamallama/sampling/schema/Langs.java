@@ -738,7 +738,8 @@ final class Langs {
     }
 
     boolean inhabited(Items s) {
-        return new ArrayStates(this, s).live();
+        var states = new ArrayStates(this, s);
+        return (s.unique() && s.min() > 1 ? states.values(new UniqueValues(this).of(s)) : states).live();
     }
 
     boolean inhabited(Members s) {

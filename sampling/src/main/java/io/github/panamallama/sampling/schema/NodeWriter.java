@@ -4,12 +4,14 @@ import io.github.panamallama.sampling.automaton.NodePool;
 import io.github.panamallama.sampling.grammar.JsonOptions;
 import io.github.panamallama.sampling.schema.Shape.Items;
 import io.github.panamallama.sampling.schema.Shape.Members;
+import java.math.BigDecimal;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /** Grammar nodes for shapes. States of arrays and objects become nodes when the recogniser gets to them. */
 final class NodeWriter {
@@ -17,7 +19,11 @@ final class NodeWriter {
 
     private record ArrayKey(int shape, ArrayStates.State state, boolean first) { }
 
+    private record ItemKey(int shape, ArrayStates.Step step, boolean first) { }
+
     private record ObjectKey(int shape, ObjectStates.State state, boolean first) { }
+
+    private record NameKey(int shape, ObjectStates.Step step, boolean first) { }
 
     private final Langs langs;
     private final Terms terms;
@@ -102,14 +108,14 @@ final class NodeWriter {
     private int value(Lang lang) {
         Shape shape = langs.shape(lang);
         if (shape.arrays().isEmpty() && shape.objects().isEmpty()) {
-            return nodes.terminal(scalars(shape));
+            return nodes.terminal(scalars(shape, true));
         }
         return nodes.generated(new ValueKey(lang.id), () -> value(shape));
     }
 
     private int value(Shape shape) {
         var options = new ArrayList<Integer>();
-        options.add(nodes.terminal(scalars(shape)));
+        options.add(nodes.terminal(scalars(shape, true)));
         for (Items items : shape.arrays()) {
             if (langs.inhabited(items)) {
                 var states = states(items);
@@ -125,7 +131,23 @@ final class NodeWriter {
         return nodes.choice(options);
     }
 
-    private int scalars(Shape shape) {
+    /** The shape without these values, all of them scalars. */
+    private Shape without(Shape shape, Set<Object> values) {
+        int literals = shape.literals();
+        int number = shape.number();
+        int string = shape.string();
+        for (Object value : values) {
+            switch (value) {
+                case BigDecimal n -> number = terms.and(number, terms.notNumber(terms.numbers.equal(n)));
+                case String text -> string = terms.and(string, terms.notString(terms.literal(text)));
+                case Boolean b -> literals &= b ? ~Shape.TRUE : ~Shape.FALSE;
+                default -> literals &= ~Shape.NULL;
+            }
+        }
+        return new Shape(literals, number, string, List.of(), List.of());
+    }
+
+    private int scalars(Shape shape, boolean exponents) {
         var pool = terms.pool;
         int term = pool.alt((shape.literals() & Shape.NULL) == 0 ? terms.none : pool.literal("null"),
                 (shape.literals() & Shape.TRUE) == 0 ? terms.none : pool.literal("true"),
@@ -134,7 +156,7 @@ final class NodeWriter {
             int number = shape.number();
             if (shortest) {
                 number = pool.and(number, terms.numbers.shortest);
-            } else if (number == terms.anyNumber) {
+            } else if (exponents && number == terms.anyNumber) {
                 number = pool.concat(number, pool.optional(terms.numbers.exponent));
             }
             term = pool.alt(term, number);
@@ -153,9 +175,15 @@ final class NodeWriter {
             if (states.complete(state)) {
                 options.add(nodes.terminal(pool.concat(first ? pool.literal("") : space, pool.oneByte(']'))));
             }
-            int comma = first ? NodePool.EMPTY : nodes.terminal(pool.concat(space, pool.oneByte(','), space));
+            int separator = first ? pool.literal("") : pool.concat(space, pool.oneByte(','), space);
             for (var step : states.steps(state)) {
-                options.add(nodes.seq(comma, value(step.item()), array(states, step.next(), false)));
+                if (states.remembers()) {
+                    int item = pool.concat(separator, scalars(without(langs.shape(step.item()), state.came()), false));
+                    options.add(nodes.captured(new ItemKey(numbers.get(states.shape), step, first), item,
+                            word -> array(states, step.next().with(Terms.value(word)), false)));
+                } else {
+                    options.add(nodes.seq(nodes.terminal(separator), value(step.item()), array(states, step.next(), false)));
+                }
             }
             return nodes.choice(options);
         });
@@ -171,9 +199,15 @@ final class NodeWriter {
             }
             int comma = first ? pool.literal("") : pool.concat(space, pool.oneByte(','), space);
             for (var step : states.steps(state)) {
-                int name = step.name() == null ? step.names() : terms.literal(step.name());
-                options.add(nodes.seq(nodes.terminal(pool.concat(comma, quote, name, quote, colon)), value(step.value()),
-                        object(states, step.next(), false)));
+                int value = value(step.value());
+                if (step.name() != null) {
+                    int name = pool.concat(comma, quote, terms.literal(step.name()), quote, colon);
+                    options.add(nodes.seq(nodes.terminal(name), value, object(states, step.next(), false)));
+                } else {
+                    int name = pool.concat(comma, quote, step.names(), quote, colon);
+                    options.add(nodes.captured(new NameKey(numbers.get(states.shape), step, first), name,
+                            word -> nodes.seq(value, object(states, step.next().with(Terms.name(word)), false))));
+                }
             }
             return nodes.choice(options);
         });

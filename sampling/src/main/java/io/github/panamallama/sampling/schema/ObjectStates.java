@@ -5,10 +5,12 @@ import io.github.panamallama.sampling.schema.Shape.Member;
 import io.github.panamallama.sampling.schema.Shape.Members;
 import java.util.ArrayList;
 import java.util.BitSet;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.function.Consumer;
 
 /**
@@ -24,13 +26,20 @@ final class ObjectStates {
      * @param seen  named properties that cannot come any more
      * @param count properties so far, as far as that matters
      * @param met   needs that some property met, as bits
+     * @param others the other names so far: no name comes twice
      */
-    record State(BitSet seen, int count, int met) { }
+    record State(BitSet seen, int count, int met, Set<String> others) {
+        State with(String name) {
+            var all = new HashSet<>(others);
+            all.add(name);
+            return new State(seen, count, met, Set.copyOf(all));
+        }
+    }
 
     /**
      * One property that may come next, and the state after it.
      *
-     * @param name  null for a name out of {@code names}
+     * @param name  null for a name out of {@code names}, which is to be added to the state after it
      */
     record Step(String name, int names, Lang value, State next) { }
 
@@ -95,7 +104,7 @@ final class ObjectStates {
     }
 
     State first() {
-        return new State(forbidden, 0, 0);
+        return new State(forbidden, 0, 0, Set.of());
     }
 
     boolean complete(State s) {
@@ -212,7 +221,7 @@ final class ObjectStates {
             }
             for (int meets = open; meets >= 0; meets = meets == 0 ? -1 : meets - 1 & open) {
                 if (meets == 0 || namesMatch(i, meets)) {
-                    add(steps, new Step(names.get(i), 0, meeting(members.get(i).value(), meets), new State(seen, count, s.met | meets)));
+                    add(steps, new Step(names.get(i), 0, meeting(members.get(i).value(), meets), new State(seen, count, s.met | meets, s.others)));
                 }
             }
         }
@@ -224,11 +233,12 @@ final class ObjectStates {
             seen = new BitSet();
             seen.set(0, members.size());
         }
+        int others = s.others.isEmpty() ? langs.terms.none : langs.terms.names(s.others);
         for (Class c : classes) {
             for (int meets = open; meets >= 0; meets = meets == 0 ? -1 : meets - 1 & open) {
-                int names = namesMeeting(c.names(), meets);
+                int names = langs.terms.pool.minus(namesMeeting(c.names(), meets), others);
                 if (!langs.terms.isEmpty(names)) {
-                    add(steps, new Step(null, names, meeting(c.value(), meets), new State(seen, count, s.met | meets)));
+                    add(steps, new Step(null, names, meeting(c.value(), meets), new State(seen, count, s.met | meets, s.others)));
                 }
             }
         }

@@ -20,6 +20,8 @@ final class Terms {
     final Numbers numbers;
     final int anyNumber;
 
+    private static final Object NULL = List.of();
+
     private final Map<String, Integer> literals = new HashMap<>();
     private final Map<Long, Boolean> matched = new HashMap<>();
     private final Map<String, Integer> numbered = new HashMap<>();
@@ -94,6 +96,24 @@ final class Terms {
             var found = pool.words(and(t, pool.text(Encoding.JSON_STRING_SHORTEST)), limit);
             return Optional.ofNullable(found).map(list -> list.stream().map(Terms::text).toList());
         }).orElse(null);
+    }
+
+    /** The name in the text of a property up to its value. */
+    static String name(byte[] word) {
+        var text = new String(word, StandardCharsets.UTF_8);
+        return Documents.JSON.readValue(text.substring(text.indexOf('"'), text.lastIndexOf('"') + 1), String.class);
+    }
+
+    /** The value in the text of an item: a string, an exact number without zeros at its end, a boolean, or another object for null. */
+    static Object value(byte[] word) {
+        var text = new String(word, StandardCharsets.UTF_8).stripLeading();
+        var node = Documents.JSON.readTree(text.startsWith(",") ? text.substring(1) : text);
+        return switch (node.getNodeType()) {
+            case STRING -> node.stringValue();
+            case NUMBER -> Numbers.check(node.decimalValue());
+            case BOOLEAN -> node.booleanValue();
+            default -> NULL;
+        };
     }
 
     private static String text(byte[] content) {

@@ -7,7 +7,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
 
-/** The values that the items of a {@code uniqueItems} array can take, where these are few; told apart they can be enforced. */
+/** The values that the items of a {@code uniqueItems} array can take. */
 final class UniqueValues {
     private static final int MOST = 60;
 
@@ -17,8 +17,33 @@ final class UniqueValues {
         this.langs = langs;
     }
 
-    /** One language per value. */
+    /** One language per value; null if there are many, all of them strings, numbers or literals. */
     List<Lang> of(Items items) {
+        try {
+            return few(items);
+        } catch (Refusal e) {
+            // fresh values are taken to be there, so there must not be need for many
+            if (items.min() > MOST || !scalar(items)) {
+                throw e;
+            }
+            return null;
+        }
+    }
+
+    private boolean scalar(Items items) {
+        boolean scalar = items.max() <= items.prefix().size() || scalar(items.rest());
+        for (Lang item : items.prefix()) {
+            scalar &= scalar(item);
+        }
+        return scalar;
+    }
+
+    private boolean scalar(Lang lang) {
+        Shape shape = langs.shape(lang);
+        return shape.arrays().stream().noneMatch(langs::inhabited) && shape.objects().stream().noneMatch(langs::inhabited);
+    }
+
+    private List<Lang> few(Items items) {
         var values = new LinkedHashSet<Lang>();
         for (int i = 0; i < items.prefix().size(); i++) {
             collect(items.prefix().get(i), values, 0);
@@ -30,8 +55,8 @@ final class UniqueValues {
     }
 
     private static Refusal refusal() {
-        return Refusal.of("uniqueItems", "uniqueItems can be enforced only where items have at most " + MOST
-                + " possible values, each in constants or enumerations");
+        return Refusal.of("uniqueItems", "uniqueItems can be enforced only where items are strings, numbers or literals, at most " + MOST
+                + " of them required, or have at most " + MOST + " possible values");
     }
 
     private void collect(Lang lang, Set<Lang> values, int depth) {

@@ -126,6 +126,16 @@ class JsonSchemaTest {
     }
 
     @Test
+    void noNameComesTwiceHoweverItIsSpelled() {
+        var v = of("{\"type\": \"object\", \"properties\": {\"a\": {}}, \"additionalProperties\": {\"type\": \"integer\"}}");
+        accepted(v, "{\"x\":1,\"y\":2,\"xy\":3,\"\":4,\"a\":\"\"}", "{\"foo\":1,\"fo\":2,\"fooo\":3}");
+        rejected(v, "{\"x\":1,\"x\":2}", "{\"x\":1,\"y\":1,\"\\u0078\":2}", "{\"\\u00e9\":1,\"\u00e9\":2}", "{\"\":1,\"\":1}");
+        assertEquals(10, v.prefix("{\"xx\":1,\"xx\":"), "the quote would end a name that is there");
+        accepted(of("true"), "[{\"x\":{\"x\":1},\"y\":{\"x\":[]}},{\"x\":0}]");
+        rejected(of("true"), "[{\"x\":{\"x\":1,\"x\":2}}]");
+    }
+
+    @Test
     void schemaOrderIsKeptOnRequest() {
         var v = new Verdicts("""
                 {"type": "object", "required": ["z"], "properties": {"z": {}, "a": {}, "m": {}}}""",
@@ -270,6 +280,13 @@ class JsonSchemaTest {
         accepted(v, "[]", "[\"a\",1,null,[true]]", "[[true],1.0]");
         rejected(v, "[\"a\",\"a\"]", "[1,1.0]", "[\"a\",\"\\u0061\"]", "[[true],[true]]");
         accepted(of("{\"type\": \"array\", \"uniqueItems\": true, \"maxItems\": 1}"), "[5]", "[]");
+    }
+
+    @Test
+    void uniqueScalarsAreRemembered() {
+        var v = of("{\"type\": \"array\", \"uniqueItems\": true, \"items\": {\"type\": [\"string\", \"number\", \"null\"]}}");
+        accepted(v, "[]", "[\"a,\",\"a\",\",\",1,-1,10,null]", "[0.5,0.25]");
+        rejected(v, "[\"a\",\"\\u0061\"]", "[1,2,1.0]", "[0,-0]", "[null,null]", "[1,1e0]");
     }
 
     @Test
