@@ -1,5 +1,6 @@
 package io.github.panamallama.sampling.schema;
 
+import io.github.panamallama.sampling.automaton.LimitException;
 import io.github.panamallama.sampling.schema.Documents.Place;
 import io.github.panamallama.sampling.schema.Lang.Kind;
 import io.github.panamallama.sampling.schema.Shape.Class;
@@ -191,6 +192,8 @@ final class Langs {
             return shape;
         } catch (Refusal e) {
             throw at(e, lang);
+        } catch (LimitException e) {
+            throw at(new Refusal(null, e.getMessage()), lang);
         } finally {
             depth--;
             lang.shaping = -1;
@@ -689,6 +692,8 @@ final class Langs {
                 tainted = Integer.MAX_VALUE;
             }
             return result;
+        } catch (LimitException e) {
+            throw at(new Refusal(null, e.getMessage()), lang);
         } finally {
             tainted = Math.min(outer, tainted);
             depth--;

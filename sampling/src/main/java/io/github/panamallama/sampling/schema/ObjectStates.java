@@ -19,6 +19,8 @@ import java.util.function.Consumer;
  */
 final class ObjectStates {
     private static final int MOST_NEEDS = 6;
+    /** More properties than any object has. */
+    private static final long IMPOSSIBLE = 1L << 40;
     /** Names of a class that are written out. */
     private static final int FINITE = 64;
 
@@ -126,7 +128,7 @@ final class ObjectStates {
 
     /** Whether the object can be completed. */
     private boolean live(State s) {
-        long left = shape.max() == Shape.UNBOUNDED ? Long.MAX_VALUE : (long) shape.max() - s.count;
+        long left = shape.max() == Shape.UNBOUNDED ? IMPOSSIBLE - 1 : (long) shape.max() - s.count;
         int musts = 0;
         for (int i = required.nextSetBit(0); i >= 0; i = required.nextSetBit(i + 1)) {
             musts += s.seen.get(i) ? 0 : 1;
@@ -146,7 +148,7 @@ final class ObjectStates {
         if (open == 0) {
             return 0;
         }
-        long best = Integer.MAX_VALUE;
+        long best = IMPOSSIBLE;
         int need = Integer.numberOfTrailingZeros(open);
         for (int i = 0; i < members.size(); i++) {
             if (!used.get(i)) {

@@ -130,7 +130,7 @@ class JsonSchemaTest {
         var v = of("{\"type\": \"object\", \"properties\": {\"a\": {}}, \"additionalProperties\": {\"type\": \"integer\"}}");
         accepted(v, "{\"x\":1,\"y\":2,\"xy\":3,\"\":4,\"a\":\"\"}", "{\"foo\":1,\"fo\":2,\"fooo\":3}");
         rejected(v, "{\"x\":1,\"x\":2}", "{\"x\":1,\"y\":1,\"\\u0078\":2}", "{\"\\u00e9\":1,\"\u00e9\":2}", "{\"\":1,\"\":1}");
-        assertEquals(10, v.prefix("{\"xx\":1,\"xx\":"), "the quote would end a name that is there");
+        assertEquals(11, v.prefix("{\"xx\":1,\"xx\":"), "the quote would end a name that is there");
         accepted(of("true"), "[{\"x\":{\"x\":1},\"y\":{\"x\":[]}},{\"x\":0}]");
         rejected(of("true"), "[{\"x\":{\"x\":1,\"x\":2}}]");
     }

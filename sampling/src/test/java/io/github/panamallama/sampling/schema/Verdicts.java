@@ -20,6 +20,7 @@ import tools.jackson.databind.json.JsonMapper;
 final class Verdicts {
     private static final JsonMapper COMPACT = JsonMapper.builder().enable(StreamWriteFeature.WRITE_BIGDECIMAL_AS_PLAIN).build();
 
+    private final String schema;
     private final Recogniser recogniser;
 
     Verdicts(String schema, JsonOptions options) {
@@ -27,6 +28,7 @@ final class Verdicts {
     }
 
     Verdicts(String schema, JsonOptions options, Budget budget) {
+        this.schema = schema;
         var nodes = new NodePool();
         int root = JsonSchemas.compile(schema, options, nodes, budget);
         recogniser = new Recogniser(nodes, root, Recogniser.Limits.DEFAULT);
@@ -91,7 +93,7 @@ final class Verdicts {
                 }
             }
             if (b < 0) {
-                assertTrue(recogniser.isComplete(state), "a dead end after " + text.toString(StandardCharsets.UTF_8));
+                assertTrue(recogniser.isComplete(state), () -> "a dead end after " + text.toString(StandardCharsets.UTF_8) + " of " + schema);
                 return text.toString(StandardCharsets.UTF_8);
             }
             text.write(b);
