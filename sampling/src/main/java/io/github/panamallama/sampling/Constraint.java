@@ -38,6 +38,14 @@ public interface Constraint {
     /** Whether an end-of-generation token was accepted: nothing may follow. */
     boolean ended();
 
+    /**
+     * Text that must come next whatever tokens it is made of, as far as that is cheap to see; empty if there is a choice. More than {@link
+     * #mask} shows: several tokens may begin it.
+     */
+    default String forcedText() {
+        return "";
+    }
+
     /** Equal for two branches of the same constraint exactly if the same continuations are allowed, as far as that is cheap to see. */
     Object state();
 }

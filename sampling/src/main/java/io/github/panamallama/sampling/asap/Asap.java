@@ -640,7 +640,8 @@ public final class Asap implements AutoCloseable {
     }
 
     /**
-     * Evaluates every position of a small language, apart from the trie: the truth that the sampler comes near to. Draws afterwards take
+     * Evaluates every position of a small language that the model can reach, apart from the trie: the truth that the sampler comes near to. A
+     * text has many tokenisations; a bias of -infinity on byte tokens makes them fewer. Draws afterwards take
      * their probabilities from here instead of evaluating them again, so that both speak of the same rows.
      *
      * @param limit most positions
@@ -693,7 +694,7 @@ public final class Asap implements AutoCloseable {
                 }
                 stack.push(new Frame(frame.node, frame.next + 1));
                 int token = frame.node.ids[frame.next];
-                if (!ends.test(token)) {
+                if (!ends.test(token) && frame.node.logP[frame.next] > Float.NEGATIVE_INFINITY) {
                     if (walk.depth == walk.tokens.length) {
                         walk.tokens = Arrays.copyOf(walk.tokens, 2 * walk.depth);
                     }

@@ -1,5 +1,7 @@
 package io.github.panamallama.sampling.asap;
 
+import io.github.panamallama.runtime.Vocabulary;
+import java.util.HashMap;
 import java.util.Map;
 
 /**
@@ -72,6 +74,20 @@ public record AsapOptions(
 
     public AsapOptions withLogitBias(Map<Integer, Float> logitBias) {
         return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts);
+    }
+
+    /**
+     * Excludes the tokens that stand for single bytes: what they spell has other tokens, unless the text is rare. Makes a language of few
+     * texts one of few token sequences.
+     */
+    public AsapOptions withoutByteTokens(Vocabulary vocabulary) {
+        var bias = new HashMap<>(logitBias);
+        for (int token = 0; token < vocabulary.size(); token++) {
+            if (vocabulary.isByte(token)) {
+                bias.put(token, Float.NEGATIVE_INFINITY);
+            }
+        }
+        return withLogitBias(bias);
     }
 
     public AsapOptions withParallel(int parallel) {

@@ -41,6 +41,9 @@ public final class Target {
             int token = at.node().ids[at.next()];
             double logP = at.logP() + at.node().logP[at.next()];
             tokens[depth] = token;
+            if (logP == Double.NEGATIVE_INFINITY) {
+                continue;
+            }
             if (sampler.ends(token)) {
                 var text = Arrays.copyOf(tokens, depth + 1);
                 texts.add(new Draw(text, sampler.text(text), logP, logP - truth.logEstimate, 1));
@@ -72,9 +75,7 @@ public final class Target {
     public double divergence() {
         double sum = 0;
         for (var text : texts) {
-            if (text.logProposal() > Double.NEGATIVE_INFINITY) {
-                sum += Math.exp(text.logProposal()) * (text.logProposal() - sampler.logProposal(text.tokens()));
-            }
+            sum += Math.exp(text.logProposal()) * (text.logProposal() - sampler.logProposal(text.tokens()));
         }
         return sum;
     }

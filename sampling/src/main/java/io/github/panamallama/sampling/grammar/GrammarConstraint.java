@@ -274,6 +274,7 @@ public final class GrammarConstraint implements Constraint {
      * The text that must follow, whatever tokens it is made of: as long as exactly one byte may come next and the text may not end.
      * Cut at a whole character; empty if there is a choice.
      */
+    @Override
     public String forcedText() {
         refresh();
         if (step.ended || step.state < 0) {

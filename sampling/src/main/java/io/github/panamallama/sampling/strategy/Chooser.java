@@ -54,6 +54,10 @@ final class Chooser {
         return constraint == null || constraint.ended() ? -1 : constraint.mask().only();
     }
 
+    String forcedText() {
+        return constraint == null || constraint.ended() ? "" : constraint.forcedText();
+    }
+
     boolean mayEnd() {
         return constraint == null || constraint.ended() || constraint.complete();
     }

@@ -13,6 +13,11 @@ interface Language {
             }
 
             @Override
+            public int[] tokenize(String text) {
+                return vocabulary.tokenize(text, false, false);
+            }
+
+            @Override
             public Reader reader() {
                 TokenDecoder decoder = vocabulary.decoder();
                 return new Reader() {
@@ -32,6 +37,9 @@ interface Language {
 
     /** Whether generation ends with this token. */
     boolean ends(int token);
+
+    /** The usual tokens of a text. */
+    int[] tokenize(String text);
 
     /** A reader at the start of a generated text. */
     Reader reader();

@@ -54,8 +54,27 @@ abstract class Run {
                 gauge.unmeasured(forced, out);
                 return;
             }
+            if (options.fastForward() && forward(out)) {
+                return;
+            }
         }
         choose(out);
+    }
+
+    /** Writes forced text, but for its last token, which might be a longer one with what follows. */
+    private boolean forward(Steps out) {
+        var text = chooser.forcedText();
+        if (text.length() < 2) {
+            return false;
+        }
+        int[] tokens = language.tokenize(text);
+        int n = 0;
+        for (; n < tokens.length - 1 && chooser.allows(tokens[n]); n++) {
+            commit(tokens[n]);
+            gauge.unmeasured(tokens[n], out);
+        }
+        count("forwarded", n);
+        return n > 0;
     }
 
     /** Evaluates the prompt. */

@@ -13,10 +13,13 @@ import io.github.panamallama.sampling.StopStrings;
  * @param constraint  what the text has to satisfy, in the state at its start; forked, so that it can be used again. Null for any text
  * @param confidence  whether each token's entropy, margin and log-probability are measured. If not, tokens that the constraint
  *                    leaves no choice about are taken without asking the model
+ * @param fastForward whether text that the constraint forces is written with the tokens that the vocabulary makes of it, although other
+ *                    tokens would spell it too: faster, and not what the model would have chosen. Not while confidence is measured
  */
-public record StrategyOptions(int maxTokens, StopStrings stopStrings, SamplerOptions sampling, Constraint constraint, boolean confidence) {
+public record StrategyOptions(int maxTokens, StopStrings stopStrings, SamplerOptions sampling, Constraint constraint, boolean confidence,
+        boolean fastForward) {
     private static final StrategyOptions DEFAULTS =
-            new StrategyOptions(Integer.MAX_VALUE, StopStrings.of(), SamplerOptions.greedy(), null, true);
+            new StrategyOptions(Integer.MAX_VALUE, StopStrings.of(), SamplerOptions.greedy(), null, true, false);
 
     public StrategyOptions {
         if (maxTokens < 1) {
@@ -33,11 +36,11 @@ public record StrategyOptions(int maxTokens, StopStrings stopStrings, SamplerOpt
     }
 
     public StrategyOptions withMaxTokens(int maxTokens) {
-        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence);
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward);
     }
 
     public StrategyOptions withStopStrings(StopStrings stopStrings) {
-        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence);
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward);
     }
 
     public StrategyOptions withStopStrings(String... stopStrings) {
@@ -45,14 +48,18 @@ public record StrategyOptions(int maxTokens, StopStrings stopStrings, SamplerOpt
     }
 
     public StrategyOptions withSampling(SamplerOptions sampling) {
-        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence);
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward);
     }
 
     public StrategyOptions withConstraint(Constraint constraint) {
-        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence);
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward);
+    }
+
+    public StrategyOptions withFastForward(boolean fastForward) {
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward);
     }
 
     public StrategyOptions withConfidence(boolean confidence) {
-        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence);
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward);
     }
 }

@@ -15,6 +15,11 @@ final class Letters implements Language {
     }
 
     @Override
+    public int[] tokenize(String text) {
+        return text.chars().map(c -> c - 'a' + 1).toArray();
+    }
+
+    @Override
     public Reader reader() {
         return new Reader() {
             @Override

@@ -15,6 +15,10 @@ import io.github.panamallama.sampling.FinishReason;
 import io.github.panamallama.sampling.SamplerOptions;
 import io.github.panamallama.sampling.asap.Asap;
 import io.github.panamallama.sampling.asap.AsapOptions;
+import io.github.panamallama.sampling.asap.Target;
+import io.github.panamallama.sampling.grammar.Grammar;
+import io.github.panamallama.sampling.grammar.GrammarVocabulary;
+import io.github.panamallama.sampling.grammar.JsonOptions;
 import io.github.panamallama.sampling.track.Fingerprint;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -187,6 +191,58 @@ class StrategyModelTest {
     }
 
     @Test
+    void everyFrontEndWorksWithStrategiesAndAsap() {
+        var vocabulary = GrammarVocabulary.of(model.vocabulary());
+        var grammars = List.of(Grammar.gbnf("root ::= \"int \" name \"()\" body?\nname ::= [a-z]{1,8}\nbody ::= \" {\" [^}]{0,10} \"}\"\n"),
+                Grammar.regex("(int|long) [a-z]{2,6}\\(\\);"), Grammar.choices(List.of("int a();", "long ab();", "long abc();")),
+                Grammar.jsonSchema("""
+                        {"type": "object", "properties": {"on": {"type": "boolean"}, "n": {"type": "integer", "minimum": 0, "maximum": 99}},
+                         "required": ["on", "n"], "additionalProperties": false}""", JsonOptions.DEFAULT.spelling(JsonOptions.Spelling.SHORTEST)));
+        try (var second = Engine.open(model, OPTIONS)) {
+            for (var grammar : grammars) {
+                var strategies = List.of(new Plain(), AdaDec.of(0.5), Uscd.of(Arrays.copyOf(prompt, 5)), BeamSearch.of(3), BestOfN.of(3),
+                        Speculative.of(second), NGramDrafts.of(TrigramTable.of(model.vocabulary(), List.of(greedy.tokens()))),
+                        new EntropySwitching(second, 1, 1, 0));
+                for (var strategy : strategies) {
+                    var options = options().withMaxTokens(200).withConstraint(grammar.constraint(vocabulary))
+                            .withSampling(SamplerOptions.defaults().withSeed(3));
+                    for (int speed = 0; speed < 3; speed++) {
+                        var decoding = decode(strategy, options.withConfidence(speed == 0).withFastForward(speed == 2));
+                        assertEquals(FinishReason.STOP, decoding.finishReason(), strategy + ": " + decoding.wholeText());
+                        assertTrue(grammar.accepts(decoding.wholeText()), strategy + ": " + decoding.wholeText());
+                    }
+                }
+                try (var asap = Asap.open(engine, prompt, grammar.constraint(vocabulary), grammar.toString(),
+                        AsapOptions.defaults().withMaxTokens(60).withParallel(4).withDenseLimit(64))) {
+                    double last = 0;
+                    for (int i = 0; i < 5; i++) {
+                        for (var draw : asap.draw(8)) {
+                            assertTrue(grammar.accepts(draw.text()), draw.text());
+                            assertTrue(draw.logProbability() < 0 && draw.logProposal() < 0);
+                        }
+                        assertTrue(asap.logMassBound() <= last);
+                        last = asap.logMassBound();
+                    }
+                }
+            }
+        }
+    }
+
+    @Test
+    void forcedTextIsForwardedOnlyOnRequest() {
+        var grammar = Grammar.regex("the quick brown fox (jumps|sleeps)");
+        var options = options().withConstraint(grammar.constraint(model.vocabulary()));
+        var measured = decode(new Plain(), options);
+        var asked = decode(new Plain(), options.withConfidence(false));
+        var forwarded = decode(new Plain(), options.withConfidence(false).withFastForward(true));
+        assertEquals(0, measured.work().count("forwarded") + asked.work().count("forwarded"));
+        assertTrue(forwarded.work().count("forwarded") > 3, forwarded.work().toString());
+        assertTrue(forwarded.work().batches() < asked.work().batches());
+        assertTrue(grammar.accepts(forwarded.wholeText()), forwarded.wholeText());
+        assertEquals(0, decode(new Plain(), options.withFastForward(true)).work().count("forwarded"), "not where confidence is reported");
+    }
+
+    @Test
     void asapDrawsFromARealModelAndReachesItsTarget() {
         var vocabulary = model.vocabulary();
         var tokens = Stream.of("int size()", "int start()", "int end()", "boolean isEmpty()", "String toString()", "void run()")
@@ -216,6 +272,30 @@ class StrategyModelTest {
             assertTrue(asap.stats().rows() - first < first, "rows per draw fall: " + first + " for ten, " + asap.stats());
         }
         assertTrue(engine.stats().sequenceIds() <= 1, engine.stats().toString());
+    }
+
+    @Test
+    void maskingDistortsAJsonTaskOfTheShippedModelAndAsapDoesNot() {
+        int[] start = model.vocabulary().tokenize("The settings as JSON: ", true, false);
+        var constraint = Grammar.regex("\\{\"on\":(true|false)\\}").constraint(model.vocabulary());
+        try (var asap = Asap.open(engine, start, constraint, "settings",
+                AsapOptions.defaults().withMaxTokens(20).withoutByteTokens(model.vocabulary()))) {
+            var target = asap.enumerate(20_000);
+            double masking = variation(target);
+            int draws = 0;
+            while (target.divergence() > 1e-3 && draws < 50_000) {
+                asap.draw(50);
+                draws += 50;
+            }
+            System.out.println("JSON on the shipped model: " + target.texts().size() + " token sequences, masking alone is off by a total variation of "
+                    + masking + ", ASAp after " + draws + " draws by " + variation(target));
+            assertTrue(masking > 0.1, "masking distorts: " + masking);
+            assertTrue(variation(target) < 0.03, "ASAp does not: " + variation(target));
+        }
+    }
+
+    private static double variation(Target target) {
+        return target.texts().stream().mapToDouble(text -> Math.abs(Math.exp(text.logProposal()) - Math.exp(target.logProposal(text.tokens())))).sum() / 2;
     }
 
     @Test
