@@ -6,7 +6,9 @@ open module panamallama.bench {
     requires panamallama.examples;
     requires panamallama.models;
     requires info.picocli;
+    requires java.compiler;
     requires java.management;
+    requires jdk.compiler;
     requires static jdk.incubator.vector;
     requires jmh.core;
     requires xchart;

@@ -1,6 +1,7 @@
 package io.github.panamallama.bench;
 
 import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.EnumSet;
@@ -29,14 +30,20 @@ public final class Compare implements Callable<Integer> {
         /** Sixteen generations at once with one. */
         concurrent,
         /** JMH: the cost of a token outside of its evaluation. */
-        tokens
+        tokens,
+        /** AdaDec, USCD, beams and drafts against greedy decoding. */
+        strategies,
+        /** Grammar-aligned sampling against a re-run per draw; the shipped model alone. */
+        asap,
+        /** Next lines of held-out files; the shipped model alone. */
+        lines
     }
 
     @Option(names = "--home", paramLabel = "DIR", description = "root of the checkout", defaultValue = "")
     Path home;
 
     @Option(names = "--parts", split = ",", description = "what to measure: ${COMPLETION-CANDIDATES}",
-            defaultValue = "bench,generate,concurrent,tokens")
+            defaultValue = "bench,generate,concurrent,tokens,strategies,asap,lines")
     List<Part> parts;
 
     @Option(names = {"-m", "--models"}, split = ",", paramLabel = "MODEL",
@@ -60,6 +67,10 @@ public final class Compare implements Callable<Integer> {
 
     @Option(names = "--seconds", description = "how long one measurement should take, roughly", defaultValue = "3")
     double seconds;
+
+    @Option(names = "--held-out", paramLabel = "DIR", description = "Java files for 'lines'; skipped where there is no such folder",
+            defaultValue = "../shared/models/heldout")
+    Path heldOut;
 
     @Option(names = "--seed", description = "of the order within pairs and of the draws", defaultValue = "1")
     long seed;
@@ -90,19 +101,23 @@ public final class Compare implements Callable<Integer> {
         }
         threads = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
         random = new SplittableRandom(seed);
-        upstream = Upstream.build(home, unpatched);
+        var wanted = EnumSet.copyOf(parts);
+        var beside = EnumSet.of(Part.bench, Part.generate, Part.concurrent);
+        beside.retainAll(wanted);
+        upstream = beside.isEmpty() ? null : Upstream.build(home, unpatched);    // the others need none of its programs
         var setting = new LinkedHashMap<String, String>();
         setting.put("machine", Machine.describe());
         setting.put("Java", Runtime.version() + ", " + System.getProperty("java.vm.name"));
-        setting.put("native build", Machine.nativeBuild(upstream.folder()));
-        setting.put("baseline", "llama-bench and llama-completion, same release, flags and compiler, "
-                + (unpatched ? "exactly as released" : "same kernels and patches"));
+        if (upstream != null) {
+            setting.put("native build", Machine.nativeBuild(upstream.folder()));
+            setting.put("baseline", "llama-bench and llama-completion, same release, flags and compiler, "
+                    + (unpatched ? "exactly as released" : "same kernels and patches"));
+        }
         setting.put("seed", Long.toString(seed));
         written = new Report(home.resolve(report), setting);
         System.out.println("report: " + home.resolve(report));
         setting.forEach((name, value) -> System.out.println(name + ": " + value));
 
-        var wanted = EnumSet.copyOf(parts);
         for (var model : BenchModels.resolve(models)) {
             System.out.printf(Locale.ROOT, "%n%s: %s%n", model.name(), model.shape());
             if (wanted.contains(Part.bench)) {
@@ -110,6 +125,24 @@ public final class Compare implements Callable<Integer> {
             }
             if (wanted.contains(Part.generate) || wanted.contains(Part.concurrent)) {
                 compareGeneration(model, wanted);
+            }
+            if (wanted.contains(Part.strategies)) {
+                try (var costs = new StrategyCosts(model, home, threads, model.shipped() ? 256 : generate)) {
+                    costs.measure(model.name(), threads, pairs, random, written);
+                }
+            }
+            if (wanted.contains(Part.asap) && model.shipped()) {
+                AsapCosts.measure(model, threads, written);
+            }
+            if (wanted.contains(Part.lines) && model.shipped()) {
+                var folder = home.resolve(heldOut).normalize();
+                if (Files.isDirectory(folder)) {
+                    try (var lines = new NextLines(model.path(), folder, threads, seed)) {
+                        lines.measure(model.name(), written);
+                    }
+                } else {
+                    System.out.println("no " + folder + ": next lines are skipped; --held-out names a folder of Java files");
+                }
             }
         }
         if (wanted.contains(Part.tokens)) {

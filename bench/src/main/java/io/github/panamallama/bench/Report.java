@@ -13,6 +13,7 @@ import java.util.Map;
 import org.knowm.xchart.BitmapEncoder;
 import org.knowm.xchart.XYChartBuilder;
 import org.knowm.xchart.XYSeries;
+import org.knowm.xchart.internal.chartpart.Chart;
 import org.knowm.xchart.style.Styler;
 import org.knowm.xchart.style.markers.SeriesMarkers;
 import tools.jackson.databind.json.JsonMapper;
@@ -27,6 +28,7 @@ final class Report {
     private final Map<String, String> setting;
     private final List<Comparison> comparisons = new ArrayList<>();
     private final List<TokenCost> costs = new ArrayList<>();
+    private final List<Table> tables = new ArrayList<>();
 
     /**
      * What one token costs outside of evaluation.
@@ -37,6 +39,13 @@ final class Report {
     record TokenCost(String name, double value, double error, String unit, double limit) {
         boolean reached() {
             return value <= limit;
+        }
+    }
+
+    /** Figures that are no comparison of rates. */
+    record Table(String title, String note, List<String> columns, List<List<String>> rows) {
+        Table {
+            rows = List.copyOf(rows);
         }
     }
 
@@ -54,6 +63,17 @@ final class Report {
     void add(List<TokenCost> more) throws IOException {
         costs.addAll(more);
         write();
+    }
+
+    void add(Table table) throws IOException {
+        tables.add(table);
+        write();
+    }
+
+    void save(Chart<?, ?> chart, String name) throws IOException {
+        try (var out = Files.newOutputStream(folder.resolve(name + ".png"))) {
+            BitmapEncoder.saveBitmap(chart, out, BitmapEncoder.BitmapFormat.PNG);
+        }
     }
 
     /** Whether every target was reached. */
@@ -97,6 +117,11 @@ final class Report {
                     Double.isInfinite(cost.limit()) ? "reported"
                             : String.format(Locale.ROOT, "%.0f: %s", cost.limit(), cost.reached() ? "kept" : "missed")));
         }
+        for (var table : tables) {
+            text.append("\n## ").append(table.title()).append("\n\n").append(table.note()).append("\n\n");
+            text.append("| ").append(String.join(" | ", table.columns())).append(" |\n").append("| --- ".repeat(table.columns().size())).append("|\n");
+            table.rows().forEach(row -> text.append("| ").append(String.join(" | ", row)).append(" |\n"));
+        }
         return text.toString();
     }
 
@@ -114,7 +139,8 @@ final class Report {
         Files.writeString(folder.resolve("report.json"), json.writeValueAsString(Map.of(
                 "setting", setting,
                 "comparisons", comparisons.stream().map(Report::fields).toList(),
-                "costs", costs.stream().map(Report::fields).toList())));
+                "costs", costs.stream().map(Report::fields).toList(),
+                "tables", tables)));
         var parts = new LinkedHashSet<String>();
         comparisons.forEach(c -> parts.add(c.part()));
         for (var part : parts) {
@@ -184,9 +210,6 @@ final class Report {
             chart.addSeries("target", new double[] {1, longest}, new double[] {target, target})
                     .setXYSeriesRenderStyle(XYSeries.XYSeriesRenderStyle.Line).setMarker(SeriesMarkers.NONE);
         }
-        var file = folder.resolve(part.replaceAll("[^a-zA-Z0-9]+", "-") + ".png");
-        try (var out = Files.newOutputStream(file)) {
-            BitmapEncoder.saveBitmap(chart, out, BitmapEncoder.BitmapFormat.PNG);
-        }
+        save(chart, part.replaceAll("[^a-zA-Z0-9]+", "-"));
     }
 }

@@ -9,7 +9,7 @@ import java.util.Arrays;
  *
  * <p>Sure is a collision probability {@code sum(p^2)} above {@code kappa}. That is the paper's test on the standard deviation of
  * the probabilities, free of the vocabulary's size; {@link #kappaOf} converts. The lame prompt is evaluated lazily: its sequence catches up in one
- * batch when a position is unsure. Under a constraint both distributions are first restricted to what is allowed.
+ * batch when a position is unsure, and keeps up while positions are. Under a constraint both distributions are first restricted to what is allowed.
  *
  * <p>Counts {@code contrasts} and {@code fallbacks} (nothing was left after the subtraction, so that the plain distribution was used), {@code
  * changed} (the most likely token is another one after the subtraction); the lame sequence's tokens are {@code lameRows}. {@code

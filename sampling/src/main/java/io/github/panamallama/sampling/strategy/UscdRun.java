@@ -17,6 +17,7 @@ final class UscdRun extends Run {
     private final Row lameRow;
     private final MaskedRow lameMasked = new MaskedRow();
     private Track lame;
+    private boolean contrasted;    // the last position
 
     /** @param lazy false keeps both sequences in step, which is only good for comparing */
     UscdRun(Uscd settings, Track main, int[] prompt, StrategyOptions options, Language language, boolean lazy) {
@@ -83,17 +84,19 @@ final class UscdRun extends Run {
     @Override
     void choose(Steps out) {
         if (behind()) {
-            if (lazy) {
+            if (lazy && !contrasted) {
                 evaluate();
             } else {
-                both();
+                both();    // unsure positions tend to follow each other: one batch instead of two
             }
         }
+        contrasted = false;
         var standard = chooser.allowed(row);
         int token;
         if (contrast.sure(standard)) {
             token = chooser.sample(row);
         } else {
+            contrasted = true;
             count("contrasts");
             int usual = RowMath.argmax(standard);
             catchUp();
