@@ -129,6 +129,10 @@ public final class Masks {
             if (terminal < 0) {
                 continue;
             }
+            if (recogniser.captures(state, item)) {
+                addCapture(state, item, into);
+                continue;
+            }
             var lexeme = lexeme(terminal);
             if (lexeme.bits != null) {
                 for (int i = 0; i < into.length; i++) {
@@ -139,13 +143,7 @@ public final class Masks {
                     lexeme.trie.mark(node, into);
                 }
             }
-            if (recogniser.captures(state, item)) {
-                for (int exit : lexeme.exits) {
-                    var piece = table.piece(lexeme.trie.below(exit));
-                    int after = recogniser.after(state, item, piece, lexeme.trie.depths[exit]);
-                    walk(lexeme.trie, exit + 1, lexeme.trie.ends[exit], after, into);
-                }
-            } else if (lexeme.exits.length > 0) {
+            if (lexeme.exits.length > 0) {
                 int after = recogniser.after(state, item);
                 if (recogniser.hasLive(after)) {
                     for (int exit : lexeme.exits) {
@@ -162,6 +160,86 @@ public final class Masks {
                 into[t >> 6] |= 1L << t;
             }
         }
+    }
+
+    /** The tokens of a capture: those of its regex but for what only refused words begin with, and what follows each of its words. */
+    private void addCapture(int state, int item, long[] into) {
+        var lexeme = lexeme(recogniser.capturedAll(state, item));
+        var trie = lexeme.trie;
+        int[] refused = refused(trie, recogniser.terminal(state, item), recogniser.capturedBut(state, item));
+        if (lexeme.bits != null) {
+            var bits = lexeme.bits;
+            if (refused.length > 0) {
+                bits = bits.clone();
+                var out = new long[bits.length];
+                for (int i = 0; i < refused.length; i += 2) {
+                    for (int node = refused[i]; node < refused[i + 1]; node++) {
+                        trie.mark(node, out);
+                    }
+                }
+                for (int i = 0; i < bits.length; i++) {
+                    bits[i] &= ~out[i];
+                }
+            }
+            for (int i = 0; i < into.length; i++) {
+                into[i] |= bits[i];
+            }
+        } else {
+            for (int node : lexeme.nodes) {
+                if (!within(refused, node)) {
+                    trie.mark(node, into);
+                }
+            }
+        }
+        for (int exit : lexeme.exits) {
+            if (!within(refused, exit)) {
+                int after = recogniser.after(state, item, table.piece(trie.below(exit)), trie.depths[exit]);
+                walk(trie, exit + 1, trie.ends[exit], after, into);
+            }
+        }
+    }
+
+    /** Ranges of nodes that the regex without the refused words cannot reach: first, one past the last... */
+    private int[] refused(TokenTrie trie, int regex, int but) {
+        if (but == RegexPool.NOTHING) {
+            return NONE;
+        }
+        var ranges = new int[8];
+        int n = 0;
+        var regexAt = new int[trie.maxDepth + 2];
+        var butAt = new int[trie.maxDepth + 2];
+        regexAt[0] = regex;
+        butAt[0] = but;
+        for (int i = 0, size = trie.size(); i < size; ) {
+            int depth = trie.depths[i];
+            int b = trie.bytes[i] & 0xff;
+            butAt[depth] = regexes.next(butAt[depth - 1], b);
+            if (butAt[depth] == RegexPool.NOTHING) {
+                i = trie.ends[i];
+                continue;
+            }
+            regexAt[depth] = regexes.next(regexAt[depth - 1], b);
+            if (regexAt[depth] == RegexPool.NOTHING) {
+                if (n == ranges.length) {
+                    ranges = Arrays.copyOf(ranges, 2 * n);
+                }
+                ranges[n++] = i;
+                ranges[n++] = trie.ends[i];
+                i = trie.ends[i];
+                continue;
+            }
+            i++;
+        }
+        return Arrays.copyOf(ranges, n);
+    }
+
+    private static boolean within(int[] ranges, int node) {
+        for (int i = 0; i < ranges.length; i += 2) {
+            if (ranges[i] <= node && node < ranges[i + 1]) {
+                return true;
+            }
+        }
+        return false;
     }
 
     private void addTokens(int state, long[] into) {

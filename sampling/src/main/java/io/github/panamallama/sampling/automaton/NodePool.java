@@ -31,7 +31,7 @@ public final class NodePool {
 
     /**
      * @param a TERMINAL, CAPTURE: regex; SEQUENCE: head; REPEAT: body; RULE, GENERATED: target, -1 until known; TOKEN: id
-     * @param b SEQUENCE: rest; REPEAT: min; TOKEN: 1 for every token but {@code a}
+     * @param b SEQUENCE: rest; REPEAT: min; CAPTURE: refused; TOKEN: 1 for every token but {@code a}
      * @param c REPEAT: max
      */
     private record Shape(Kind kind, int a, int b, int c, Object more) {}
@@ -223,10 +223,11 @@ public final class NodePool {
      *
      * @param key   as for {@link #generated}
      * @param regex a term of {@link #regexes} without the empty word
+     * @param but   a term whose words are refused, {@link RegexPool#NOTHING} for none; few, since masks are found without them and mended
      * @param then  gives a node of this pool, one that derives some word, for the bytes of the word
      */
-    public int captured(Object key, int regex, ToIntFunction<byte[]> then) {
-        if (regex == RegexPool.NOTHING) {
+    public int captured(Object key, int regex, int but, ToIntFunction<byte[]> then) {
+        if (regexes.isEmpty(regexes.minus(regex, but))) {
             return NOTHING;
         }
         if (regexes.nullable(regex)) {
@@ -236,7 +237,7 @@ public final class NodePool {
         if (known != null) {
             return known;
         }
-        int id = add(new Shape(Kind.CAPTURE, regex, 0, 0, key));
+        int id = add(new Shape(Kind.CAPTURE, regex, but, 0, key));
         captures.put(id, then);
         generated.put(key, id);
         return id;
@@ -361,7 +362,7 @@ public final class NodePool {
                 case NOTHING -> false;
                 case TERMINAL -> empty ? regexes.nullable(s.a) : !regexes.isEmpty(s.a);
                 case TOKEN -> !empty;
-                case CAPTURE -> !empty && !regexes.isEmpty(s.a);
+                case CAPTURE -> !empty;
                 case SEQUENCE -> is(s.a, node, empty, users, asked, work) && is(s.b, node, empty, users, asked, work);
                 case CHOICE -> {
                     boolean any = false;

@@ -28,7 +28,7 @@ public final class Recogniser {
     private final RegexPool regexes;
     private final Limits limits;
 
-    // captures: node, regex still to be read, text read
+    // captures: node, regex still to be read, text read, and the regex as what it was made of: all words, those that are refused
     private final Interner captures = new Interner();
     // texts read: the text without its last byte, that byte
     private final PairMap longer = new PairMap();
@@ -219,22 +219,15 @@ public final class Recogniser {
             if (items[i] < 0) {
                 continue;
             }
-            int regex = regexes.next(regex(items[i]), b);
+            if (items[i] >= CAPTURE) {
+                stepCapture(captures.get(items[i] - CAPTURE), items[i + 1], b);
+                continue;
+            }
+            int regex = regexes.next(items[i], b);
             if (regex == RegexPool.NOTHING) {
                 continue;
             }
             int tail = items[i + 1];
-            if (items[i] >= CAPTURE) {
-                var capture = captures.get(items[i] - CAPTURE);
-                int text = longer(capture[2], (byte) b);
-                if (regex != RegexPool.EMPTY) {
-                    collect(capture(capture[0], regex, text), tail);
-                }
-                if (regexes.nullable(regex)) {
-                    addAll(then(capture[0], text, tail));
-                }
-                continue;
-            }
             if (regex != RegexPool.EMPTY) {
                 collect(regex, tail);
             }
@@ -333,8 +326,34 @@ public final class Recogniser {
         return terminal < CAPTURE ? terminal : captures.get(terminal - CAPTURE)[1];
     }
 
-    private int capture(int node, int regex, int text) {
-        return CAPTURE + captures.intern(new int[] {node, regex, text}, 3);
+    /** For an item that {@link #captures}: its regex with the words that are refused. */
+    int capturedAll(int state, int item) {
+        return captures.get(states.get(state)[1 + 2 * item] - CAPTURE)[3];
+    }
+
+    /** For an item that {@link #captures}: the words that are refused. */
+    int capturedBut(int state, int item) {
+        return captures.get(states.get(state)[1 + 2 * item] - CAPTURE)[4];
+    }
+
+    private int capture(int node, int regex, int text, int all, int but) {
+        return CAPTURE + captures.intern(new int[] {node, regex, text, all, but}, 5);
+    }
+
+    private void stepCapture(int[] capture, int tail, int b) {
+        int all = regexes.next(capture[3], b);
+        int but = regexes.next(capture[4], b);
+        int regex = regexes.minus(all, but); // away from what is refused it is the regex that others have there
+        if (regexes.isEmpty(regex)) {
+            return;
+        }
+        int text = longer(capture[2], (byte) b);
+        if (regex != RegexPool.EMPTY) {
+            collect(capture(capture[0], regex, text, all, but), tail);
+        }
+        if (regexes.nullable(regex)) {
+            addAll(then(capture[0], text, tail));
+        }
     }
 
     private int longer(int text, byte b) {
@@ -768,7 +787,7 @@ public final class Recogniser {
                 case EMPTY, NOTHING -> { }
                 case TERMINAL -> found.add(nodes.a(node), END);
                 case TOKEN -> found.add(-node - 1, END);
-                case CAPTURE -> found.add(capture(node, nodes.a(node), 0), END);
+                case CAPTURE -> found.add(capture(node, regexes.minus(nodes.a(node), nodes.b(node)), 0, nodes.a(node), nodes.b(node)), END);
                 case SEQUENCE -> {
                     found.addAll(known(nodes.a(node)), follow(nodes.b(node), END));
                     if (nodes.nullable(nodes.a(node))) {

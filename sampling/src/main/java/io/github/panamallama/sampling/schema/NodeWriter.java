@@ -131,17 +131,17 @@ final class NodeWriter {
         return nodes.choice(options);
     }
 
-    /** The shape without these values, all of them scalars. */
-    private Shape without(Shape shape, Set<Object> values) {
-        int literals = shape.literals();
-        int number = shape.number();
-        int string = shape.string();
+    /** Exactly these scalars. */
+    private Shape came(Set<Object> values) {
+        int literals = 0;
+        int number = terms.none;
+        int string = terms.none;
         for (Object value : values) {
             switch (value) {
-                case BigDecimal n -> number = terms.and(number, terms.notNumber(terms.numbers.equal(n)));
-                case String text -> string = terms.and(string, terms.notString(terms.literal(text)));
-                case Boolean b -> literals &= b ? ~Shape.TRUE : ~Shape.FALSE;
-                default -> literals &= ~Shape.NULL;
+                case BigDecimal n -> number = terms.or(number, terms.numbers.equal(n));
+                case String text -> string = terms.or(string, terms.literal(text));
+                case Boolean b -> literals |= b ? Shape.TRUE : Shape.FALSE;
+                default -> literals |= Shape.NULL;
             }
         }
         return new Shape(literals, number, string, List.of(), List.of());
@@ -178,8 +178,9 @@ final class NodeWriter {
             int separator = first ? pool.literal("") : pool.concat(space, pool.oneByte(','), space);
             for (var step : states.steps(state)) {
                 if (states.remembers()) {
-                    int item = pool.concat(separator, scalars(without(langs.shape(step.item()), state.came()), false));
-                    options.add(nodes.captured(new ItemKey(numbers.get(states.shape), step, first), item,
+                    int item = pool.concat(separator, scalars(langs.shape(step.item()), false));
+                    int before = pool.concat(separator, scalars(came(state.came()), false));
+                    options.add(nodes.captured(new ItemKey(numbers.get(states.shape), step, first), item, before,
                             word -> array(states, step.next().with(Terms.value(word)), false)));
                 } else {
                     options.add(nodes.seq(nodes.terminal(separator), value(step.item()), array(states, step.next(), false)));
@@ -205,7 +206,8 @@ final class NodeWriter {
                     options.add(nodes.seq(nodes.terminal(name), value, object(states, step.next(), false)));
                 } else {
                     int name = pool.concat(comma, quote, step.names(), quote, colon);
-                    options.add(nodes.captured(new NameKey(numbers.get(states.shape), step, first), name,
+                    int before = pool.concat(comma, quote, terms.names(state.others()), quote, colon);
+                    options.add(nodes.captured(new NameKey(numbers.get(states.shape), step, first), name, before,
                             word -> nodes.seq(value, object(states, step.next().with(Terms.name(word)), false))));
                 }
             }

@@ -41,7 +41,7 @@ final class ObjectStates {
     /**
      * One property that may come next, and the state after it.
      *
-     * @param name  null for a name out of {@code names}, which is to be added to the state after it
+     * @param name  null for a name out of {@code names} that is none of the others so far, and is to be added to the state after it
      */
     record Step(String name, int names, Lang value, State next) { }
 
@@ -235,10 +235,9 @@ final class ObjectStates {
             seen = new BitSet();
             seen.set(0, members.size());
         }
-        int others = s.others.isEmpty() ? langs.terms.none : langs.terms.names(s.others);
         for (Class c : classes) {
             for (int meets = open; meets >= 0; meets = meets == 0 ? -1 : meets - 1 & open) {
-                int names = langs.terms.pool.minus(namesMeeting(c.names(), meets), others);
+                int names = namesMeeting(c.names(), meets);
                 if (!langs.terms.isEmpty(names)) {
                     add(steps, new Step(null, names, meeting(c.value(), meets), new State(seen, count, s.met | meets, s.others)));
                 }
