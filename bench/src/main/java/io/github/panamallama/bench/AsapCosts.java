@@ -88,7 +88,8 @@ final class AsapCosts {
         report.add(new Report.Table("ASAp to a divergence of 1e-3 nats, " + bench.name(),
                 "Draws are counted with the exact divergence at hand; then as many draws are timed with an empty trie, and each of them is evaluated once more "
                         + "from its prompt, one token after the other, as the method's reference program does.",
-                List.of("task", "token sequences", "positions", "KL of masking alone", "draws", "at once", "rows", "rows per draw", "first tenth", "last tenth",
+                List.of("task", "token sequences", "positions", "KL of masking alone", "draws", "at once", "rows", "rows per draw",
+                        "first tenth", "last tenth",
                         "seconds", "re-run rows", "re-run seconds", "rows saved", "time saved", "KL after"), rows));
         report.save(chart, "asap-divergence");
     }
@@ -106,15 +107,18 @@ final class AsapCosts {
     private static void distributions(Task task, Target target, Map<String, Double> masking, Report report) throws IOException {
         var model = byText(target, false);
         var learned = byText(target, true);
-        var texts = model.keySet().stream().sorted(Comparator.comparingDouble((String text) -> -Math.max(model.get(text), masking.get(text)))).limit(MOST_BARS).toList();
-        var chart = new CategoryChartBuilder().width(1000).height(520).title("Probability of each text: " + task.name).yAxisTitle("probability").build();
+        var texts = model.keySet().stream().sorted(Comparator.comparingDouble((String text) -> -Math.max(model.get(text),
+                masking.get(text)))).limit(MOST_BARS).toList();
+        var chart = new CategoryChartBuilder().width(1000).height(520).title("Probability of each text: "
+                + task.name).yAxisTitle("probability").build();
         chart.getStyler().setXAxisLabelRotation(60);
         chart.addSeries("model, given the grammar", texts, texts.stream().map(model::get).toList());
         chart.addSeries("masking alone", texts, texts.stream().map(masking::get).toList());
         chart.addSeries("ASAp", texts, texts.stream().map(learned::get).toList());
         report.save(chart, "asap-" + task.name.replace(' ', '-'));
         report.add(new Report.Table("Probability of each text: " + task.name, String.format(Locale.ROOT,
-                "Total variation from the model's distribution given the grammar: masking alone %.3f, ASAp %.4f.", distance(model, masking), distance(model, learned)),
+                "Total variation from the model's distribution given the grammar: masking alone %.3f, ASAp %.4f.", distance(model, masking),
+                        distance(model, learned)),
                 List.of("text", "model, given the grammar", "masking alone", "ASAp"), texts.stream().map(text -> List.of("`" + text + "`",
                 format(model.get(text)), format(masking.get(text)), format(learned.get(text)))).toList()));
     }
@@ -162,10 +166,12 @@ final class AsapCosts {
         double scale = draws / (double) sample;
         double rerun = (System.nanoTime() - start) * 1e-9 * scale;
         long rerunRows = Math.round(again * scale);
-        var line = List.of(task.name + " `" + task.regex.replace("|", "\\|") + "`", Integer.toString(texts), Integer.toString(positions), format(masking),
+        var line = List.of(task.name + " `" + task.regex.replace("|", "\\|") + "`", Integer.toString(texts), Integer.toString(positions),
+                format(masking),
                 Integer.toString(draws), Integer.toString(options.parallel()), Long.toString(evaluated), format(evaluated / (double) draws),
                 Long.toString(firstTenth), Long.toString(lastTenth), format(seconds), Long.toString(rerunRows), format(rerun),
-                String.format(Locale.ROOT, "%.1f times", rerunRows / (double) evaluated), String.format(Locale.ROOT, "%.1f times", rerun / seconds), format(after));
+                String.format(Locale.ROOT, "%.1f times", rerunRows / (double) evaluated), String.format(Locale.ROOT, "%.1f times",
+                        rerun / seconds), format(after));
         System.out.println("  " + String.join(" | ", line));
         rows.add(line);
     }

@@ -35,9 +35,9 @@ import javax.tools.SimpleJavaFileObject;
 import javax.tools.ToolProvider;
 
 /**
- * Whether a strategy writes better code: the next line of Java files that the model has not seen. Exact match and edit similarity of the line,
- * and whether the file still parses with the line in the place of the true one, by the JDK's own compiler. Every strategy sees the same places, and
- * differences to greedy decoding are paired.
+ * Whether a strategy writes better code: the next line of Java files that the model has not seen. Exact match and edit similarity of the
+ * line, and whether the file still parses with the line in the place of the true one, by the JDK's own compiler. Every strategy sees the
+ * same places, and differences to greedy decoding are paired.
  */
 final class NextLines implements AutoCloseable {
     private static final int CONTEXT_TOKENS = 400;
@@ -102,7 +102,8 @@ final class NextLines implements AutoCloseable {
     }
 
     void measure(String modelName, Report report) throws IOException {
-        System.out.printf(Locale.ROOT, "%d places, threshold %.3f nats (accuracy %.3f)%n", places.size(), threshold.threshold(), threshold.accuracy());
+        System.out.printf(Locale.ROOT, "%d places, threshold %.3f nats (accuracy %.3f)%n", places.size(), threshold.threshold(),
+                threshold.accuracy());
         var sampling = SamplerOptions.defaults().withSeed(1);
         var strategies = new LinkedHashMap<String, ToStrategy>();
         strategies.put("greedy", lame -> new Plain());
@@ -132,11 +133,14 @@ final class NextLines implements AutoCloseable {
                         ungrouped(sure, o -> o.parses ? 1 : 0)));
             }
         }
-        report.add(new Report.Table("Next lines, " + modelName, places.size() + " lines of " + places.stream().map(Place::file).distinct().count()
-                + " held-out files, up to " + CONTEXT_TOKENS + " tokens of context. In brackets 95 % by bootstrap over files and their lines; differences are "
+        report.add(new Report.Table("Next lines, " + modelName, places.size() + " lines of "
+                + places.stream().map(Place::file).distinct().count()
+                + " held-out files, up to " + CONTEXT_TOKENS
+                        + " tokens of context. In brackets 95 % by bootstrap over files and their lines; differences are "
                 + "to greedy, paired. AdaDec's threshold of " + String.format(Locale.ROOT, "%.3f", threshold.threshold())
                 + " nats was learned from other held-out files; USCD's lame prompt is the prompt without comments.",
-                List.of("strategy", "exact match", "to greedy", "edit similarity", "to greedy", "parses", "to greedy", "ms per line"), table));
+                List.of("strategy", "exact match", "to greedy", "edit similarity", "to greedy", "parses", "to greedy", "ms per line"),
+                        table));
         report.add(new Report.Table("Next lines where greedy decoding is surest, " + modelName,
                 "Only the lines of highest mean log-probability are shown to the user, the model is silent otherwise.",
                 List.of("lines shown", "exact match", "edit similarity", "parses"), silent));
@@ -223,7 +227,10 @@ final class NextLines implements AutoCloseable {
         return interval(values, true, true);
     }
 
-    /** Mean in percent with the middle 95 % of the means of resampled files, if there is a value for each place in order, else of resampled lines. */
+    /**
+     * Mean in percent with the middle 95 % of the means of resampled files, if there is a value for each place in order, else of resampled
+     * lines.
+     */
     private String interval(double[] values, boolean signed, boolean byFile) {
         var groups = new ArrayList<double[]>();
         if (byFile) {
@@ -253,7 +260,8 @@ final class NextLines implements AutoCloseable {
             means[r] = 100 * sum / n;
         }
         Arrays.sort(means);
-        return String.format(Locale.ROOT, signed ? "%+.1f (%+.1f to %+.1f)" : "%.1f %% (%.1f to %.1f)", 100 * Arrays.stream(values).average().orElse(Double.NaN),
+        return String.format(Locale.ROOT, signed ? "%+.1f (%+.1f to %+.1f)" : "%.1f %% (%.1f to %.1f)",
+                100 * Arrays.stream(values).average().orElse(Double.NaN),
                 means[RESAMPLES / 40], means[RESAMPLES - 1 - RESAMPLES / 40]);
     }
 

@@ -119,7 +119,8 @@ final class Report {
         }
         for (var table : tables) {
             text.append("\n## ").append(table.title()).append("\n\n").append(table.note()).append("\n\n");
-            text.append("| ").append(String.join(" | ", table.columns())).append(" |\n").append("| --- ".repeat(table.columns().size())).append("|\n");
+            text.append("| ").append(String.join(" | ",
+                    table.columns())).append(" |\n").append("| --- ".repeat(table.columns().size())).append("|\n");
             table.rows().forEach(row -> text.append("| ").append(String.join(" | ", row)).append(" |\n"));
         }
         return text.toString();

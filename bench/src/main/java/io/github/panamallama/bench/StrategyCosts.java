@@ -62,18 +62,24 @@ final class StrategyCosts implements AutoCloseable {
         var adaDec = AdaDec.of(bench.shipped() ? learned(home) : median);
         candidates.put("greedy", new Candidate(new Plain(), 0, ""));
         candidates.put("AdaDec", new Candidate(adaDec, adaDec.candidates() * (adaDec.depth() * cell + (adaDec.depth() + 1) * row),
-                String.format(Locale.ROOT, "threshold %.2f nats, %s", adaDec.threshold(), bench.shipped() ? "learned from sources of this project"
+                String.format(Locale.ROOT, "threshold %.2f nats, %s", adaDec.threshold(), bench.shipped()
+                        ? "learned from sources of this project"
                         : "the median entropy of the greedy text")));
         int[] lame = vocabulary.tokenize(GenerationWork.JAVA_PROMPT.strip().replaceAll("(?s)/\\*\\*.*?\\*/", ""), true, false);
-        candidates.put("USCD", new Candidate(Uscd.of(lame), (lame.length + tokens) * cell + 5 * row, "lame prompt without comments, kappa 0.6"));
-        candidates.put("USCD, every position", new Candidate(Uscd.of(lame).withKappa(1), (lame.length + tokens) * cell + 5 * row, "kappa 1"));
+        candidates.put("USCD", new Candidate(Uscd.of(lame), (lame.length + tokens) * cell + 5 * row,
+                "lame prompt without comments, kappa 0.6"));
+        candidates.put("USCD, every position", new Candidate(Uscd.of(lame).withKappa(1), (lame.length + tokens) * cell + 5 * row,
+                "kappa 1"));
         candidates.put("beam search", new Candidate(BeamSearch.of(4), 4L * (tokens * cell + 2 * row), "4 beams"));
         candidates.put("best of n", new Candidate(BestOfN.of(4), 4L * (tokens * cell + row), "4 texts, greedy each: the cost of the rows"));
         var empty = TrigramTable.empty(vocabulary);
-        candidates.put("n-gram drafts", new Candidate(NGramDrafts.of(empty), 12 * (cell + row) + empty.memory(), "12 nodes, empty table at first"));
-        candidates.put("n-gram drafts, 4 nodes", new Candidate(NGramDrafts.of(TrigramTable.empty(vocabulary)).withTree(4, 2), 4 * (cell + row) + empty.memory(),
+        candidates.put("n-gram drafts", new Candidate(NGramDrafts.of(empty), 12 * (cell + row) + empty.memory(),
+                "12 nodes, empty table at first"));
+        candidates.put("n-gram drafts, 4 nodes", new Candidate(NGramDrafts.of(TrigramTable.empty(vocabulary)).withTree(4, 2), 4 * (cell
+                + row) + empty.memory(),
                 "4 nodes on 2 paths"));
-        candidates.put("draft model", new Candidate(new Speculative(draftEngine, 4), draftModel.sizeBytes() + 2048 * cellBytes(draftModel) + 5 * row,
+        candidates.put("draft model", new Candidate(new Speculative(draftEngine, 4), draftModel.sizeBytes() + 2048 * cellBytes(draftModel)
+                + 5 * row,
                 bench.shipped() ? "the model itself as its draft: every token accepted" : "random draft model: nearly nothing accepted"));
     }
 
@@ -99,7 +105,8 @@ final class StrategyCosts implements AutoCloseable {
     }
 
     private double medianEntropy() {
-        try (var sequence = engine.newSequence(); var decoding = new Plain().start(sequence, prompt, StrategyOptions.defaults().withMaxTokens(32))) {
+        try (var sequence = engine.newSequence(); var decoding = new Plain().start(sequence, prompt,
+                StrategyOptions.defaults().withMaxTokens(32))) {
             var entropies = new ArrayList<Double>();
             decoding.forEachRemaining(token -> entropies.add(token.entropy()));
             return Statistics.median(entropies.stream().mapToDouble(Double::doubleValue).toArray());
@@ -113,7 +120,8 @@ final class StrategyCosts implements AutoCloseable {
     /** Decodes once; tokens per second from the start of the prompt to the last token. */
     Run run(String name) {
         try (var sequence = engine.newSequence();
-                var decoding = candidates.get(name).strategy.start(sequence, prompt, StrategyOptions.defaults().withMaxTokens(tokens).withConfidence(false))) {
+                var decoding = candidates.get(name).strategy.start(sequence, prompt,
+                        StrategyOptions.defaults().withMaxTokens(tokens).withConfidence(false))) {
             long start = System.nanoTime();
             while (decoding.advance()) {
             }
@@ -149,21 +157,26 @@ final class StrategyCosts implements AutoCloseable {
                 measured.add(new Comparison.Pair(last.rate, base, first));
             }
             var candidate = candidates.get(name);
-            var comparison = new Comparison("strategies", modelName, last.tokens + " tokens after " + prompt.length + ", prompt included; " + candidate.what,
+            var comparison = new Comparison("strategies", modelName, last.tokens + " tokens after " + prompt.length + ", prompt included; "
+                    + candidate.what,
                     threads, name, "greedy", 0, measured);
             report.add(comparison);
             var work = last.work;
-            table.add(List.of(name, Integer.toString(last.tokens), per(work.rows() - prompt.length, last.tokens), per(work.batches(), last.tokens),
+            table.add(List.of(name, Integer.toString(last.tokens), per(work.rows() - prompt.length, last.tokens), per(work.batches(),
+                    last.tokens),
                     work.helperRows() == 0 ? "" : per(work.helperRows() - prompt.length, last.tokens),
                     String.format(Locale.ROOT, "%.2f", candidate.memory / 1e6), work.events().toString()));
-            System.out.printf(Locale.ROOT, "  %s: %.1f t/s, greedy %.1f, ratio %.3f%n", name, comparison.medianOurs(), comparison.medianBaseline(),
+            System.out.printf(Locale.ROOT, "  %s: %.1f t/s, greedy %.1f, ratio %.3f%n", name, comparison.medianOurs(),
+                    comparison.medianBaseline(),
                     comparison.ratio());
         }
         table.addFirst(List.of("greedy", Integer.toString(greedy.tokens), per(greedy.work.rows() - prompt.length, greedy.tokens),
                 per(greedy.work.batches(), greedy.tokens), "", "0", ""));
-        report.add(new Report.Table("Work of strategies, " + modelName, "Rows are tokens evaluated beyond the prompt; memory is what is needed beside greedy "
+        report.add(new Report.Table("Work of strategies, " + modelName,
+                "Rows are tokens evaluated beyond the prompt; memory is what is needed beside greedy "
                 + "decoding's, computed from shapes (keys and values of branches, rows, tables, a draft model with its cache of 2048).",
-                List.of("strategy", "tokens", "rows per token", "batches per token", "rows of the draft model per token", "more memory, MB", "events"), table));
+                List.of("strategy", "tokens", "rows per token", "batches per token", "rows of the draft model per token", "more memory, MB",
+                        "events"), table));
     }
 
     private static String per(long count, int tokens) {

@@ -40,7 +40,8 @@ final class ConstrainedSampler implements Sampler {
         }
         var mask = constraint.mask();
         if (mask.isEmpty()) {
-            throw new ConstraintException("dead end after " + accepted + " tokens: no token of this vocabulary continues the constrained text");
+            throw new ConstraintException("dead end after " + accepted
+                    + " tokens: no token of this vocabulary continues the constrained text");
         }
         return mask;
     }

@@ -19,10 +19,10 @@ import java.util.function.Supplier;
  * The plain generation loop: evaluate, sample, accept, until a stop condition holds.
  *
  * <p>Use it as a cursor ({@link #advance}, {@link #token}, {@link #text}), which allocates nothing per token beside new text, or as an
- * iterator. A token is evaluated when the next one is asked for, so the last one never is: the sequence ends up one token shorter
- * than what was accepted by the sampler. Tokens that the sampler is forced to ({@link Sampler#forced}) wait until a row is needed and
- * are evaluated together, unless log-probabilities are wanted. One caller at a time; {@link #cancel} may come from any thread. Closing it leaves the
- * sequence open.
+ * iterator. A token is evaluated when the next one is asked for, so the last one never is: the sequence ends up one token shorter than
+ * what was accepted by the sampler. Tokens that the sampler is forced to ({@link Sampler#forced}) wait until a row is needed and are
+ * evaluated together, unless log-probabilities are wanted. One caller at a time; {@link #cancel} may come from any thread. Closing it
+ * leaves the sequence open.
  */
 public final class Generator implements Iterator<GeneratedToken>, AutoCloseable {
     private final Branch branch;

@@ -52,7 +52,8 @@ class ConstrainedSamplerTest {
     void theDrawIsTheInnerOneOverWhatIsAllowed() {
         var random = new Random(5);
         float[] logits = Reference.logits(random, 6, 2);
-        var options = SamplerOptions.defaults().withTemperature(1.3f).withTopK(0).withTopP(1).withMinP(0).withLogitBias(5, 0.7f).withSeed(3);
+        var options = SamplerOptions.defaults().withTemperature(1.3f).withTopK(0).withTopP(1).withMinP(0).withLogitBias(5,
+                0.7f).withSeed(3);
         var sampler = constrained(options);
         var masked = logits.clone();
         for (int token : new int[] {0, 2, 3, 4}) {
@@ -99,7 +100,8 @@ class ConstrainedSamplerTest {
         assertThrows(ConstraintException.class, () -> sampler.accept(3));
         assertEquals(5, sampler.sample(Reference.row(0, 1, 0, 0, 0, 2)), "nothing has changed");
         var dead = Sampler.constrained(Sampler.greedy(), new FiniteConstraint(6, List.of(), 0));
-        assertTrue(assertThrows(ConstraintException.class, () -> dead.sample(Reference.row(1, 2, 3, 4, 5, 6))).getMessage().startsWith("dead end"));
+        assertTrue(assertThrows(ConstraintException.class, () -> dead.sample(Reference.row(1, 2, 3, 4, 5,
+                6))).getMessage().startsWith("dead end"));
         assertThrows(SamplingException.class, () -> sampler.sample(Reference.row(0, Float.NaN, 0, 0, 0, 1)));
         assertThrows(IllegalArgumentException.class, () -> sampler.sample(new Row(7)));
     }

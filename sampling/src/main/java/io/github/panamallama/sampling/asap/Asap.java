@@ -28,13 +28,13 @@ import java.util.function.IntPredicate;
  * them with the probability that the model gives them among all such texts (Park et al., <i>Grammar-Aligned Decoding</i>, NeurIPS 2024,
  * arXiv 2405.21047).
  *
- * <p>Masking alone ({@link Method#CONSTRAINED}) gives valid texts with other probabilities: what a token costs later is not known when it is
- * chosen. Here a trie holds, for each prefix seen, an over-estimate C of the probability that the model completes it within the constraint.
- * It starts at 1, which is masking alone, falls to the truth as the trie grows, and weighs every choice. With its {@link Draw#logWeight} each
- * draw also says by how much it is still off.
+ * <p>Masking alone ({@link Method#CONSTRAINED}) gives valid texts with other probabilities: what a token costs later is not known when it
+ * is chosen. Here a trie holds, for each prefix seen, an over-estimate C of the probability that the model completes it within the
+ * constraint. It starts at 1, which is masking alone, falls to the truth as the trie grows, and weighs every choice. With its {@link
+ * Draw#logWeight} each draw also says by how much it is still off.
  *
- * <p>Prefixes that were seen cost no evaluation; where a draw leaves the trie, what its sequence lacks is evaluated in one batch. One caller at
- * a time. The engine stays open when this is closed.
+ * <p>Prefixes that were seen cost no evaluation; where a draw leaves the trie, what its sequence lacks is evaluated in one batch. One
+ * caller at a time. The engine stays open when this is closed.
  */
 public final class Asap implements AutoCloseable {
     /** How to draw. */
@@ -109,7 +109,8 @@ public final class Asap implements AutoCloseable {
                     + " sequences, the engine has " + root.maxBranches() + "; raise EngineOptions.maxSequences");
         }
         if (constraint.mask().size() != root.vocabularySize()) {
-            throw new IllegalArgumentException("the constraint is for a vocabulary of " + constraint.mask().size() + " tokens, the model has "
+            throw new IllegalArgumentException("the constraint is for a vocabulary of " + constraint.mask().size()
+                    + " tokens, the model has "
                     + root.vocabularySize() + "; make it from this model's vocabulary");
         }
         for (int token : options.logitBias().keySet()) {
@@ -348,7 +349,8 @@ public final class Asap implements AutoCloseable {
 
         private void again(String why) {
             if (attempts == options.maxAttempts()) {
-                throw new ConstraintException("walk " + attempts + " of one draw " + why + ", as all before it; raise maxTokens or maxAttempts, or "
+                throw new ConstraintException("walk " + attempts + " of one draw " + why
+                        + ", as all before it; raise maxTokens or maxAttempts, or "
                         + "prompt the model towards the grammar");
             }
             attempts++;
@@ -629,7 +631,9 @@ public final class Asap implements AutoCloseable {
 
     // --- what it knows --------------------------------------------------------------------------------------------------
 
-    /** Logarithm of the estimate at the root: an upper bound of the probability that the model's text satisfies the constraint. 0 at first. */
+    /**
+     * Logarithm of the estimate at the root: an upper bound of the probability that the model's text satisfies the constraint. 0 at first.
+     */
     public double logMassBound() {
         return trie == null ? 0 : trie.logEstimate;
     }
@@ -640,9 +644,9 @@ public final class Asap implements AutoCloseable {
     }
 
     /**
-     * Evaluates every position of a small language that the model can reach, apart from the trie: the truth that the sampler comes near to. A
-     * text has many tokenisations; a bias of -infinity on byte tokens makes them fewer. Draws afterwards take
-     * their probabilities from here instead of evaluating them again, so that both speak of the same rows.
+     * Evaluates every position of a small language that the model can reach, apart from the trie: the truth that the sampler comes near
+     * to. A text has many tokenisations; a bias of -infinity on byte tokens makes them fewer. Draws afterwards take their probabilities
+     * from here instead of evaluating them again, so that both speak of the same rows.
      *
      * @param limit most positions
      * @throws LlamaException if there are more
@@ -727,7 +731,9 @@ public final class Asap implements AutoCloseable {
         return dense(row, logAll, mask, mask.cardinality());
     }
 
-    /** The sampler's log-probability of these tokens, as it stands; NaN if it depends on a position that neither trie nor enumeration knows. */
+    /**
+     * The sampler's log-probability of these tokens, as it stands; NaN if it depends on a position that neither trie nor enumeration knows.
+     */
     double logProposal(int[] tokens) {
         var node = trie;
         var truth = known;

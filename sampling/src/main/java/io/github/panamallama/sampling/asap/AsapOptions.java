@@ -36,11 +36,13 @@ public record AsapOptions(
             throw new IllegalArgumentException("maxTokens must be at least 1, got " + maxTokens);
         }
         if (!(temperature > 0 && temperature < Float.MAX_VALUE)) {
-            throw new IllegalArgumentException("temperature must be finite and above 0, got " + temperature + "; 1 is the model's own distribution");
+            throw new IllegalArgumentException("temperature must be finite and above 0, got " + temperature
+                    + "; 1 is the model's own distribution");
         }
         logitBias.forEach((token, bias) -> {
             if (token < 0 || !(bias < Float.POSITIVE_INFINITY)) {
-                throw new IllegalArgumentException("the logitBias of token " + token + " is " + bias + "; give tokens of the vocabulary and finite "
+                throw new IllegalArgumentException("the logitBias of token " + token + " is " + bias
+                        + "; give tokens of the vocabulary and finite "
                         + "values, or -infinity to exclude one");
             }
         });

@@ -6,8 +6,8 @@ import java.util.Arrays;
 import java.util.List;
 
 /**
- * A language with the probabilities that sampling under its constraint should have: the model's, given that the text is one of these. Made by
- * {@link Asap#enumerate}.
+ * A language with the probabilities that sampling under its constraint should have: the model's, given that the text is one of these.
+ * Made by {@link Asap#enumerate}.
  */
 public final class Target {
     private final Asap sampler;
@@ -54,8 +54,8 @@ public final class Target {
     }
 
     /**
-     * All texts; {@link Draw#logProbability} is the model's, {@link Draw#logProposal} the target's. Several may be tokenisations of the same
-     * string.
+     * All texts; {@link Draw#logProbability} is the model's, {@link Draw#logProposal} the target's. Several may be tokenisations of the
+     * same string.
      */
     public List<Draw> texts() {
         return List.copyOf(texts);

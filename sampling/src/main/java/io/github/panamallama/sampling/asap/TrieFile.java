@@ -84,7 +84,8 @@ final class TrieFile {
                 throw new LlamaException(file + " is no trie of this version");
             }
             if (!Arrays.equals(in.readNBytes(key.length), key)) {
-                throw new LlamaException(file + " belongs to another model, prompt, grammar, temperature, bias or limit of tokens; draw without it");
+                throw new LlamaException(file
+                        + " belongs to another model, prompt, grammar, temperature, bias or limit of tokens; draw without it");
             }
             long draws = in.readLong();
             Node trie = null;

@@ -6,10 +6,10 @@ import java.nio.file.Path;
 import java.util.function.Predicate;
 
 /**
- * AdaDec: where the model is undecided, look ahead before choosing. While the entropy is below a threshold, tokens are chosen as usual. Above
- * it the best candidates are each continued for some tokens, all in one batch per depth, and the one with the best mean log-probability
- * is taken; one token per pause (He et al., arXiv 2506.08980). Greedy sampling is the paper's; with another sampling the look-ahead
- * continues as that would.
+ * AdaDec: where the model is undecided, look ahead before choosing. While the entropy is below a threshold, tokens are chosen as usual.
+ * Above it the best candidates are each continued for some tokens, all in one batch per depth, and the one with the best mean
+ * log-probability is taken; one token per pause (He et al., arXiv 2506.08980). Greedy sampling is the paper's; with another sampling the
+ * look-ahead continues as that would.
  *
  * <p>The look-ahead of the winner is what would come next anyway, so it is kept with its rows: the tokens are the same as without,
  * fewer rows are evaluated. A finished look-ahead stays as it is (the paper's code goes on adding to its score). Its factor lambda scales

@@ -54,7 +54,8 @@ final class AdaDecRun extends Run {
         }
 
         void look() {
-            finished = tokens.size() > settings.depth() || language.ends(tokens.last()) || settings.finished().test(language.text(tokens.toArray()));
+            finished = tokens.size() > settings.depth() || language.ends(tokens.last())
+                    || settings.finished().test(language.text(tokens.toArray()));
         }
 
         void extend(Row row) {

@@ -25,7 +25,8 @@ final class BeamRun extends Run {
     BeamRun(BeamSearch settings, Track main, int[] prompt, StrategyOptions options, Language language) {
         super(main, prompt, options, language);
         if (settings.width() + 1 > main.maxBranches()) {
-            throw new IllegalArgumentException("width " + settings.width() + " needs " + (settings.width() + 1) + " sequences, the engine has "
+            throw new IllegalArgumentException("width " + settings.width() + " needs " + (settings.width() + 1)
+                    + " sequences, the engine has "
                     + main.maxBranches() + "; raise EngineOptions.maxSequences");
         }
         this.settings = settings;

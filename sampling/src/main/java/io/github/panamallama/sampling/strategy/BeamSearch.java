@@ -1,8 +1,8 @@
 package io.github.panamallama.sampling.strategy;
 
 /**
- * Beam search: at each step all continuations of the {@code width} best texts so far compete, by the model's log-probability, with one batch
- * per step. Draws nothing and takes no notice of {@link StrategyOptions#sampling}. All tokens are chosen before the first is shown.
+ * Beam search: at each step all continuations of the {@code width} best texts so far compete, by the model's log-probability, with one
+ * batch per step. Draws nothing and takes no notice of {@link StrategyOptions#sampling}. All tokens are chosen before the first is shown.
  *
  * <p>A text's score is its log-probability divided by {@code length^alpha}. The search ends when the best finished text scores at least as
  * well as every unfinished one does at its present length (which is exact for alpha 0, where going on only lowers a score), or at the

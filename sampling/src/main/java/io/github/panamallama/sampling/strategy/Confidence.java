@@ -94,6 +94,7 @@ public final class Confidence {
 
     @Override
     public String toString() {
-        return size() + " tokens, " + measured + " measured, mean log-probability " + meanLogProbability() + ", mean entropy " + meanEntropy();
+        return size() + " tokens, " + measured + " measured, mean log-probability " + meanLogProbability() + ", mean entropy "
+                + meanEntropy();
     }
 }

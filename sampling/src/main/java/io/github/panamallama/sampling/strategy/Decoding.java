@@ -11,9 +11,9 @@ import java.util.Iterator;
 import java.util.NoSuchElementException;
 
 /**
- * A text in the making, by one {@link Strategy}. Use it as a cursor ({@link #advance}, {@link #token}, {@link #text}) or as an iterator; the
- * strategy works in bursts where that is its nature (drafts; beam search chooses everything at once). One caller at a time;
- * {@link #cancel} may come from any thread. Close it: branches hold cells of the engine.
+ * A text in the making, by one {@link Strategy}. Use it as a cursor ({@link #advance}, {@link #token}, {@link #text}) or as an iterator;
+ * the strategy works in bursts where that is its nature (drafts; beam search chooses everything at once). One caller at a time; {@link
+ * #cancel} may come from any thread. Close it: branches hold cells of the engine.
  */
 public final class Decoding implements Iterator<DecodedToken>, AutoCloseable {
     private final Run run;

@@ -7,8 +7,8 @@ import io.github.panamallama.runtime.Engine;
  * which of them chooses the next one: the small one while it is low (Simonds, arXiv 2502.06833). Nothing is verified; the text may
  * differ from the large model's. The sequence that the strategy is started behind belongs to the large model.
  *
- * <p>What the paper leaves open is decided so: the entropy is that of the model whose row chose the token, before any mask; the window stays
- * as it is across a switch; the small model begins. A model that was not asked for a while catches up in one batch.
+ * <p>What the paper leaves open is decided so: the entropy is that of the model whose row chose the token, before any mask; the window
+ * stays as it is across a switch; the small model begins. A model that was not asked for a while catches up in one batch.
  *
  * <p>Counts {@code large} and {@code small} tokens, {@code switches}, and {@code catchUp}: tokens that the large model had to read without
  * choosing anything, the prompt included once it is asked at all. {@link Work#helperRows} are the small model's.

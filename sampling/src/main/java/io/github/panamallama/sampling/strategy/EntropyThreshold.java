@@ -20,7 +20,8 @@ import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.node.ObjectNode;
 
 /**
- * The entropy from which {@link AdaDec} pauses, learned for one model from texts that it did not write: where the model's best guess tends to be wrong.
+ * The entropy from which {@link AdaDec} pauses, learned for one model from texts that it did not write: where the model's best guess tends
+ * to be wrong.
  *
  * <p>A logistic regression of "the true token is the most likely one" on the entropy, over as many right as wrong positions; then the
  * cut of its probability that classifies best on held-out positions, turned back into an entropy (He et al., arXiv 2506.08980).
@@ -82,7 +83,8 @@ public record EntropyThreshold(double threshold, double intercept, double slope,
         }
         int each = Math.min(yes.length, no.length);
         if (each < LEAST) {
-            throw new LlamaException("only " + each + " positions of one kind among " + right.length + ", at least " + LEAST + " are needed; use more text");
+            throw new LlamaException("only " + each + " positions of one kind among " + right.length + ", at least " + LEAST
+                    + " are needed; use more text");
         }
         // three parts of each class: 60 % to fit, 20 % for the cut, 20 % to report
         int fitEnd = each * 3 / 5;
@@ -194,12 +196,14 @@ public record EntropyThreshold(double threshold, double intercept, double slope,
         }
         var entry = read(file).get(key(of));
         if (entry == null) {
-            throw new LlamaException(file + " has no threshold for " + of.description() + " (" + key(of).substring(0, 12) + "); learn one first");
+            throw new LlamaException(file + " has no threshold for " + of.description() + " (" + key(of).substring(0, 12)
+                    + "); learn one first");
         }
         try {
             var threshold = JSON.treeToValue(entry, EntropyThreshold.class);
             if (!(threshold.threshold >= 0)) {
-                throw new LlamaException(file + ": the threshold of " + of.description() + " is " + threshold.threshold + ", not a number of nats");
+                throw new LlamaException(file + ": the threshold of " + of.description() + " is " + threshold.threshold
+                        + ", not a number of nats");
             }
             return threshold;
         } catch (JacksonException e) {

@@ -117,7 +117,8 @@ abstract class Run {
 
     final Work work() {
         var helper = helper();
-        return new Work(main.tally().rows(), main.tally().batches(), helper == null ? 0 : helper.rows(), helper == null ? 0 : helper.batches(), events);
+        return new Work(main.tally().rows(), main.tally().batches(), helper == null ? 0 : helper.rows(), helper == null ? 0
+                : helper.batches(), events);
     }
 
     /** The decoding ends after {@code generated} tokens: the track forgets what lies behind them, branches are closed. */

@@ -46,7 +46,8 @@ final class Runs {
     /** Two models that read each other's tokens need the same ones. */
     static void requireSame(Vocabulary large, Vocabulary small, String which) {
         if (large.size() != small.size()) {
-            throw new IllegalArgumentException("the " + which + " model has another vocabulary: " + small.size() + " tokens, not " + large.size());
+            throw new IllegalArgumentException("the " + which + " model has another vocabulary: " + small.size() + " tokens, not "
+                    + large.size());
         }
         for (int token = 0; token < large.size(); token++) {
             if (!Arrays.equals(large.bytes(token), small.bytes(token)) || large.isEndOfGeneration(token) != small.isEndOfGeneration(token)

@@ -3,10 +3,10 @@ package io.github.panamallama.sampling.strategy;
 import io.github.panamallama.runtime.Engine;
 
 /**
- * Speculative decoding with a draft model: a small model writes some tokens, the large one evaluates them in one batch and keeps the longest
- * acceptable beginning. Exact: a drafted token is accepted with probability {@code min(1, p/q)}, otherwise one is drawn from what {@code p} has
- * above {@code q} (Leviathan et al., arXiv 2211.17192; Chen et al., arXiv 2302.01318), so that texts are distributed as without drafts,
- * for every sampling; greedy texts are the same.
+ * Speculative decoding with a draft model: a small model writes some tokens, the large one evaluates them in one batch and keeps the
+ * longest acceptable beginning. Exact: a drafted token is accepted with probability {@code min(1, p/q)}, otherwise one is drawn from what
+ * {@code p} has above {@code q} (Leviathan et al., arXiv 2211.17192; Chen et al., arXiv 2302.01318), so that texts are distributed as
+ * without drafts, for every sampling; greedy texts are the same.
  *
  * <p>Heads for several tokens that some models carry (MTP) are not used as drafts: what they need, the hidden states, is not part of
  * llama.cpp's public C interface in the pinned version.

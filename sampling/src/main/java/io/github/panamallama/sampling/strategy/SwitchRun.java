@@ -48,7 +48,8 @@ final class SwitchRun extends Run {
         try {
             entropy = RowMath.entropy(row) / Math.log(2);
         } catch (SamplingException e) {
-            throw new SamplingException("the " + (large ? "large" : "small") + " model, token " + (history.size() - prompt.length + 1) + ": "
+            throw new SamplingException("the " + (large ? "large" : "small") + " model, token " + (history.size() - prompt.length + 1)
+                    + ": "
                     + e.getMessage());
         }
         recent[seen++ % recent.length] = entropy;

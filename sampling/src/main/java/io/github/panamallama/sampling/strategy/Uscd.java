@@ -7,12 +7,13 @@ import java.util.Arrays;
  * model would write without being told. Where the model is sure, its distribution is used as it is; where it is not, a share of the lame
  * distribution is subtracted before the token is chosen (Wang et al., arXiv 2409.05923).
  *
- * <p>Sure is a collision probability {@code sum(p^2)} above {@code kappa}. That is the paper's test on the standard deviation of
- * the probabilities, free of the vocabulary's size; {@link #kappaOf} converts. The lame prompt is evaluated lazily: its sequence catches up in one
- * batch when a position is unsure, and keeps up while positions are. Under a constraint both distributions are first restricted to what is allowed.
+ * <p>Sure is a collision probability {@code sum(p^2)} above {@code kappa}. That is the paper's test on the standard deviation of the
+ * probabilities, free of the vocabulary's size; {@link #kappaOf} converts. The lame prompt is evaluated lazily: its sequence catches up
+ * in one batch when a position is unsure, and keeps up while positions are. Under a constraint both distributions are first restricted to
+ * what is allowed.
  *
- * <p>Counts {@code contrasts} and {@code fallbacks} (nothing was left after the subtraction, so that the plain distribution was used), {@code
- * changed} (the most likely token is another one after the subtraction); the lame sequence's tokens are {@code lameRows}. {@code
+ * <p>Counts {@code contrasts} and {@code fallbacks} (nothing was left after the subtraction, so that the plain distribution was used),
+ * {@code changed} (the most likely token is another one after the subtraction); the lame sequence's tokens are {@code lameRows}. {@code
  * lameEqualsPrompt} warns that there is nothing to contrast with.
  *
  * @param kappa      0 to 1; 0 never contrasts, 1 nearly always
@@ -53,7 +54,8 @@ public record Uscd(double kappa, double eta, double positive, double negative, i
      */
     public static double kappaOf(double theta, int vocabularySize) {
         if (vocabularySize < 2 || !(theta >= 0)) {
-            throw new IllegalArgumentException("theta must be at least 0 and the vocabulary at least 2, got " + theta + " and " + vocabularySize);
+            throw new IllegalArgumentException("theta must be at least 0 and the vocabulary at least 2, got " + theta + " and "
+                    + vocabularySize);
         }
         double kappa = theta * theta * (vocabularySize - 1) + 1.0 / vocabularySize;
         if (kappa > 1) {

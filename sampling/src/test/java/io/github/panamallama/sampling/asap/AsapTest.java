@@ -99,7 +99,8 @@ class AsapTest {
                 drawEverything(asap);
                 assertTrue(target.divergence() < 1e-9, "divergence " + target.divergence() + ", of masking alone " + masking);
                 assertEquals(target.logMass(), asap.logMassBound(), 1e-9);
-                System.out.println("  seed " + seed + ": masking " + masking + " nats, after " + asap.stats().draws() + " draws " + target.divergence());
+                System.out.println("  seed " + seed + ": masking " + masking + " nats, after " + asap.stats().draws() + " draws "
+                        + target.divergence());
             }
         }
     }
@@ -229,7 +230,8 @@ class AsapTest {
             texts.add(new int[] {1 + (a & 1), 1 + (a >> 1 & 1)});
         }
         // a model that always ends after two tokens
-        Function<int[], float[]> ending = history -> history.length < PROMPT.length + 2 ? model.apply(history) : new float[] {0, -200, -200};
+        Function<int[], float[]> ending = history -> history.length < PROMPT.length + 2 ? model.apply(history) : new float[] {0, -200,
+                -200};
         var unique = new ArrayList<int[]>();
         texts.forEach(text -> {
             if (unique.stream().noneMatch(other -> Arrays.equals(other, text))) {
@@ -379,10 +381,14 @@ class AsapTest {
             asap.save(file);
             double bound = asap.logMassBound();
             for (var stranger : List.of(asap(model(141), constraint, options().withTemperature(0.5)),
-                    asap(model(141), constraint, options().withMaxTokens(9)), asap(model(141), constraint, options().withLogitBias(Map.of(1, 1f))),
-                    new Asap(new TableTrack(SIZE, 64, model(141)), new byte[] {9}, PROMPT, constraint, "test", options(), t -> t == 0, Arrays::toString),
-                    new Asap(new TableTrack(SIZE, 64, model(141)), MODEL, new int[] {5}, constraint, "test", options(), t -> t == 0, Arrays::toString),
-                    new Asap(new TableTrack(SIZE, 64, model(141)), MODEL, PROMPT, constraint, "another", options(), t -> t == 0, Arrays::toString))) {
+                    asap(model(141), constraint, options().withMaxTokens(9)), asap(model(141), constraint, options().withLogitBias(Map.of(1,
+                            1f))),
+                    new Asap(new TableTrack(SIZE, 64, model(141)), new byte[] {9}, PROMPT, constraint, "test", options(), t -> t == 0,
+                            Arrays::toString),
+                    new Asap(new TableTrack(SIZE, 64, model(141)), MODEL, new int[] {5}, constraint, "test", options(), t -> t == 0,
+                            Arrays::toString),
+                    new Asap(new TableTrack(SIZE, 64, model(141)), MODEL, PROMPT, constraint, "another", options(), t -> t == 0,
+                            Arrays::toString))) {
                 var thrown = assertThrows(LlamaException.class, () -> stranger.load(file));
                 assertTrue(thrown.getMessage().contains("belongs to another model"), thrown.getMessage());
                 assertNotEquals(bound, stranger.logMassBound());

@@ -77,7 +77,8 @@ class AdaDecTest {
             int token = argmax(row);
             if (entropy(row) >= tau) {
                 double best = Double.NEGATIVE_INFINITY;
-                var order = IntStream.range(0, SIZE).boxed().sorted(Comparator.comparingDouble((Integer v) -> -row[v]).thenComparing(v -> v)).toList();
+                var order = IntStream.range(0,
+                        SIZE).boxed().sorted(Comparator.comparingDouble((Integer v) -> -row[v]).thenComparing(v -> v)).toList();
                 for (int candidate : order.subList(0, width)) {
                     double sum = row[candidate] - logSum(row);
                     var ahead = join(text, candidate);
@@ -153,7 +154,8 @@ class AdaDecTest {
             long[] rows = new long[2];
             int[][] tokens = new int[2][];
             for (int i = 0; i < 2; i++) {
-                try (var decoding = new Decoding(new AdaDecRun(AdaDec.of(1.2).withReuse(i == 0), Letters.table(model, SIZE), PROMPT, sampling, Letters.IT))) {
+                try (var decoding = new Decoding(new AdaDecRun(AdaDec.of(1.2).withReuse(i == 0), Letters.table(model, SIZE), PROMPT,
+                        sampling, Letters.IT))) {
                     tokens[i] = Letters.run(decoding);
                     rows[i] = decoding.work().rows();
                     assertTrue(decoding.work().count("pauses") > 10);
@@ -196,9 +198,11 @@ class AdaDecTest {
         assertThrows(IllegalArgumentException.class, () -> AdaDec.of(1).withCandidates(0));
         assertThrows(IllegalArgumentException.class, () -> AdaDec.of(1).withDepth(-1));
         var track = Letters.table(TableTrack.random(SIZE, 1, 1, 1), SIZE);
-        assertThrows(IllegalArgumentException.class, () -> new AdaDecRun(AdaDec.of(1).withCandidates(17), track, PROMPT, Letters.options(1), Letters.IT));
+        assertThrows(IllegalArgumentException.class, () -> new AdaDecRun(AdaDec.of(1).withCandidates(17), track, PROMPT, Letters.options(1),
+                Letters.IT));
         var large = new TableTrack(100, 100, TableTrack.random(100, 1, 1, 1));
-        assertThrows(IllegalArgumentException.class, () -> new AdaDecRun(AdaDec.of(1).withCandidates(64), large, PROMPT, Letters.options(1), Letters.IT));
+        assertThrows(IllegalArgumentException.class, () -> new AdaDecRun(AdaDec.of(1).withCandidates(64), large, PROMPT, Letters.options(1),
+                Letters.IT));
         assertEquals(0, track.tally().rows());
     }
 
@@ -234,8 +238,10 @@ class AdaDecTest {
         for (int i = 0; i < 5000; i++) {
             inverted[i] = random.nextDouble() < entropies[i];
         }
-        assertTrue(assertThrows(LlamaException.class, () -> EntropyThreshold.fit(entropies, inverted, 1, "x")).getMessage().contains("does not separate"));
-        assertTrue(assertThrows(LlamaException.class, () -> EntropyThreshold.fit(entropies, new boolean[5000], 1, "x")).getMessage().contains("wrong at all"));
+        assertTrue(assertThrows(LlamaException.class, () -> EntropyThreshold.fit(entropies, inverted, 1,
+                "x")).getMessage().contains("does not separate"));
+        assertTrue(assertThrows(LlamaException.class, () -> EntropyThreshold.fit(entropies, new boolean[5000], 1,
+                "x")).getMessage().contains("wrong at all"));
         assertThrows(LlamaException.class, () -> EntropyThreshold.fit(new double[0], new boolean[0], 1, "x"));
         assertThrows(LlamaException.class, () -> EntropyThreshold.fit(new double[] {1, 2}, new boolean[] {true, false}, 1, "x"));
     }
@@ -251,7 +257,8 @@ class AdaDecTest {
             new EntropyThreshold(0.875, 2, -3, 0.4, 0.8, 1000, model.description()).store(file, model);
             assertEquals(0.875, AdaDec.learned(model, file).threshold());
             assertFalse(Files.exists(folder.resolve("thresholds.json.new")));
-            for (var bad : List.of("[]", "{", Files.readString(file).replace("0.875", "-1"), Files.readString(file).replace("0.875", "\"much\""))) {
+            for (var bad : List.of("[]", "{", Files.readString(file).replace("0.875", "-1"), Files.readString(file).replace("0.875",
+                    "\"much\""))) {
                 Files.writeString(file, bad);
                 assertThrows(LlamaException.class, () -> AdaDec.learned(model, file), bad);
             }

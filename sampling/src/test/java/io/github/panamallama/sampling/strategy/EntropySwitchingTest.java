@@ -87,7 +87,8 @@ class EntropySwitchingTest {
         var script = scripted(0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5);
         var eager = run(2, 1, 0, script, script, Letters.options(10));
         Letters.run(eager);
-        assertEquals(BitSet.valueOf(new long[] {0b0101010100}), eager.byLarge, "after each undecided position the large model has one turn");
+        assertEquals(BitSet.valueOf(new long[] {0b0101010100}), eager.byLarge,
+                "after each undecided position the large model has one turn");
         var patient = run(2, 1, 4, script, script, Letters.options(12));
         Letters.run(patient);
         // position 3 is undecided and the fourth token; the next decided one with four tokens since is position 8
@@ -107,7 +108,8 @@ class EntropySwitchingTest {
         assertEquals(200, work.count("large") + work.count("small"));
         assertEquals(run.byLarge.cardinality(), work.count("large"));
         int last = run.byLarge.length() - 1;
-        assertEquals(PROMPT.length + last, work.count("catchUp") + work.count("large"), "everything before its last token, and the rows it chose from");
+        assertEquals(PROMPT.length + last, work.count("catchUp") + work.count("large"),
+                "everything before its last token, and the rows it chose from");
         assertEquals(work.rows(), work.count("catchUp") + work.count("large"));
     }
 
@@ -135,8 +137,10 @@ class EntropySwitchingTest {
         var texts = List.of(new int[] {1, 2, 3, 4, 5, 6, 7, 8}, new int[] {1, 3, 3, 1, 1, 1, 1, 1, 2});
         for (long seed = 0; seed < 20; seed++) {
             var options = Letters.options(50).withConstraint(new FiniteConstraint(SIZE, texts, 0)).withConfidence(seed % 2 == 0);
-            var tokens = Letters.run(run(2.5, 1, 0, TableTrack.random(SIZE, -1, 3, seed), TableTrack.random(SIZE, -1, 3, seed + 100), options));
-            assertTrue(texts.stream().anyMatch(text -> Arrays.equals(Arrays.copyOf(text, text.length + 1), tokens)), Arrays.toString(tokens));
+            var tokens = Letters.run(run(2.5, 1, 0, TableTrack.random(SIZE, -1, 3, seed), TableTrack.random(SIZE, -1, 3, seed + 100),
+                    options));
+            assertTrue(texts.stream().anyMatch(text -> Arrays.equals(Arrays.copyOf(text, text.length + 1), tokens)),
+                    Arrays.toString(tokens));
         }
     }
 

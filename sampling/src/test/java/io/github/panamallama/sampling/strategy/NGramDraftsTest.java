@@ -267,7 +267,8 @@ class NGramDraftsTest {
         var model = TableTrack.random(9, 2, 2, 3);
         assertThrows(IllegalArgumentException.class, () -> NGramDrafts.of(empty(9)).withTree(0, 1));
         assertThrows(IllegalArgumentException.class, () -> NGramDrafts.of(empty(9)).withBreakEven(Double.NaN));
-        assertTrue(assertThrows(IllegalArgumentException.class, () -> start(NGramDrafts.of(empty(9)).withTree(512, 8), model, 9, Letters.options(1)))
+        assertTrue(assertThrows(IllegalArgumentException.class, () -> start(NGramDrafts.of(empty(9)).withTree(512, 8), model, 9,
+                Letters.options(1)))
                 .getMessage().contains("512"));
         assertThrows(IllegalArgumentException.class, () -> start(NGramDrafts.of(empty(9)).withTree(200, 65), model, 9, Letters.options(1)));
         assertThrows(LlamaException.class, () -> empty(9).requireVocabulary(new byte[] {1}));

@@ -78,7 +78,8 @@ class SearchTest {
     void aBeamOfOneIsGreedyAndMeasuresAreThoseOfItsPath() {
         var model = Letters.endless(TableTrack.random(SIZE, -1, 1.5, 3));
         try (var greedy = new Decoding(new PlainRun(Letters.table(model, SIZE), PROMPT, Letters.options(20), Letters.IT));
-                var beam = new Decoding(new BeamRun(BeamSearch.of(1), Letters.table(model, SIZE), PROMPT, Letters.options(20), Letters.IT))) {
+                var beam = new Decoding(new BeamRun(BeamSearch.of(1), Letters.table(model, SIZE), PROMPT, Letters.options(20),
+                        Letters.IT))) {
             assertArrayEquals(Letters.run(greedy), Letters.run(beam));
             assertEquals(greedy.confidence().logProbability(), beam.confidence().logProbability(), 1e-9);
             assertEquals(greedy.confidence().meanEntropy(), beam.confidence().meanEntropy(), 1e-9);
@@ -93,7 +94,8 @@ class SearchTest {
             var model = TableTrack.random(SIZE, -1, 1.5, seed);
             var texts = new ArrayList<Text>();
             all(model, PROMPT, 5, 0, texts);
-            var best = texts.stream().filter(text -> language.stream().anyMatch(member -> Arrays.equals(Arrays.copyOf(member, member.length + 1), text.tokens)))
+            var best = texts.stream().filter(text -> language.stream().anyMatch(member -> Arrays.equals(Arrays.copyOf(member, member.length
+                    + 1), text.tokens)))
                     .max(Comparator.comparingDouble(Text::logProbability)).orElseThrow();
             var options = Letters.options(10).withConstraint(new FiniteConstraint(SIZE, language, 0));
             assertArrayEquals(best.tokens, beam(new BeamSearch(8, 0), model, options), "seed " + seed);
@@ -233,7 +235,8 @@ class SearchTest {
         assertThrows(IllegalArgumentException.class, () -> BeamSearch.of(0));
         assertThrows(IllegalArgumentException.class, () -> new BeamSearch(2, Double.NaN));
         assertThrows(IllegalArgumentException.class, () -> BestOfN.of(0));
-        assertThrows(IllegalArgumentException.class, () -> plain(ALPHABET, 100, Letters.options(5).withConstraint(new FiniteConstraint(7, List.of(), 0))));
+        assertThrows(IllegalArgumentException.class, () -> plain(ALPHABET, 100, Letters.options(5).withConstraint(new FiniteConstraint(7,
+                List.of(), 0))));
         var track = Letters.table(ALPHABET, SIZE);
         assertThrows(IllegalArgumentException.class, () -> new BeamRun(BeamSearch.of(64), track, PROMPT, Letters.options(5), Letters.IT));
         assertThrows(IllegalArgumentException.class, () -> new BestRun(BestOfN.of(64), track, PROMPT, Letters.options(5), Letters.IT));

@@ -17,8 +17,10 @@ import org.junit.jupiter.api.Test;
 class SpeculativeTest {
     private static final int[] PROMPT = {1, 2};
 
-    private static Decoding start(Function<int[], float[]> large, Function<int[], float[]> small, int size, int length, StrategyOptions options) {
-        return new Decoding(new SpeculativeRun(length, Letters.table(large, size), Letters.table(small, size), PROMPT, options, Letters.IT));
+    private static Decoding start(Function<int[], float[]> large, Function<int[], float[]> small, int size, int length,
+            StrategyOptions options) {
+        return new Decoding(new SpeculativeRun(length, Letters.table(large, size), Letters.table(small, size), PROMPT, options,
+                Letters.IT));
     }
 
     @Test
@@ -36,7 +38,8 @@ class SpeculativeTest {
     @Test
     void aPerfectDraftIsAcceptedWhole() {
         var model = Letters.endless(TableTrack.random(9, 3, 2, 5));
-        for (var sampling : List.of(SamplerOptions.greedy(), Letters.FREE.withSeed(2), Letters.FREE.withTopK(4).withTemperature(0.7f).withSeed(2))) {
+        for (var sampling : List.of(SamplerOptions.greedy(), Letters.FREE.withSeed(2),
+                Letters.FREE.withTopK(4).withTemperature(0.7f).withSeed(2))) {
             try (var decoding = start(model, model, 9, 4, Letters.options(101).withSampling(sampling))) {
                 Letters.run(decoding);
                 assertEquals(decoding.work().count("drafted"), decoding.work().count("accepted"));
@@ -153,7 +156,8 @@ class SpeculativeTest {
                     .withSampling(seed % 3 == 0 ? SamplerOptions.greedy() : Letters.FREE.withSeed(seed));
             var large = TableTrack.random(9, -1, 2, seed);
             var tokens = Letters.run(start(large, TableTrack.random(9, -1, 2, seed + 50), 9, 4, options));
-            assertTrue(texts.stream().anyMatch(text -> Arrays.equals(Arrays.copyOf(text, text.length + 1), tokens)), Arrays.toString(tokens));
+            assertTrue(texts.stream().anyMatch(text -> Arrays.equals(Arrays.copyOf(text, text.length + 1), tokens)),
+                    Arrays.toString(tokens));
             if (seed % 3 == 0) {
                 assertArrayEquals(Letters.plain(large, 9, PROMPT, options), tokens);
             }

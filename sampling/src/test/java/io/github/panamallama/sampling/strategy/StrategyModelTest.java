@@ -287,7 +287,8 @@ class StrategyModelTest {
                 asap.draw(50);
                 draws += 50;
             }
-            System.out.println("JSON on the shipped model: " + target.texts().size() + " token sequences, masking alone is off by a total variation of "
+            System.out.println("JSON on the shipped model: " + target.texts().size()
+                    + " token sequences, masking alone is off by a total variation of "
                     + masking + ", ASAp after " + draws + " draws by " + variation(target));
             assertTrue(masking > 0.1, "masking distorts: " + masking);
             assertTrue(variation(target) < 0.03, "ASAp does not: " + variation(target));
@@ -295,14 +296,16 @@ class StrategyModelTest {
     }
 
     private static double variation(Target target) {
-        return target.texts().stream().mapToDouble(text -> Math.abs(Math.exp(text.logProposal()) - Math.exp(target.logProposal(text.tokens())))).sum() / 2;
+        return target.texts().stream().mapToDouble(text ->
+                Math.abs(Math.exp(text.logProposal()) - Math.exp(target.logProposal(text.tokens())))).sum() / 2;
     }
 
     @Test
     void recurrentModelsLookAheadAndSearchButDraftNoTrees(@TempDir Path folder) {
         var file = folder.resolve("mamba.gguf");
         RandomModel.tiny(RandomModel.Architecture.MAMBA).write(file);
-        try (var mamba = Model.load(file); var recurrent = Engine.open(mamba, EngineOptions.defaults().withContextSize(256).withThreads(1))) {
+        try (var mamba = Model.load(file); var recurrent = Engine.open(mamba,
+                EngineOptions.defaults().withContextSize(256).withThreads(1))) {
             int[] text = {300, 301, 302, 303};
             int[][] results = new int[2][];
             for (int i = 0; i < 2; i++) {
@@ -357,7 +360,8 @@ class StrategyModelTest {
 
     @Test
     void cancellingFromAnotherThreadEndsADecoding() throws Exception {
-        try (var sequence = engine.newSequence(); var decoding = BeamSearch.of(2).start(sequence, prompt, StrategyOptions.defaults().withMaxTokens(5))) {
+        try (var sequence = engine.newSequence(); var decoding = BeamSearch.of(2).start(sequence, prompt,
+                StrategyOptions.defaults().withMaxTokens(5))) {
             Thread.ofPlatform().start(decoding::cancel).join();
             assertTrue(!decoding.advance());
             assertEquals(FinishReason.CANCELLED, decoding.finishReason());

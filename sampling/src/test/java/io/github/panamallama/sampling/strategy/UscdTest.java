@@ -109,8 +109,10 @@ class UscdTest {
         var options = Letters.options(300).withSampling(Letters.FREE.withSeed(4));
         var plain = Letters.plain(model, SIZE, PROMPT, options);
         assertArrayEquals(plain, Letters.run(start(Uscd.of(LAME).withKappa(0), model, options, true)), "always sure");
-        assertArrayEquals(plain, Letters.run(start(Uscd.of(LAME).withKappa(1).withEta(0).withWeights(1, 0), model, options, true)), "nothing subtracted");
-        assertArrayEquals(plain, Letters.run(start(Uscd.of(PROMPT).withKappa(1).withEta(0), model, options, true)), "the same prompt twice");
+        assertArrayEquals(plain, Letters.run(start(Uscd.of(LAME).withKappa(1).withEta(0).withWeights(1, 0), model, options, true)),
+                "nothing subtracted");
+        assertArrayEquals(plain, Letters.run(start(Uscd.of(PROMPT).withKappa(1).withEta(0), model, options, true)),
+                "the same prompt twice");
         try (var decoding = start(Uscd.of(PROMPT), model, options, true)) {
             decoding.advance();
             assertEquals(1, decoding.work().count("lameEqualsPrompt"));
@@ -155,7 +157,8 @@ class UscdTest {
             var options = Letters.options(50).withConstraint(new FiniteConstraint(SIZE, texts, 0)).withConfidence(seed % 2 == 0);
             try (var decoding = start(Uscd.of(LAME).withKappa(1), TableTrack.random(SIZE, -1, 2, seed), options, true)) {
                 var tokens = Letters.run(decoding);
-                assertTrue(texts.stream().anyMatch(text -> Arrays.equals(text, Arrays.copyOf(tokens, tokens.length - 1))), Arrays.toString(tokens));
+                assertTrue(texts.stream().anyMatch(text -> Arrays.equals(text, Arrays.copyOf(tokens, tokens.length - 1))),
+                        Arrays.toString(tokens));
             }
         }
     }
@@ -169,6 +172,7 @@ class UscdTest {
         assertThrows(IllegalArgumentException.class, () -> Uscd.of(LAME).withWeights(0, -1));
         assertThrows(IllegalArgumentException.class, () -> Uscd.of(LAME).withWeights(1, 0.5));
         var track = new TableTrack(SIZE, 10, TableTrack.random(SIZE, 1, 1, 1));
-        assertThrows(IllegalArgumentException.class, () -> new UscdRun(Uscd.of(new int[10]), track, PROMPT, Letters.options(1), Letters.IT, true));
+        assertThrows(IllegalArgumentException.class, () -> new UscdRun(Uscd.of(new int[10]), track, PROMPT, Letters.options(1), Letters.IT,
+                true));
     }
 }
