@@ -166,7 +166,8 @@ public final class Masks {
     private void addCapture(int state, int item, long[] into) {
         var lexeme = lexeme(recogniser.capturedAll(state, item));
         var trie = lexeme.trie;
-        int[] refused = refused(trie, recogniser.terminal(state, item), recogniser.capturedBut(state, item));
+        var noExits = new HashSet<Integer>();
+        int[] refused = refused(trie, recogniser.terminal(state, item), recogniser.capturedBut(state, item), noExits);
         if (lexeme.bits != null) {
             var bits = lexeme.bits;
             if (refused.length > 0) {
@@ -192,15 +193,19 @@ public final class Masks {
             }
         }
         for (int exit : lexeme.exits) {
-            if (!within(refused, exit)) {
+            if (!within(refused, exit) && !noExits.contains(exit)) {
                 int after = recogniser.after(state, item, table.piece(trie.below(exit)), trie.depths[exit]);
                 walk(trie, exit + 1, trie.ends[exit], after, into);
             }
         }
     }
 
-    /** Ranges of nodes that the regex without the refused words cannot reach: first, one past the last... */
-    private int[] refused(TokenTrie trie, int regex, int but) {
+    /**
+     * Ranges of nodes that the regex without the refused words cannot reach: first, one past the last...
+     *
+     * @param noExits receives nodes that it reaches, but where a refused word ends
+     */
+    private int[] refused(TokenTrie trie, int regex, int but, HashSet<Integer> noExits) {
         if (but == RegexPool.NOTHING) {
             return NONE;
         }
@@ -227,6 +232,9 @@ public final class Masks {
                 ranges[n++] = trie.ends[i];
                 i = trie.ends[i];
                 continue;
+            }
+            if (regexes.nullable(butAt[depth])) {
+                noExits.add(i);
             }
             i++;
         }

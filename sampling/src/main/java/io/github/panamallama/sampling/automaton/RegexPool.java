@@ -193,7 +193,8 @@ public final class RegexPool {
      */
     public int multiple(int n, int scale) {
         if (n < 1 || scale < 0 || scale > MAX_SCALE) {
-            throw new IllegalArgumentException("multiples of " + n + " / 10^" + scale + "; n must be positive, the scale 0 to " + MAX_SCALE);
+            throw new IllegalArgumentException("multiples of " + n + " / 10^" + scale + "; n must be positive, the scale 0 to "
+                    + MAX_SCALE);
         }
         return intern(new Term(Kind.DECIMAL_MULTIPLE, n, 0, scale << 12, null, null));
     }
@@ -1065,7 +1066,8 @@ public final class RegexPool {
                 print(t.a, s);
                 s.append("){").append(t.b).append(',').append(t.c == UNBOUNDED ? "" : t.c).append('}');
             }
-            case DECIMAL_MULTIPLE -> s.append("<multiple of ").append(t.a).append(" / 10^").append(t.c >> 12).append(", ").append(t.b).append('>');
+            case DECIMAL_MULTIPLE ->
+                    s.append("<multiple of ").append(t.a).append(" / 10^").append(t.c >> 12).append(", ").append(t.b).append('>');
             case MULTIPLE -> s.append("<multiple of ").append(t.a).append(", ").append(t.b).append('>');
         }
     }

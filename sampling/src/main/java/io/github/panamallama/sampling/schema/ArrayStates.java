@@ -4,7 +4,6 @@ import io.github.panamallama.sampling.schema.Shape.Count;
 import io.github.panamallama.sampling.schema.Shape.Items;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
@@ -219,10 +218,5 @@ final class ArrayStates {
             }
         }
         seen.forEach(sink);
-    }
-
-    @Override
-    public String toString() {
-        return Arrays.asList(shape).toString();
     }
 }

@@ -1,5 +1,6 @@
 package io.github.panamallama.sampling.schema;
 
+import java.util.function.IntUnaryOperator;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 
@@ -43,7 +44,8 @@ final class Formats {
     /** RFC 6570, section 2. */
     private static final String TEMPLATE = "(?:[!#$&-;=?-\\[\\]_a-z~\\xa0-\\ud7ff\\uf900-\\ufdcf\\ufdf0-\\uffef\\u{10000}-\\u{10fffd}]"
             + "|%[0-9A-Fa-f]{2}|\\{[+#./;?&=,!@|]?VAR(?:,VAR)*\\})*";
-    private static final String VARIABLE = "(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2})(?:\\.?(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2}))*(?::[1-9]\\d{0,3}|\\*)?";
+    private static final String VARCHAR = "(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2})";
+    private static final String VARIABLE = VARCHAR + "(?:\\.?" + VARCHAR + ")*(?::[1-9]\\d{0,3}|\\*)?";
 
     private static final String UCS = "\\xa0-\\ud7ff\\uf900-\\ufdcf\\ufdf0-\\uffef" + IntStream.rangeClosed(1, 14)
             .mapToObj(p -> String.format("\\u{%x}-\\u{%x}", p == 14 ? 0xe1000 : p << 16, (p << 16) + 0xfffd)).collect(Collectors.joining());
@@ -100,7 +102,7 @@ final class Formats {
         return terms.pool.alt(utc, west, east, carried);
     }
 
-    private static String pairs(int n, String before, String between, String after, java.util.function.IntUnaryOperator other) {
+    private static String pairs(int n, String before, String between, String after, IntUnaryOperator other) {
         return IntStream.range(0, n).mapToObj(i -> before + String.format("%02d", i) + between + String.format("%02d", other.applyAsInt(i))
                 + after + ")").collect(Collectors.joining("|"));
     }

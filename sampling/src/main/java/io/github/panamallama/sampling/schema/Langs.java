@@ -9,6 +9,7 @@ import io.github.panamallama.sampling.schema.Shape.Items;
 import io.github.panamallama.sampling.schema.Shape.Member;
 import io.github.panamallama.sampling.schema.Shape.Members;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
@@ -16,6 +17,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.function.BooleanSupplier;
 import java.util.function.Function;
 
 /**
@@ -125,7 +127,7 @@ final class Langs {
         }
         var list = List.copyOf(flat);
         int[] ordered = list.stream().mapToInt(l -> l.id).sorted().toArray();
-        return make(List.of(kind, java.util.Arrays.stream(ordered).boxed().toList()), kind, list, null, null, null, null);
+        return make(List.of(kind, Arrays.stream(ordered).boxed().toList()), kind, list, null, null, null, null);
     }
 
     Lang not(Lang part, String pointer) {
@@ -727,7 +729,7 @@ final class Langs {
         return empty(() -> inhabited(shape));
     }
 
-    private boolean empty(java.util.function.BooleanSupplier inhabited) {
+    private boolean empty(BooleanSupplier inhabited) {
         int outerBarrier = barrier;
         int outerTainted = tainted;
         barrier = depth;

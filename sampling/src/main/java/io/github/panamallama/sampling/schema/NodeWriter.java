@@ -214,9 +214,4 @@ final class NodeWriter {
             return nodes.choice(options);
         });
     }
-
-    /** For messages and tests. */
-    List<Object> shapes() {
-        return List.copyOf(numbers.keySet());
-    }
 }

@@ -223,7 +223,8 @@ final class ObjectStates {
             }
             for (int meets = open; meets >= 0; meets = meets == 0 ? -1 : meets - 1 & open) {
                 if (meets == 0 || namesMatch(i, meets)) {
-                    add(steps, new Step(names.get(i), 0, meeting(members.get(i).value(), meets), new State(seen, count, s.met | meets, s.others)));
+                    var next = new State(seen, count, s.met | meets, s.others);
+                    add(steps, new Step(names.get(i), 0, meeting(members.get(i).value(), meets), next));
                 }
             }
         }

@@ -10,7 +10,9 @@ import io.github.panamallama.sampling.schema.Shape.Members;
 import java.math.BigDecimal;
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -83,16 +85,16 @@ final class SchemaReader {
             return out;
         }
         boolean validation = place.resource().validation;
-        var seen = new java.util.HashSet<String>();
+        var groups = new HashSet<String>();
         // properties first: their order is the order of properties
-        var order = new java.util.LinkedHashSet<String>();
+        var order = new LinkedHashSet<String>();
         if (node.has("properties")) {
             order.add("properties");
         }
         order.addAll(node.propertyNames());
         for (String name : order) {
             String group = group(name);
-            if (seen.add(group)) {
+            if (groups.add(group)) {
                 try {
                     Lang lang = keyword(place, scope, group, validation);
                     if (lang != null) {

@@ -40,6 +40,7 @@ import tools.jackson.databind.jsonFormatVisitors.JsonStringFormatVisitor;
 import tools.jackson.databind.jsonFormatVisitors.JsonValueFormat;
 import tools.jackson.databind.node.ArrayNode;
 import tools.jackson.databind.node.ObjectNode;
+import tools.jackson.databind.ser.BeanPropertyWriter;
 
 /** Schemas of Java types, from what Jackson says about them. */
 public final class TypeSchemas {
@@ -92,8 +93,8 @@ public final class TypeSchemas {
     }
 
     private IllegalArgumentException refuse(JavaType type, String why) {
-        return new IllegalArgumentException("no JSON schema for " + type.toCanonical() + (path.isEmpty() ? "" : " at " + String.join(".", path))
-                + ": " + why);
+        return new IllegalArgumentException("no JSON schema for " + type.toCanonical()
+                + (path.isEmpty() ? "" : " at " + String.join(".", path)) + ": " + why);
     }
 
     /** A type where it is used: objects by reference, so that they may contain themselves. */
@@ -295,7 +296,7 @@ public final class TypeSchemas {
                     }
                     path.add(property.getName());
                     JavaType valueType = property.getType();
-                    var serializer = property instanceof tools.jackson.databind.ser.BeanPropertyWriter writer ? writer.getSerializer() : null;
+                    var serializer = property instanceof BeanPropertyWriter writer ? writer.getSerializer() : null;
                     JsonNode value = use(valueType, serializer);
                     if (nullable(property)) {
                         var either = mapper.createObjectNode();

@@ -1,6 +1,8 @@
 package io.github.panamallama.sampling.schema;
 
 import io.github.panamallama.sampling.schema.Shape.Items;
+import java.math.BigDecimal;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
@@ -80,7 +82,7 @@ final class UniqueValues {
                 throw refusal();
             }
             for (byte[] text : texts) {
-                var value = new java.math.BigDecimal(new String(text, java.nio.charset.StandardCharsets.US_ASCII));
+                var value = new BigDecimal(new String(text, StandardCharsets.US_ASCII));
                 values.add(langs.atom(new Shape(0, langs.terms.numbers.equal(value), none, List.of(), List.of()), null));
             }
         }

@@ -121,7 +121,8 @@ class JsonSchemaTest {
                 {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["a", "b"],
                  "additionalProperties": false}""");
         accepted(v, "{\"a\":1,\"b\":\"x\"}", "{\"b\":\"x\",\"a\":1}", "{\"\\u0062\":\"\",\"a\":1}");
-        rejected(v, "{\"a\":1}", "{\"a\":1,\"b\":\"x\",\"a\":1}", "{\"a\":1,\"b\":\"x\",\"c\":1}", "{\"a\":1,\"b\":\"x\",}", "{,\"a\":1,\"b\":\"\"}");
+        rejected(v, "{\"a\":1}", "{\"a\":1,\"b\":\"x\",\"a\":1}", "{\"a\":1,\"b\":\"x\",\"c\":1}", "{\"a\":1,\"b\":\"x\",}",
+                "{,\"a\":1,\"b\":\"\"}");
         assertEquals(14, v.prefix("{\"a\":1,\"b\":\"x\",\"a\":1}"), "nothing can follow but the end");
     }
 
@@ -220,9 +221,11 @@ class JsonSchemaTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"false", "{\"type\": \"string\", \"const\": 1}", "{\"enum\": []}", "{\"type\": \"integer\", \"minimum\": 2, \"maximum\": 1}",
+    @ValueSource(strings = {"false", "{\"type\": \"string\", \"const\": 1}", "{\"enum\": []}",
+        "{\"type\": \"integer\", \"minimum\": 2, \"maximum\": 1}",
         "{\"type\": \"string\", \"minLength\": 3, \"pattern\": \"^..$\"}",
-        "{\"$defs\": {\"a\": {\"type\": \"object\", \"required\": [\"a\"], \"properties\": {\"a\": {\"$ref\": \"#/$defs/a\"}}}}, \"$ref\": \"#/$defs/a\"}",
+        "{\"$defs\": {\"a\": {\"type\": \"object\", \"required\": [\"a\"], \"properties\": {\"a\": {\"$ref\": \"#/$defs/a\"}}}},"
+                + " \"$ref\": \"#/$defs/a\"}",
         "{\"type\": \"array\", \"minItems\": 2, \"prefixItems\": [true, false]}"})
     void aSchemaWithoutAnyValueIsRefused(String schema) {
         assertTrue(refused(schema).getMessage().contains("contradicts itself"), schema);
@@ -270,8 +273,8 @@ class JsonSchemaTest {
             schema.append("]}");
         }
         refused(schema.append("]}").toString());
-        assertThrows(Refusal.class, () -> JsonSchemas.compile("{\"items\": {\"type\": [\"string\", \"null\"]}}", JsonOptions.DEFAULT, new NodePool(),
-                new Budget(3, 1_000, 1_000_000_000L)));
+        assertThrows(Refusal.class, () -> JsonSchemas.compile("{\"items\": {\"type\": [\"string\", \"null\"]}}", JsonOptions.DEFAULT,
+                new NodePool(), new Budget(3, 1_000, 1_000_000_000L)));
     }
 
     @Test

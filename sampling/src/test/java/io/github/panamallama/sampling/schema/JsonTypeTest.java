@@ -43,8 +43,8 @@ class JsonTypeTest {
     @Target(ElementType.TYPE_USE)
     @interface Nullable { }
 
-    record City(String name, int people, @JsonPropertyDescription("on the river of this name") @Nullable String river, Optional<Colour> flag,
-            @JsonProperty("co-ordinates") double[] position) {
+    record City(String name, int people, @JsonPropertyDescription("on the river of this name") @Nullable String river,
+            Optional<Colour> flag, @JsonProperty("co-ordinates") double[] position) {
         public String getSlogan() {
             return "a getter that is no component";
         }
@@ -101,7 +101,8 @@ class JsonTypeTest {
         assertEquals(7.4, bern.position()[1]);
         assertTrue(v.accepts("{\"people\":1,\"name\":\"\",\"river\":null,\"co-ordinates\":[]}"));
         assertEquals(Optional.empty(), type.read("{\"people\":1,\"name\":\"\",\"river\":null,\"co-ordinates\":[]}").flag());
-        for (String wrong : List.of("{}", text.replace("134000", "3000000000"), text.replace("\"Bern\"", "null"), text.replace("RED", "PINK"),
+        for (String wrong : List.of("{}", text.replace("134000", "3000000000"), text.replace("\"Bern\"", "null"),
+                text.replace("RED", "PINK"),
                 text.replace("\"name\"", "\"slogan\":\"\",\"name\""))) {
             assertFalse(v.accepts(wrong), wrong);
         }

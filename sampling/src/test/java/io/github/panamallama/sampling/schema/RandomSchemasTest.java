@@ -216,8 +216,9 @@ class RandomSchemasTest {
                 NODES.numberNode(1L << 40), NODES.stringNode("#/"), NODES.stringNode("(((("), NODES.stringNode("a{1,99999}{1,99999}"),
                 NODES.stringNode("http://["), NODES.stringNode("\ud800"), NODES.nullNode(), NODES.arrayNode(), NODES.objectNode(),
                 NODES.stringNode("date-time"));
-        String[] keywords = {"$id", "$anchor", "$dynamicAnchor", "$dynamicRef", "$ref", "$schema", "format", "required", "dependencies", "items",
-            "minItems", "maxLength", "minContains", "const", "id", "pattern", "multipleOf", "uniqueItems", "propertyNames", "unevaluatedItems"};
+        String[] keywords = {"$id", "$anchor", "$dynamicAnchor", "$dynamicRef", "$ref", "$schema", "format", "required", "dependencies",
+            "items", "minItems", "maxLength", "minContains", "const", "id", "pattern", "multipleOf", "uniqueItems", "propertyNames",
+            "unevaluatedItems"};
         if (random.nextInt(6) == 0) {
             return odd.get(random.nextInt(odd.size()));
         }

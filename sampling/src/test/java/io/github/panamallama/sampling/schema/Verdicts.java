@@ -93,7 +93,8 @@ final class Verdicts {
                 }
             }
             if (b < 0) {
-                assertTrue(recogniser.isComplete(state), () -> "a dead end after " + text.toString(StandardCharsets.UTF_8) + " of " + schema);
+                assertTrue(recogniser.isComplete(state), () -> "a dead end after " + text.toString(StandardCharsets.UTF_8)
+                        + " of " + schema);
                 return text.toString(StandardCharsets.UTF_8);
             }
             text.write(b);
