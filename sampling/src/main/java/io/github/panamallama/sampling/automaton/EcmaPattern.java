@@ -195,7 +195,7 @@ final class EcmaPattern {
             int start = at;
             var part = part();
             if (quantifier() instanceof int[] counts) {
-                if (part instanceof Begin || part instanceof End) {
+                if (pattern.charAt(start) == '^' || pattern.charAt(start) == '$') {
                     throw error("nothing to repeat", start);
                 }
                 if (part instanceof Ahead && counts[0] == 0) {

@@ -8,9 +8,15 @@ final class Interner {
     private int[] hashes = new int[64];
     private int[] slots = new int[256];
     private int size;
+    private long volume;
 
     Interner() {
         Arrays.fill(slots, -1);
+    }
+
+    /** Memory, in ints. */
+    long volume() {
+        return volume;
     }
 
     int size() {
@@ -43,6 +49,7 @@ final class Interner {
         values[size] = Arrays.copyOf(from, length);
         hashes[size] = hash;
         slots[slot] = size++;
+        volume += 10 + length;
         if (2 * size > slots.length) {
             slots = new int[2 * slots.length];
             Arrays.fill(slots, -1);

@@ -315,7 +315,8 @@ public final class NodePool {
             if (shapes[node].kind == Kind.RULE) {
                 throw new IllegalStateException("rule " + shapes[node].more + " is used and not defined");
             }
-            int target = expansions.remove(node).getAsInt();
+            int target = expansions.get(node).getAsInt();
+            expansions.remove(node);
             targets[node] = target;
         }
         return targets[node];

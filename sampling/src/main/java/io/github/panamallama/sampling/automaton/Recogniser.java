@@ -68,16 +68,17 @@ public final class Recogniser {
     private int[] scratch = new int[129];
 
     private final int start;
+    private long room;
 
     /**
      * What one recogniser may use.
      *
      * @param depth  nodes open inside each other; deeper nesting is not accepted
      * @param items  readings of the text followed at once
-     * @param states states, before {@link #full}
+     * @param states states of 64 ints, with all that they refer to, before {@link #full}
      */
     public record Limits(int depth, int items, int states) {
-        public static final Limits DEFAULT = new Limits(2_000, 20_000, 1 << 20);
+        public static final Limits DEFAULT = new Limits(2_000, 20_000, 1 << 17);
     }
 
     /**
@@ -93,6 +94,7 @@ public final class Recogniser {
         depths[END] = 0;
         intern(); // DEAD
         start = nodes.isNothing(root) ? DEAD : open(follow(root, END));
+        room = Math.max(64L * limits.states, 2 * weight());
     }
 
     /** The state before any byte; {@link #DEAD} if the language is empty. */
@@ -120,10 +122,20 @@ public final class Recogniser {
         return states.size();
     }
 
-    /** Whether it is time to start afresh: states, continuations, terms or nodes near their limits. */
+    /** Whether so much is kept by now that it is time to start afresh. */
     public boolean full() {
-        return states.size() > limits.states || tails.size() > 2 * limits.states || regexes.size() > 1 << 19 || nodes.size() > 1 << 20
-                || captures.size() > limits.states || texts > 2 * limits.states;
+        return weight() > room;
+    }
+
+    /** Makes room for as much again, where what is needed to go on has filled it already. */
+    public void grow() {
+        room = Math.max(room, 2 * weight());
+    }
+
+    /** Memory, in ints. */
+    private long weight() {
+        return states.volume() + 30L * states.size() + tails.volume() + captures.volume() + 8L * texts + regexes.volume()
+                + 20L * nodes.size();
     }
 
     // ---- steps

@@ -9,6 +9,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.TreeSet;
 
 /**
  * Regular languages of bytes as terms, each an {@code int} and each at the same time a state of a deterministic automaton: the
@@ -75,12 +76,13 @@ public final class RegexPool {
     private int[][] derivatives = new int[1024][];   // by class; -1 where not yet known
     private int[][] transitions = new int[1024][];   // derivatives, but NOTHING for those without a word
     private int size;
+    private long volume;
 
     private final Map<CodePoints, int[]> written = new HashMap<>(); // by Encoding
 
     /** A pool with the default limits. */
     public RegexPool() {
-        this(1 << 20, 1 << 16);
+        this(1 << 22, 1 << 16);
     }
 
     /**
@@ -137,7 +139,33 @@ public final class RegexPool {
 
     /** Any one of these texts; shares their beginnings. */
     public int anyOf(Collection<String> texts, Encoding encoding) {
-        return alt(texts.stream().distinct().mapToInt(t -> literal(t, encoding)).toArray());
+        var sorted = texts.stream().distinct().map(t -> t.codePoints().toArray()).sorted(Arrays::compare).toArray(int[][]::new);
+        return sorted.length == 0 ? NOTHING : anyOf(sorted, 0, sorted.length, 0, encoding);
+    }
+
+    /** What may stand from character {@code at} on in texts {@code from} to {@code to}, which are the same before it. */
+    private int anyOf(int[][] texts, int from, int to, int at, Encoding encoding) {
+        int same = Arrays.mismatch(texts[from], texts[to - 1]); // of sorted texts the first and the last differ earliest
+        int end = same < 0 ? texts[from].length : same;
+        var options = new ArrayList<Integer>();
+        int next = from;
+        if (texts[from].length == end) {
+            options.add(EMPTY);
+            next++;
+        }
+        while (next < to) {
+            int c = texts[next][end];
+            int first = next;
+            while (next < to && texts[next][end] == c) {
+                next++;
+            }
+            options.add(cat(chars(CodePoints.of(c), encoding), anyOf(texts, first, next, end + 1, encoding)));
+        }
+        int term = alt(options.stream().mapToInt(Integer::intValue).toArray());
+        for (int i = end - 1; i >= at; i--) {
+            term = cat(chars(CodePoints.of(texts[from][i]), encoding), term);
+        }
+        return term;
     }
 
     /** One character out of a set. Surrogates have no writing and fall out. */
@@ -335,8 +363,72 @@ public final class RegexPool {
         };
     }
 
+    /** Joins counted repetitions of the same before the same, where their counts touch: {@code x{0,3}y | x{0,2}y | xy | y}. */
+    private int[] joinCounts(int[] options) {
+        Map<Long, List<int[]>> counts = null; // by body and tail: minimum, maximum
+        for (int t : options) {
+            int head = terms[t].kind == Kind.CAT ? terms[t].a : t;
+            if (terms[head].kind == Kind.REPEAT && head != EMPTY) {
+                counts = counts == null ? new HashMap<>() : counts;
+                counts.computeIfAbsent((long) terms[head].a << 32 | tail(t), _ -> new ArrayList<>(2)).add(new int[] {terms[head].b, terms[head].c});
+            }
+        }
+        if (counts == null || options.length == 1) {
+            return options;
+        }
+        var rest = new int[options.length];
+        int n = 0;
+        for (int t : options) {
+            int head = terms[t].kind == Kind.CAT ? terms[t].a : t;
+            if (terms[head].kind == Kind.REPEAT && head != EMPTY) {
+                continue;
+            }
+            var once = counts.get((long) head << 32 | tail(t));
+            if (once != null) {
+                once.add(new int[] {1, 1});
+            } else {
+                rest[n++] = t;
+            }
+        }
+        // what follows a repetition, standing alone, is none of it
+        var result = new TreeSet<Integer>();
+        for (int i = 0; i < n; i++) {
+            int t = rest[i];
+            boolean joined = false;
+            for (var e : counts.entrySet()) {
+                if ((int) (long) e.getKey() == t) {
+                    e.getValue().add(new int[] {0, 0});
+                    joined = true;
+                }
+            }
+            if (!joined) {
+                result.add(t);
+            }
+        }
+        for (var e : counts.entrySet()) {
+            var ranges = e.getValue();
+            ranges.sort((a, b) -> Integer.compare(a[0], b[0]));
+            int body = (int) (e.getKey() >> 32);
+            int tail = (int) (long) e.getKey();
+            for (int i = 0; i < ranges.size(); ) {
+                int min = ranges.get(i)[0];
+                int max = ranges.get(i)[1];
+                for (i++; i < ranges.size() && ranges.get(i)[0] - 1 <= max; i++) {
+                    max = Math.max(max, ranges.get(i)[1]);
+                }
+                result.add(cat(repeat(body, min, max), tail));
+            }
+        }
+        return flatten(Kind.ALT, result.stream().mapToInt(Integer::intValue).toArray());
+    }
+
+    private int tail(int term) {
+        return terms[term].kind == Kind.CAT ? terms[term].b : EMPTY;
+    }
+
     /** Joins alternatives that begin with the same term, and bytes before the same term. */
     private int[] factor(int[] options, int factored) {
+        options = joinCounts(options);
         var byTail = new HashMap<Integer, ByteSet>();
         var byHead = new TreeMap<Integer, List<Integer>>();
         boolean changed = false;
@@ -413,7 +505,8 @@ public final class RegexPool {
                     if (set.contains(b)) {
                         boolean all = true;
                         for (int i = 0; i < n && all; i++) {
-                            all = nullable[derivative(flat[i], b)];
+                            int after = derivative(flat[i], b); // may replace the arrays
+                            all = nullable[after];
                         }
                         if (all) {
                             w[0] = w[0].or(ByteSet.of(b));
@@ -645,6 +738,7 @@ public final class RegexPool {
             transitions = Arrays.copyOf(transitions, n);
         }
         int id = size++;
+        volume += 24 + (term.more == null ? 0 : term.more.ids.length);
         terms[id] = term;
         nullable[id] = empty;
         suspect[id] = doubtful;
@@ -816,6 +910,11 @@ public final class RegexPool {
         return terms[term].kind == Kind.CAT ? terms[term].b : EMPTY;
     }
 
+    /** Memory, in ints. */
+    long volume() {
+        return volume;
+    }
+
     /** Terms so far, a measure of memory. */
     public int size() {
         return size;
@@ -901,7 +1000,8 @@ public final class RegexPool {
         return known >= 0 ? known : (row[c] = derive(term, b));
     }
 
-    private static int[] unknown(int n) {
+    private int[] unknown(int n) {
+        volume += n + 4;
         var row = new int[n];
         Arrays.fill(row, -1);
         return row;

@@ -326,10 +326,14 @@ final class GbnfParser {
             if (number.isEmpty()) {
                 throw error("expected a token's number, found " + found());
             }
-            if (peek() != ']' || peek(1) != '>') {
+            if (peek() != ']') {
                 throw error("expected ]> after a token's number, found " + found());
             }
-            at += 2;
+            at++;
+            if (peek() != '>') {
+                throw error("expected > after ], found " + found());
+            }
+            at++;
             var significant = number.replaceFirst("^0+(?=.)", "");
             return new Token(null, significant.length() > 10 ? Long.MAX_VALUE : Long.parseLong(significant), negated, place);
         }

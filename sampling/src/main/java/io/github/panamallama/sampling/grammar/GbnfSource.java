@@ -269,6 +269,11 @@ final class GbnfSource implements Source {
                     yield parts == null ? NO_REGEX : regexes.concat(parts);
                 }
                 case Choice choice -> {
+                    if (choice.options().stream().allMatch(o -> o instanceof Text text && isText(text))) {
+                        // many names share their beginnings
+                        yield regexes.anyOf(choice.options().stream().map(o -> new String(((Text) o).codePoints(), 0,
+                                ((Text) o).codePoints().length)).toList(), Encoding.UTF8);
+                    }
                     var options = regexes(choice.options());
                     yield options == null ? NO_REGEX : regexes.alt(options);
                 }
@@ -279,6 +284,10 @@ final class GbnfSource implements Source {
                 case Reference reference -> small[reference.rule()] ? terms[reference.rule()] : NO_REGEX;
                 case Token _ -> NO_REGEX;
             };
+        }
+
+        private static boolean isText(Text text) {
+            return Arrays.stream(text.codePoints()).allMatch(c -> Character.isValidCodePoint(c) && (c < Character.MIN_SURROGATE || c > Character.MAX_SURROGATE));
         }
 
         private int[] regexes(List<Node> parts) {

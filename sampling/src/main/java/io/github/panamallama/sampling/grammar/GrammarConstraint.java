@@ -129,6 +129,9 @@ public final class GrammarConstraint implements Constraint {
                 step = vocabulary.isEndOfGeneration(token) ? new Step(step.state, true, token, step)
                         : new Step(after(step.state, token), false, token, step);
             }
+            if (engine.full()) {
+                engine.recogniser.grow(); // a long text needs it all
+            }
             return null;
         });
     }

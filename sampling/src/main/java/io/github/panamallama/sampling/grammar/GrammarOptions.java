@@ -9,13 +9,13 @@ import java.time.Duration;
  * @param nesting       groups open inside each other in the grammar's text
  * @param depth         nodes open inside each other in the generated text; text that nests deeper is not allowed
  * @param readings      ways to read the same text that are followed at once
- * @param states        states kept; beyond, they are forgotten and found again
+ * @param states        states kept, counted at 256 bytes each; beyond, they are forgotten and found again
  * @param compileTime   for making the grammar
  * @param maskTime      for finding the tokens that may come next, once
  */
 public record GrammarOptions(int sourceChars, int nesting, int depth, int readings, int states, Duration compileTime, Duration maskTime) {
     private static final GrammarOptions DEFAULTS =
-            new GrammarOptions(4 << 20, 200, 2_000, 20_000, 1 << 19, Duration.ofSeconds(10), Duration.ofSeconds(2));
+            new GrammarOptions(4 << 20, 200, 2_000, 20_000, 1 << 17, Duration.ofSeconds(10), Duration.ofSeconds(2));
 
     public GrammarOptions {
         if (sourceChars < 1 || nesting < 1 || depth < 1 || readings < 1 || states < 1 || compileTime.isNegative() || compileTime.isZero()

@@ -9,7 +9,7 @@ import java.util.WeakHashMap;
 
 /**
  * A vocabulary prepared for grammars: what each token adds to the text in bytes, laid out for finding all tokens that a grammar allows.
- * Takes some tens of bytes per token and a fraction of a second to make; one per vocabulary is enough. Immutable, safe for any number
+ * Takes about 150 bytes per token and a fraction of a second to make; one per vocabulary is enough. Immutable, safe for any number
  * of threads.
  *
  * <p>Tokens that are no text (control tokens, unknown, unused, those without bytes) are allowed only where a grammar names them, and
