@@ -101,7 +101,7 @@ public final class Grammar {
     /** As {@link #jsonSchema(String)}, written in this way, within these limits. */
     public static Grammar jsonSchema(String schema, JsonOptions json, GrammarOptions options) {
         limited(schema, options);
-        return make(() -> (pool, _) -> JsonSchemas.compile(schema, json, pool), options);
+        return make(() -> (pool, _) -> JsonSchemas.compile(schema, json, pool, options.compileTime().toNanos()), options);
     }
 
     /** Any JSON document, compact. */

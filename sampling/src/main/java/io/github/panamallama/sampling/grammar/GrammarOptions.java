@@ -10,7 +10,7 @@ import java.time.Duration;
  * @param depth         nodes open inside each other in the generated text; text that nests deeper is not allowed
  * @param readings      ways to read the same text that are followed at once
  * @param states        states kept, counted at 256 bytes each; beyond, they are forgotten and found again
- * @param compileTime   for making the grammar
+ * @param compileTime   for making sense of a schema; other notations take time in proportion to their length
  * @param maskTime      for finding the tokens that may come next, once
  */
 public record GrammarOptions(int sourceChars, int nesting, int depth, int readings, int states, Duration compileTime, Duration maskTime) {

@@ -9,7 +9,6 @@ import io.github.panamallama.sampling.grammar.JsonOptions;
 public final class JsonSchemas {
     private static final int FORMULAS = 200_000;
     private static final long STEPS = 5_000_000;
-    private static final long NANOS = 10_000_000_000L;
 
     private JsonSchemas() { }
 
@@ -19,10 +18,11 @@ public final class JsonSchemas {
      *
      * @param schema a JSON document
      * @param nodes  receives the nodes
+     * @param nanos  longest time
      * @throws Refusal if the document is no schema, is more than a mask can enforce, or takes more than its budget
      */
-    public static int compile(String schema, JsonOptions options, NodePool nodes) {
-        return compile(schema, options, nodes, new Budget(FORMULAS, STEPS, NANOS));
+    public static int compile(String schema, JsonOptions options, NodePool nodes, long nanos) {
+        return compile(schema, options, nodes, new Budget(FORMULAS, STEPS, nanos));
     }
 
     static int compile(String schema, JsonOptions options, NodePool nodes, Budget budget) {

@@ -35,6 +35,8 @@ final class UpstreamGrammar implements AutoCloseable {
      */
     record Verdict(int tokens, boolean complete, List<long[]> masks) {}
 
+    private static final int MARK = 0x7e57ab1e;
+
     private final Path vocabulary;
     private Process process;
     private DataOutputStream to;
@@ -76,11 +78,13 @@ final class UpstreamGrammar implements AutoCloseable {
                 }
             }
             to.flush();
+            expectMark();
             if (!from.readBoolean()) {
                 return null;
             }
             var verdicts = new ArrayList<Verdict>();
             for (int i = 0; i < texts.size(); i++) {
+                expectMark();
                 int tokens = from.readInt();
                 boolean complete = from.readBoolean();
                 var all = new ArrayList<long[]>();
@@ -108,9 +112,16 @@ final class UpstreamGrammar implements AutoCloseable {
         }
     }
 
+    /** Native code that ends the process may print a stack trace where answers are expected. */
+    private void expectMark() throws IOException {
+        if (from.readInt() != MARK) {
+            throw new EOFException();
+        }
+    }
+
     private void start() throws IOException {
         var java = Path.of(System.getProperty("java.home"), "bin", "java").toString();
-        process = new ProcessBuilder(java, "--enable-native-access=ALL-UNNAMED", "-Xmx256m", "-cp", System.getProperty("test.class.path",
+        process = new ProcessBuilder(java, "--enable-native-access=ALL-UNNAMED", "-Xmx256m", "-cp", System.getProperty("surefire.test.class.path",
                 System.getProperty("java.class.path")), UpstreamGrammar.class.getName(), vocabulary.toString())
                 .redirectError(ProcessBuilder.Redirect.DISCARD).start();
         to = new DataOutputStream(new BufferedOutputStream(process.getOutputStream()));
@@ -163,6 +174,7 @@ final class UpstreamGrammar implements AutoCloseable {
                 try (var scratch = Arena.ofConfined()) {
                     sampler = LlamaH.llama_sampler_init_grammar(vocab, scratch.allocateFrom(grammar), root);
                 }
+                out.writeInt(MARK);
                 out.writeBoolean(sampler.address() != 0);
                 for (int i = 0; i < texts.length && sampler.address() != 0; i++) {
                     check(vocab, LlamaH.llama_sampler_clone(sampler), texts[i], masks, data, array, n, out);
@@ -188,6 +200,7 @@ final class UpstreamGrammar implements AutoCloseable {
             }
             LlamaH.llama_sampler_accept(sampler, text[tokens++]);
         }
+        out.writeInt(MARK);
         out.writeInt(tokens);
         out.writeBoolean(tokens == text.length && allows(sampler, LlamaH.llama_vocab_eos(vocab), data, array));
         out.writeInt(all.size());
