@@ -36,14 +36,16 @@ public final class Compare implements Callable<Integer> {
         /** Grammar-aligned sampling against a re-run per draw; the shipped model alone. */
         asap,
         /** Next lines of held-out files; the shipped model alone. */
-        lines
+        lines,
+        /** Finding the tokens that a JSON Schema allows, with llama.cpp's grammar sampler. */
+        masks
     }
 
     @Option(names = "--home", paramLabel = "DIR", description = "root of the checkout", defaultValue = "")
     Path home;
 
     @Option(names = "--parts", split = ",", description = "what to measure: ${COMPLETION-CANDIDATES}",
-            defaultValue = "bench,generate,concurrent,tokens,strategies,asap,lines")
+            defaultValue = "bench,generate,concurrent,tokens,strategies,asap,lines,masks")
     List<Part> parts;
 
     @Option(names = {"-m", "--models"}, split = ",", paramLabel = "MODEL",
@@ -78,6 +80,10 @@ public final class Compare implements Callable<Integer> {
     @Option(names = "--unpatched", description = "baseline: llama.cpp exactly as released, without this project's kernels and patches")
     boolean unpatched;
 
+    @Option(names = "--masks-data", paramLabel = "DIR", description = "folder of MaskBench files for the masks",
+            defaultValue = "../shared/data/maskbench")
+    Path masksData;
+
     @Option(names = "--report", paramLabel = "DIR", description = "where the report goes", defaultValue = "bench/target/report")
     Path report;
 
@@ -102,7 +108,7 @@ public final class Compare implements Callable<Integer> {
         threads = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
         random = new SplittableRandom(seed);
         var wanted = EnumSet.copyOf(parts);
-        var beside = EnumSet.of(Part.bench, Part.generate, Part.concurrent);
+        var beside = EnumSet.of(Part.bench, Part.generate, Part.concurrent, Part.masks);
         beside.retainAll(wanted);
         upstream = beside.isEmpty() ? null : Upstream.build(home, unpatched);    // the others need none of its programs
         var setting = new LinkedHashMap<String, String>();
@@ -118,7 +124,8 @@ public final class Compare implements Callable<Integer> {
         System.out.println("report: " + home.resolve(report));
         setting.forEach((name, value) -> System.out.println(name + ": " + value));
 
-        for (var model : BenchModels.resolve(models)) {
+        for (var model : wanted.stream().allMatch(part -> part == Part.tokens || part == Part.masks) ? List.<BenchModels.BenchModel>of()
+                : BenchModels.resolve(models)) {
             System.out.printf(Locale.ROOT, "%n%s: %s%n", model.name(), model.shape());
             if (wanted.contains(Part.bench)) {
                 compareBench(model);
@@ -146,13 +153,19 @@ public final class Compare implements Callable<Integer> {
             }
         }
         if (wanted.contains(Part.tokens)) {
-            var costs = TokenCosts.measure();
-            costs.forEach(cost -> System.out.printf(Locale.ROOT, "%-50s %10.2f %s%n", cost.name(), cost.value(), cost.unit()));
-            written.add(costs);
+            add(TokenCosts.measure());
+        }
+        if (wanted.contains(Part.masks)) {
+            add(new MaskCosts(home, home.resolve(masksData).normalize(), upstream).measure(List.of("llama-bpe", "qwen2")));
         }
         System.out.println();
         System.out.println(written.markdown());
         return written.reached() ? 0 : 3;
+    }
+
+    private void add(List<Report.TokenCost> costs) throws IOException {
+        costs.forEach(cost -> System.out.printf(Locale.ROOT, "%-50s %10.2f %s%n", cost.name(), cost.value(), cost.unit()));
+        written.add(costs);
     }
 
     /** One measurement of either side; tokens per second of every quantity that it yields at once. */
