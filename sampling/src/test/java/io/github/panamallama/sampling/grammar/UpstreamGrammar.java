@@ -20,6 +20,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicBoolean;
 
 /**
  * llama.cpp's own grammar engine, in a JVM of its own because it may end the process, overflow its stack or never return.
@@ -57,9 +58,11 @@ final class UpstreamGrammar implements AutoCloseable {
             start();
         }
         var watched = process;
+        var late = new AtomicBoolean();
         var timer = Thread.ofVirtual().start(() -> {
             try {
                 TimeUnit.SECONDS.sleep(seconds);
+                late.set(true);
                 watched.destroyForcibly();
             } catch (InterruptedException e) {
                 // answered in time
@@ -99,11 +102,9 @@ final class UpstreamGrammar implements AutoCloseable {
             }
             return verdicts;
         } catch (IOException e) {
-            timer.interrupt();
             process.destroyForcibly();
-            boolean ended = timer.isAlive();
             process = null;
-            if (!ended) {
+            if (late.get()) {
                 throw new TimeoutException("no answer within " + seconds + " s");
             }
             throw new EOFException("llama.cpp's engine ended its process");
