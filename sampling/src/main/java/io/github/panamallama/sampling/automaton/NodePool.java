@@ -64,6 +64,7 @@ public final class NodePool {
     private final Map<Integer, ToIntFunction<byte[]>> captures = new HashMap<>();
     private int[] targets = new int[256];
     private int size;
+    private final Map<Integer, IntSupplier> ways = new HashMap<>();
 
     /** An empty pool over an empty pool of regular expressions, with the default limits. */
     public NodePool() {
@@ -215,6 +216,27 @@ public final class NodePool {
         expansions.put(id, expansion);
         generated.put(key, id);
         return id;
+    }
+
+    /**
+     * As {@link #generated(Object, IntSupplier)}, with a way out: where a short text is looked for, it stands for the whole expansion.
+     * What may come in any order need not be tried in every order then.
+     *
+     * @param way gives a node whose words are among those of the expansion, and which leads to an end in a number of steps
+     */
+    public int generated(Object key, IntSupplier expansion, IntSupplier way) {
+        int before = size;
+        int id = generated(key, expansion);
+        if (size > before) {
+            ways.put(id, way);
+        }
+        return id;
+    }
+
+    /** A node that a short word of a generated node is looked for in: its way out, or what it stands for. */
+    int way(int node) {
+        var way = ways.get(node);
+        return way == null ? follow(node) : way.getAsInt();
     }
 
     /**

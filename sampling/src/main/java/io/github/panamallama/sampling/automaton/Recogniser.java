@@ -325,12 +325,18 @@ public final class Recogniser {
 
     /** The state after the lexeme of an item that {@link #captures}, if the first {@code length} of these bytes end it. */
     int after(int state, int item, byte[] bytes, int length) {
+        int whole = follow(then(state, item, bytes, length), states.get(state)[2 + 2 * item]);
+        return whole == TOO_DEEP ? DEAD : open(whole);
+    }
+
+    /** The node that follows the lexeme of an item that {@link #captures}, if the first {@code length} of these bytes end it. */
+    int then(int state, int item, byte[] bytes, int length) {
         var capture = captures.get(states.get(state)[1 + 2 * item] - CAPTURE);
         int text = capture[2];
         for (int i = 0; i < length; i++) {
             text = longer(text, bytes[i]);
         }
-        return then(capture[0], text, states.get(state)[2 + 2 * item]);
+        return nodes.then(capture[0], text(text));
     }
 
     /** The regex of a terminal; of a token itself. */
@@ -383,8 +389,7 @@ public final class Recogniser {
         return known;
     }
 
-    /** The state in which what follows a captured text begins. */
-    private int then(int node, int text, int tail) {
+    private byte[] text(int text) {
         int length = 0;
         for (int t = text; t != 0; t = shorter[t]) {
             length++;
@@ -393,7 +398,12 @@ public final class Recogniser {
         for (int t = text; t != 0; t = shorter[t]) {
             bytes[--length] = lastBytes[t];
         }
-        int whole = follow(nodes.then(node, bytes), tail);
+        return bytes;
+    }
+
+    /** The state in which what follows a captured text begins. */
+    private int then(int node, int text, int tail) {
+        int whole = follow(nodes.then(node, text(text)), tail);
         if (whole == TOO_DEEP) {
             cut = true;
             return DEAD;
@@ -404,6 +414,21 @@ public final class Recogniser {
     /** The state after the lexeme of an item. */
     int after(int state, int item) {
         return open(states.get(state)[2 + 2 * item]);
+    }
+
+    /** The continuation behind the lexeme of an item. */
+    int tail(int state, int item) {
+        return states.get(state)[2 + 2 * item];
+    }
+
+    /** What a continuation is made of: node, continuation, node, continuation...; not to be changed. */
+    int[] frames(int tail) {
+        return tails.get(tail);
+    }
+
+    /** Whether a frame with this node is the end of the text. */
+    static boolean isEnd(int node) {
+        return node == END_NODE;
     }
 
     // ---- collecting items into a state

@@ -1,6 +1,7 @@
 package io.github.panamallama.sampling.grammar;
 
 import io.github.panamallama.sampling.ConstraintException;
+import io.github.panamallama.sampling.automaton.Endings;
 import io.github.panamallama.sampling.automaton.LeftRecursionException;
 import io.github.panamallama.sampling.automaton.LimitException;
 import io.github.panamallama.sampling.automaton.Masks;
@@ -20,6 +21,7 @@ final class Engine {
     private final GrammarOptions options;
     private final ReentrantLock lock = new ReentrantLock();
     private final Map<GrammarVocabulary, Masks> masks = new WeakHashMap<>();
+    private final Map<GrammarVocabulary, Endings> endings = new WeakHashMap<>();
 
     private final Map<GrammarVocabulary, Map<List<Trigger>, GrammarConstraint.Sleep>> sleeps = new WeakHashMap<>();
 
@@ -39,6 +41,10 @@ final class Engine {
     Masks masks(GrammarVocabulary vocabulary) {
         return masks.computeIfAbsent(vocabulary, v -> new Masks(recogniser, pool.regexes(), v.table(), v.endOfGeneration(),
                 options.maskTime().toNanos()));
+    }
+
+    Endings endings(GrammarVocabulary vocabulary) {
+        return endings.computeIfAbsent(vocabulary, v -> new Endings(recogniser, pool, v.table()));
     }
 
     GrammarConstraint.Sleep sleep(Grammar grammar, GrammarVocabulary vocabulary) {

@@ -3,13 +3,16 @@ package io.github.panamallama.sampling.grammar;
 import io.github.panamallama.sampling.Constraint;
 import io.github.panamallama.sampling.ConstraintException;
 import io.github.panamallama.sampling.TokenMask;
+import io.github.panamallama.sampling.automaton.Endings;
 import io.github.panamallama.sampling.automaton.Recogniser;
 import io.github.panamallama.sampling.automaton.TokenTable;
 import io.github.panamallama.sampling.automaton.Triggers;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 
 /**
  * Holds tokens to a grammar. Its state is the accepted tokens and nothing else; forking copies a reference. What tokens may follow is
@@ -40,6 +43,7 @@ public final class GrammarConstraint implements Constraint {
         private final int[] awakeByText;
         private final int[] tokens;
         private final int[] awakeByToken;
+        final Map<Integer, Integer> worst = new HashMap<>();
 
         Sleep(Grammar grammar, Engine engine, GrammarVocabulary vocabulary) {
             var recogniser = engine.recogniser;
@@ -303,6 +307,80 @@ public final class GrammarConstraint implements Constraint {
             }
             return new String(bytes, 0, whole, StandardCharsets.UTF_8);
         });
+    }
+
+    // ---- the way to an end
+
+    /**
+     * The same constraint for texts of at most {@code tokens} more tokens, the one that ends the generation not counted: before the room is
+     * used up, only tokens are allowed after which the text can still be ended. What it never refuses is one short way to an end from where
+     * it stands; of the long texts that would just fit it may refuse some. This one stays as it is.
+     *
+     * @throws ConstraintException if no text was found that fits; the shortest one is looked for part by part, so that in rare grammars a
+     *                             shorter one exists
+     */
+    public Constraint within(int tokens) {
+        return new EndingConstraint(fork(), tokens);
+    }
+
+    static final int NEVER = Endings.NEVER;
+
+    /** Tokens with which the text can be ended. */
+    int endingCost() {
+        refresh();
+        return step.ended || step.state < 0 ? 0 : engine.locked(() -> engine.endings(vocabulary).cost(step.state));
+    }
+
+    /** At least {@link #endingCost} after any one token. */
+    int endingWorst() {
+        refresh();
+        return engine.locked(() -> {
+            var endings = engine.endings(vocabulary);
+            return step.state >= 0 ? endings.worst(step.state) : sleep.worst.computeIfAbsent(step.state, state -> {
+                int worst = 0;
+                for (int token = 0; token < vocabulary.size(); token++) {
+                    int next = after(state, token);
+                    worst = next > 0 ? Math.max(worst, endings.cost(next)) : worst;
+                }
+                return worst;
+            });
+        });
+    }
+
+    /** Adds the tokens after which {@link #endingCost} is at most {@code tokens}. */
+    void endingNear(int tokens, TokenMask into) {
+        refresh();
+        engine.locked(() -> {
+            var endings = engine.endings(vocabulary);
+            if (step.state >= 0) {
+                endings.near(step.state, tokens, into.words());
+            } else {
+                for (int token = 0; token < vocabulary.size(); token++) {
+                    int next = after(step.state, token);
+                    if (next < 0 || next > 0 && endings.cost(next) <= tokens) {
+                        into.set(token);
+                    }
+                }
+            }
+            return null;
+        });
+    }
+
+    /** The tokens that {@link #endingCost} counts. */
+    int[] endingWay() {
+        refresh();
+        return step.ended || step.state < 0 ? new int[0] : engine.locked(() -> engine.endings(vocabulary).way(step.state));
+    }
+
+    boolean isEnd(int token) {
+        return vocabulary.isEndOfGeneration(token);
+    }
+
+    /** Adds the tokens that end the generation. */
+    void keepEnds(TokenMask into) {
+        for (int token : vocabulary.endOfGeneration()) {
+            into.set(token);
+        }
     }
 
     private record State(Object engine, int state, boolean ended) {}

@@ -170,48 +170,59 @@ final class NodeWriter {
     /** What follows the opening bracket, or an item. */
     private int array(ArrayStates states, ArrayStates.State state, boolean first) {
         return nodes.generated(new ArrayKey(numbers.get(states.shape), state, first), () -> {
-            var pool = terms.pool;
             var options = new ArrayList<Integer>();
             if (states.complete(state)) {
-                options.add(nodes.terminal(pool.concat(first ? pool.literal("") : space, pool.oneByte(']'))));
+                options.add(close(']', first));
             }
-            int separator = first ? pool.literal("") : pool.concat(space, pool.oneByte(','), space);
             for (var step : states.steps(state)) {
-                if (states.remembers()) {
-                    int item = pool.concat(separator, scalars(langs.shape(step.item()), false));
-                    int before = pool.concat(separator, scalars(came(state.came()), false));
-                    options.add(nodes.captured(new ItemKey(numbers.get(states.shape), step, first), item, before,
-                            word -> array(states, step.next().with(Terms.value(word)), false)));
-                } else {
-                    options.add(nodes.seq(nodes.terminal(separator), value(step.item()), array(states, step.next(), false)));
-                }
+                options.add(item(states, state, step, first));
             }
             return nodes.choice(options);
-        });
+        }, () -> states.complete(state) ? close(']', first) : item(states, state, states.steps(state).getFirst(), first));
+    }
+
+    private int close(char bracket, boolean first) {
+        var pool = terms.pool;
+        return nodes.terminal(pool.concat(first ? pool.literal("") : space, pool.oneByte(bracket)));
+    }
+
+    private int item(ArrayStates states, ArrayStates.State state, ArrayStates.Step step, boolean first) {
+        var pool = terms.pool;
+        int separator = first ? pool.literal("") : pool.concat(space, pool.oneByte(','), space);
+        if (states.remembers()) {
+            int item = pool.concat(separator, scalars(langs.shape(step.item()), false));
+            int before = pool.concat(separator, scalars(came(state.came()), false));
+            return nodes.captured(new ItemKey(numbers.get(states.shape), step, first), item, before,
+                    word -> array(states, step.next().with(Terms.value(word)), false));
+        }
+        return nodes.seq(nodes.terminal(separator), value(step.item()), array(states, step.next(), false));
     }
 
     /** What follows the opening brace, or a property. */
     private int object(ObjectStates states, ObjectStates.State state, boolean first) {
         return nodes.generated(new ObjectKey(numbers.get(states.shape), state, first), () -> {
-            var pool = terms.pool;
             var options = new ArrayList<Integer>();
             if (states.complete(state)) {
-                options.add(nodes.terminal(pool.concat(first ? pool.literal("") : space, pool.oneByte('}'))));
+                options.add(close('}', first));
             }
-            int comma = first ? pool.literal("") : pool.concat(space, pool.oneByte(','), space);
             for (var step : states.steps(state)) {
-                int value = value(step.value());
-                if (step.name() != null) {
-                    int name = pool.concat(comma, quote, terms.literal(step.name()), quote, colon);
-                    options.add(nodes.seq(nodes.terminal(name), value, object(states, step.next(), false)));
-                } else {
-                    int name = pool.concat(comma, quote, step.names(), quote, colon);
-                    int before = pool.concat(comma, quote, terms.names(state.others()), quote, colon);
-                    options.add(nodes.captured(new NameKey(numbers.get(states.shape), step, first), name, before,
-                            word -> nodes.seq(value, object(states, step.next().with(Terms.name(word)), false))));
-                }
+                options.add(property(states, step, first));
             }
             return nodes.choice(options);
-        });
+        }, () -> states.complete(state) ? close('}', first) : property(states, states.direct(state), first));
+    }
+
+    private int property(ObjectStates states, ObjectStates.Step step, boolean first) {
+        var pool = terms.pool;
+        int comma = first ? pool.literal("") : pool.concat(space, pool.oneByte(','), space);
+        int value = value(step.value());
+        if (step.name() != null) {
+            int name = pool.concat(comma, quote, terms.literal(step.name()), quote, colon);
+            return nodes.seq(nodes.terminal(name), value, object(states, step.next(), false));
+        }
+        int name = pool.concat(comma, quote, step.names(), quote, colon);
+        int before = pool.concat(comma, quote, terms.names(step.next().others()), quote, colon);
+        return nodes.captured(new NameKey(numbers.get(states.shape), step, first), name, before,
+                word -> nodes.seq(value, object(states, step.next().with(Terms.name(word)), false)));
     }
 }

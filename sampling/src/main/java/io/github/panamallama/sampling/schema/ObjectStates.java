@@ -247,6 +247,39 @@ final class ObjectStates {
         return steps;
     }
 
+    /** The property that brings an object which can't end yet nearest to its end. */
+    Step direct(State s) {
+        int must = required.nextSetBit(0);
+        while (must >= 0 && s.seen.get(must)) {
+            must = required.nextSetBit(must + 1);
+        }
+        if (must >= 0 && s.met == (1 << shape.needs().size()) - 1) {
+            // the usual case, without a look at all the others
+            var seen = (BitSet) s.seen.clone();
+            seen.set(ordered ? 0 : must, must + 1);
+            return new Step(names.get(must), 0, members.get(must).value(), new State(seen, Math.min(s.count + 1, counts), s.met, s.others));
+        }
+        Step best = null;
+        int least = Integer.MAX_VALUE;
+        for (Step step : steps(s)) {
+            int missing = missing(step.next);
+            if (missing < least) {
+                least = missing;
+                best = step;
+            }
+        }
+        return best;
+    }
+
+    /** Properties that are still needed, about: it falls on the way to the end. */
+    private int missing(State s) {
+        int needed = Math.max(0, shape.min() - s.count) + Integer.bitCount((1 << shape.needs().size()) - 1 & ~s.met);
+        for (int i = required.nextSetBit(0); i >= 0; i = required.nextSetBit(i + 1)) {
+            needed += s.seen.get(i) ? 0 : 1;
+        }
+        return needed;
+    }
+
     private void add(List<Step> steps, Step step) {
         if (live(step.next) && langs.inhabited(step.value)) {
             steps.add(step);
