@@ -3,8 +3,8 @@ package io.github.panamallama.sampling;
 import io.github.panamallama.runtime.LlamaException;
 
 /**
- * A constrained text that had to end before its constraint was complete, because the context is full. What was generated is a valid
- * beginning.
+ * A constrained text that had to end before its constraint was complete: the context is full, or the tokens that were allowed are used up.
+ * What was generated is a valid beginning.
  */
 public final class IncompleteException extends LlamaException {
     private final transient int[] tokens;
@@ -15,8 +15,24 @@ public final class IncompleteException extends LlamaException {
      * @param text   of those tokens
      */
     public IncompleteException(int[] tokens, String text) {
-        super("the context is full after " + tokens.length + " tokens, and the constrained text is not complete; raise "
-                + "EngineOptions.contextSize, shorten the prompt, or bound the text by its grammar");
+        this(FinishReason.CONTEXT_FULL, tokens, text);
+    }
+
+    /**
+     * @param reason why it ended
+     * @param tokens the valid beginning; its last tokens may not be evaluated
+     * @param text   of those tokens
+     */
+    public IncompleteException(FinishReason reason, int[] tokens, String text) {
+        super(switch (reason) {
+            case CONTEXT_FULL -> "the context is full after " + tokens.length + " tokens, and the constrained text is not complete; raise "
+                    + "EngineOptions.contextSize, shorten the prompt, or bound the text by its grammar";
+            case LENGTH -> "the " + tokens.length + " tokens that were allowed are used up, and the constrained text is not complete; allow "
+                    + "more, or bound the text by its grammar";
+            case STOP_STRING -> "a stop text ended the constrained text after " + tokens.length + " tokens, before it was complete; leave the "
+                    + "end to the grammar";
+            default -> "the constrained text ended after " + tokens.length + " tokens (" + reason + "), before it was complete";
+        });
         this.tokens = tokens.clone();
         this.text = text;
     }

@@ -12,6 +12,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.Collection;
 import java.util.List;
 import java.util.Objects;
+import java.util.TreeMap;
 import java.util.WeakHashMap;
 
 /**
@@ -19,13 +20,15 @@ import java.util.WeakHashMap;
  * used (states, masks) is shared by all constraints of it. Safe for any number of threads, which take turns while they ask for masks.
  */
 public final class Grammar {
+    private final String text;
     private final Source source;
     private final GrammarOptions options;
     private final List<Trigger> triggers;
     private Engine shared;                                                             // of grammars that name no tokens
     private final WeakHashMap<GrammarVocabulary, Engine> engines = new WeakHashMap<>(); // of those that do
 
-    private Grammar(Source source, GrammarOptions options, List<Trigger> triggers) {
+    private Grammar(String text, Source source, GrammarOptions options, List<Trigger> triggers) {
+        this.text = text;
         this.source = source;
         this.options = options;
         this.triggers = triggers;
@@ -42,7 +45,7 @@ public final class Grammar {
 
     /** As {@link #gbnf(String)}, within these limits. */
     public static Grammar gbnf(String source, GrammarOptions options) {
-        return make(() -> new GbnfSource(limited(source, options), options), options);
+        return make("gbnf\n" + source, () -> new GbnfSource(limited(source, options), options), options);
     }
 
     /**
@@ -58,7 +61,7 @@ public final class Grammar {
     /** As {@link #regex(String)}, within these limits. */
     public static Grammar regex(String pattern, GrammarOptions options) {
         limited(pattern, options);
-        return make(() -> (pool, _) -> pool.terminal(pool.regexes().match(pattern, Encoding.UTF8)), options);
+        return make("regex\n" + pattern, () -> (pool, _) -> pool.terminal(pool.regexes().match(pattern, Encoding.UTF8)), options);
     }
 
     /**
@@ -80,7 +83,9 @@ public final class Grammar {
         if (chars > options.sourceChars()) {
             throw new GrammarException("choices of " + chars + " chars are longer than the limit of " + options.sourceChars());
         }
-        return make(() -> (pool, _) -> pool.terminal(pool.regexes().anyOf(copy, Encoding.UTF8)), options);
+        var text = new StringBuilder("choices");
+        copy.forEach(choice -> text.append('\n').append(choice.length()).append(' ').append(choice));
+        return make(text.toString(), () -> (pool, _) -> pool.terminal(pool.regexes().anyOf(copy, Encoding.UTF8)), options);
     }
 
     /**
@@ -101,7 +106,10 @@ public final class Grammar {
     /** As {@link #jsonSchema(String)}, written in this way, within these limits. */
     public static Grammar jsonSchema(String schema, JsonOptions json, GrammarOptions options) {
         limited(schema, options);
-        return make(() -> (pool, _) -> JsonSchemas.compile(schema, json, pool, options.compileTime().toNanos()), options);
+        var ways = json.order() + " " + json.spelling() + " " + json.whitespace() + " " + json.formats() + " "
+                + new TreeMap<>(json.documents());
+        return make("json-schema " + ways + "\n" + schema,
+                () -> (pool, _) -> JsonSchemas.compile(schema, json, pool, options.compileTime().toNanos()), options);
     }
 
     /** Any JSON document, compact. */
@@ -118,11 +126,11 @@ public final class Grammar {
         Source read();
     }
 
-    private static Grammar make(Reader reader, GrammarOptions options) {
+    private static Grammar make(String text, Reader reader, GrammarOptions options) {
         Objects.requireNonNull(options);
         return translated(() -> {
             var source = reader.read();
-            var grammar = new Grammar(source, options, List.of());
+            var grammar = new Grammar(text, source, options, List.of());
             grammar.shared = grammar.engine((GrammarVocabulary) null);
             return grammar;
         });
@@ -162,9 +170,14 @@ public final class Grammar {
         if (triggers.length == 0) {
             throw new IllegalArgumentException("a lazy grammar needs a trigger");
         }
-        var lazy = new Grammar(source, options, List.of(triggers));
+        var lazy = new Grammar(text, source, options, List.of(triggers));
         lazy.shared = shared;
         return lazy;
+    }
+
+    /** What it was made from, and how: where it is equal, so is the language. For whoever keeps something per grammar. */
+    public String source() {
+        return triggers.isEmpty() ? text : text + "\n" + triggers;
     }
 
     /** The limits that it was made with. */

@@ -5,7 +5,8 @@ import io.github.panamallama.runtime.Vocabulary;
 
 /** What tokens stand for: a vocabulary, or letters in tests. */
 interface Language {
-    static Language of(Vocabulary vocabulary) {
+    /** @param spelling whether control tokens are spelled out */
+    static Language of(Vocabulary vocabulary, boolean spelling) {
         return new Language() {
             @Override
             public boolean ends(int token) {
@@ -19,7 +20,7 @@ interface Language {
 
             @Override
             public Reader reader() {
-                TokenDecoder decoder = vocabulary.decoder();
+                TokenDecoder decoder = spelling ? vocabulary.spellingDecoder() : vocabulary.decoder();
                 return new Reader() {
                     @Override
                     public String push(int token) {

@@ -16,7 +16,7 @@ final class Runs {
             throw new IllegalArgumentException("nothing to go on from: the prompt has no tokens");
         }
         var vocabulary = engine.model().vocabulary();
-        var language = Language.of(vocabulary);
+        var language = Language.of(vocabulary, options.spelling());
         return switch (strategy) {
             case Plain plain -> new PlainRun(main, prompt, options, language);
             case AdaDec settings -> new AdaDecRun(settings, main, prompt, options, language);

@@ -15,11 +15,12 @@ import io.github.panamallama.sampling.StopStrings;
  *                    leaves no choice about are taken without asking the model
  * @param fastForward whether text that the constraint forces is written with the tokens that the vocabulary makes of it, although other
  *                    tokens would spell it too: faster, and not what the model would have chosen. Not while confidence is measured
+ * @param spelling    whether control tokens are spelled out in the text, as the reader of a conversation needs it
  */
 public record StrategyOptions(int maxTokens, StopStrings stopStrings, SamplerOptions sampling, Constraint constraint, boolean confidence,
-        boolean fastForward) {
+        boolean fastForward, boolean spelling) {
     private static final StrategyOptions DEFAULTS =
-            new StrategyOptions(Integer.MAX_VALUE, StopStrings.of(), SamplerOptions.greedy(), null, true, false);
+            new StrategyOptions(Integer.MAX_VALUE, StopStrings.of(), SamplerOptions.greedy(), null, true, false, false);
 
     public StrategyOptions {
         if (maxTokens < 1) {
@@ -36,11 +37,11 @@ public record StrategyOptions(int maxTokens, StopStrings stopStrings, SamplerOpt
     }
 
     public StrategyOptions withMaxTokens(int maxTokens) {
-        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward);
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward, spelling);
     }
 
     public StrategyOptions withStopStrings(StopStrings stopStrings) {
-        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward);
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward, spelling);
     }
 
     public StrategyOptions withStopStrings(String... stopStrings) {
@@ -48,18 +49,22 @@ public record StrategyOptions(int maxTokens, StopStrings stopStrings, SamplerOpt
     }
 
     public StrategyOptions withSampling(SamplerOptions sampling) {
-        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward);
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward, spelling);
     }
 
     public StrategyOptions withConstraint(Constraint constraint) {
-        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward);
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward, spelling);
     }
 
     public StrategyOptions withFastForward(boolean fastForward) {
-        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward);
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward, spelling);
     }
 
     public StrategyOptions withConfidence(boolean confidence) {
-        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward);
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward, spelling);
+    }
+
+    public StrategyOptions withSpelling(boolean spelling) {
+        return new StrategyOptions(maxTokens, stopStrings, sampling, constraint, confidence, fastForward, spelling);
     }
 }
