@@ -1,11 +1,14 @@
 package io.github.panamallama;
 
 import io.github.panamallama.runtime.ContextFullException;
+import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.runtime.chat.ChatMessage;
 import io.github.panamallama.runtime.chat.ChatTemplate;
 import io.github.panamallama.runtime.chat.PromptOptions;
 import io.github.panamallama.runtime.chat.RenderedPrompt;
+import io.github.panamallama.sampling.IncompleteException;
+import io.github.panamallama.sampling.grammar.Grammar;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -49,11 +52,32 @@ public final class Chat implements AutoCloseable {
         if (messages.length == 0) {
             throw new IllegalArgumentException("no message to send");
         }
+        return send(Arrays.asList(messages), options.generation(), prompting);
+    }
+
+    /** Says something that is answered by a text of the grammar, whatever the options of the conversation say. */
+    public Reply send(String text, Grammar grammar) {
+        return send(List.of(ChatMessage.user(text)), options.generation().withGrammar(grammar), prompting.withThinking(false));
+    }
+
+    /**
+     * Asks for a value: the answer is JSON that fits the type.
+     *
+     * @param type a record, class, enumeration or simple type
+     * @throws IllegalArgumentException if the type has no JSON schema
+     * @throws IncompleteException      if the answer was cut before it was whole; the conversation keeps what came
+     */
+    public <T> T send(String text, Class<T> type) {
+        var typed = llama.typed(type);
+        return typed.read(send(text, typed.grammar()).wholeText());
+    }
+
+    private Reply send(List<ChatMessage> messages, GenerationOptions generating, PromptOptions prompting) {
         settle();
         var before = List.copyOf(history);
         var next = new ArrayList<>(history);
-        next.addAll(Arrays.asList(messages));
-        int room = llama.promptRoom(options.generation());
+        next.addAll(messages);
+        int room = llama.promptRoom(generating);
         int dropped = 0;
         var prompt = template.render(next, prompting);
         var tokens = tokens(prompt);
@@ -66,11 +90,14 @@ public final class Chat implements AutoCloseable {
             prompt = template.render(next, prompting);
             tokens = tokens(prompt);
         }
+        if (generating.grammar() != null && generating.grammar().triggers().isEmpty() && prompt.opensReasoning()) {
+            throw new LlamaException("the template begins the answer with reasoning, which is no text of the grammar; use a lazy grammar, "
+                    + "or another template (ChatOptions.withTemplate)");
+        }
+        var stops = Stream.concat(generating.stop().stream(), prompt.stopStrings().stream()).distinct().toList();
+        var generation = new Generation(sequence, false, tokens, false, generating.withStop(stops), true);
         history = next;
         forgotten += dropped;
-        var stops = Stream.concat(options.generation().stop().stream(), prompt.stopStrings().stream()).distinct().toList();
-        var generation = new Generation(sequence, false, tokens, false, options.generation().withStop(stops),
-                llama.model().vocabulary().spellingDecoder());
         current = new Reply(generation, prompt.parser(), dropped, answer -> {
             if (answer.content().isBlank() && answer.reasoning().isBlank() && answer.toolCalls().isEmpty()) {
                 history = new ArrayList<>(before);      // nothing was said: as if nothing had been asked

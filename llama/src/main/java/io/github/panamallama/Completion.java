@@ -2,7 +2,10 @@ package io.github.panamallama;
 
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.sampling.FinishReason;
+import io.github.panamallama.sampling.IncompleteException;
 import io.github.panamallama.sampling.LogProbs;
+import io.github.panamallama.sampling.strategy.Confidence;
+import io.github.panamallama.sampling.strategy.Work;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
@@ -15,6 +18,8 @@ import java.util.stream.StreamSupport;
  * Text that a model is writing, as a stream of pieces. Whoever reads it does the work: nothing is evaluated before the first piece is
  * asked for, and nothing more when nobody asks. It can be read once. Reading it to the end frees what it holds; who stops earlier
  * closes it. One thread reads; {@link #close} may come from any thread and ends a piece that is being computed within one decode step.
+ *
+ * <p>Under a grammar, a text that ran out of tokens or context before it was whole ends with an {@link IncompleteException}.
  */
 public final class Completion implements Iterable<String>, AutoCloseable {
     /**
@@ -34,7 +39,7 @@ public final class Completion implements Iterable<String>, AutoCloseable {
     private final Iterator<String> pieces;
 
     Completion(Engine engine, int[] prompt, boolean truncated, GenerationOptions options) {
-        generation = new Generation(engine.newSequence(), true, prompt, truncated, options, engine.model().vocabulary().decoder());
+        generation = new Generation(engine.newSequence(), true, prompt, truncated, options, false);
         pieces = new Pieces(generation);
     }
 
@@ -74,9 +79,38 @@ public final class Completion implements Iterable<String>, AutoCloseable {
         return generation.stats();
     }
 
-    /** One entry per token written so far; empty unless {@link GenerationOptions#withLogProbs} asked for it. */
+    /** One entry per token written so far; empty unless {@link GenerationOptions#withLogProbs} asked for it. With a strategy, NaN where the
+     * model was not asked. */
     public List<LogProbs> logProbs() {
         return generation.logProbs();
+    }
+
+    /**
+     * How sure the model is of the tokens written so far; grows with the text, and lets a reader stop where the model only guesses.
+     *
+     * @throws IllegalStateException if {@link GenerationOptions#withConfidence} didn't ask for it
+     */
+    public Confidence confidence() {
+        if (generation.confidence() == null) {
+            throw new IllegalStateException("confidence was not measured; ask for it with GenerationOptions.withConfidence(true)");
+        }
+        return generation.confidence();
+    }
+
+    /** What a strategy has cost so far, in rows and batches; null without {@link GenerationOptions#withStrategy} or confidence. */
+    public Work work() {
+        return generation.work();
+    }
+
+    /**
+     * Reads to the end: all the text still to come.
+     *
+     * @throws IncompleteException if a grammar was asked for and the text is only a beginning of one of its texts
+     */
+    String wholeText() {
+        var text = text();
+        generation.requireWhole();
+        return text;
     }
 
     /** Stops. Does nothing after the end. */

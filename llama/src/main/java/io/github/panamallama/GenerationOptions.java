@@ -1,6 +1,8 @@
 package io.github.panamallama;
 
 import io.github.panamallama.sampling.SamplerOptions;
+import io.github.panamallama.sampling.grammar.Grammar;
+import io.github.panamallama.sampling.strategy.Strategy;
 import java.util.List;
 
 /**
@@ -12,9 +14,15 @@ import java.util.List;
  * @param stop       texts that end the generation; they are not part of the result
  * @param logProbs   collect log-probabilities of the chosen tokens and of this many of the likeliest at each position; -1 for none
  * @param truncation whether a prompt that is too long for the context loses its beginning; else it is refused
+ * @param grammar    what the text has to satisfy; null for any text. Before the room for tokens is used up, the text is led to an end, so
+ *                   that it is whole
+ * @param strategy   how tokens are chosen; null for one row, one token, as {@code sampling} says
+ * @param confidence whether entropy, margin and log-probability of each token are measured; {@link Completion#confidence} tells them
  */
-public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<String> stop, int logProbs, boolean truncation) {
-    private static final GenerationOptions DEFAULTS = new GenerationOptions(256, SamplerOptions.defaults(), List.of(), -1, false);
+public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<String> stop, int logProbs, boolean truncation,
+        Grammar grammar, Strategy strategy, boolean confidence) {
+    private static final GenerationOptions DEFAULTS =
+            new GenerationOptions(256, SamplerOptions.defaults(), List.of(), -1, false, null, null, false);
 
     public GenerationOptions {
         if (maxTokens < 0) {
@@ -22,6 +30,10 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
         }
         if (logProbs < -1) {
             throw new IllegalArgumentException("logProbs is " + logProbs + "; it must be -1 (none) or more");
+        }
+        if (logProbs > 0 && (strategy != null || confidence)) {
+            throw new IllegalArgumentException("strategies and confidence report the log-probabilities of the chosen tokens alone; logProbs "
+                    + "is " + logProbs + ", it must be 0 or -1 with them");
         }
         if (sampling == null) {
             throw new IllegalArgumentException("sampling must be given");
@@ -38,11 +50,11 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
     }
 
     public GenerationOptions withMaxTokens(int maxTokens) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
     }
 
     public GenerationOptions withSampling(SamplerOptions sampling) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
     }
 
     /** 0 takes the most likely token, always. */
@@ -56,7 +68,7 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
     }
 
     public GenerationOptions withStop(List<String> stop) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
     }
 
     public GenerationOptions withStop(String... stop) {
@@ -65,10 +77,24 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
 
     /** Collects log-probabilities, in nats, with this many alternatives each. */
     public GenerationOptions withLogProbs(int alternatives) {
-        return new GenerationOptions(maxTokens, sampling, stop, alternatives, truncation);
+        return new GenerationOptions(maxTokens, sampling, stop, alternatives, truncation, grammar, strategy, confidence);
     }
 
     public GenerationOptions withTruncation(boolean truncation) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
+    }
+
+    /** The text will belong to this grammar, as a whole. */
+    public GenerationOptions withGrammar(Grammar grammar) {
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
+    }
+
+    public GenerationOptions withStrategy(Strategy strategy) {
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
+    }
+
+    /** Measures each token; the model is then asked for tokens too that a grammar leaves no choice about. */
+    public GenerationOptions withConfidence(boolean confidence) {
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
     }
 }

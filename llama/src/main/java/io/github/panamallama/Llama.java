@@ -5,8 +5,18 @@ import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
+import io.github.panamallama.sampling.IncompleteException;
+import io.github.panamallama.sampling.asap.Asap;
+import io.github.panamallama.sampling.asap.AsapOptions;
+import io.github.panamallama.sampling.grammar.Grammar;
+import io.github.panamallama.sampling.grammar.JsonOptions;
+import io.github.panamallama.sampling.grammar.JsonType;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Map;
+import java.util.Objects;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ThreadLocalRandom;
 
 /**
  * A model that is loaded and ready: the place to start.
@@ -30,6 +40,7 @@ public final class Llama implements AutoCloseable {
     private final Model model;
     private final Engine engine;
     private final GenerationOptions generation;
+    private final Map<Class<?>, Typed<?>> types = new ConcurrentHashMap<>();
 
     private Llama(Model model, Engine engine, GenerationOptions generation) {
         this.model = model;
@@ -80,6 +91,14 @@ public final class Llama implements AutoCloseable {
      * @throws IllegalArgumentException if the prompt is empty and the model has no token that begins a text
      */
     public Completion complete(String prompt, GenerationOptions options) {
+        var tokens = promptTokens(prompt, options);
+        return completion(tokens.tokens, tokens.cut, options);
+    }
+
+    private record Prompt(int[] tokens, boolean cut) {
+    }
+
+    private Prompt promptTokens(String prompt, GenerationOptions options) {
         int room = promptRoom(options);
         boolean cut = options.truncation() && prompt.length() > (long) room * CHARACTERS_PER_TOKEN;
         var tokens = model.vocabulary().tokenize(cut ? tail(prompt, room * CHARACTERS_PER_TOKEN) : prompt, true, false);
@@ -99,7 +118,93 @@ public final class Llama implements AutoCloseable {
             tokens = shorter;
             cut = true;
         }
-        return completion(tokens, cut, options);
+        return new Prompt(tokens, cut);
+    }
+
+    /**
+     * Continues a prompt with JSON and gives the value that it stands for: the type's JSON Schema becomes a grammar, which every token
+     * is held to. Properties come in the type's order.
+     *
+     * <pre>{@code
+     * record City(String name, int population) {}
+     * City city = llama.generate("The capital of France: ", City.class);
+     * }</pre>
+     *
+     * @param type a record, class, enumeration or simple type; see {@link JsonType}
+     * @throws IllegalArgumentException if the type has no JSON schema; the message names the part at fault
+     * @throws io.github.panamallama.sampling.ConstraintException if not even the shortest value fits {@link GenerationOptions#maxTokens}
+     * @throws IncompleteException      if other generations filled the context before the value was whole
+     */
+    public <T> T generate(String prompt, Class<T> type) {
+        return generate(prompt, type, generation);
+    }
+
+    /** As {@link #generate(String, Class)}. A grammar of the options is replaced. */
+    public <T> T generate(String prompt, Class<T> type, GenerationOptions options) {
+        var typed = typed(type);
+        return typed.read(generate(prompt, typed.grammar(), options));
+    }
+
+    /** Continues a prompt with a whole text of a grammar. */
+    public String generate(String prompt, Grammar grammar) {
+        return generate(prompt, grammar, generation);
+    }
+
+    /**
+     * Continues a prompt with a whole text of a grammar: when the tokens run out, the text is led to an end in time.
+     *
+     * @throws io.github.panamallama.sampling.ConstraintException if not even a short text fits {@link GenerationOptions#maxTokens}
+     * @throws IncompleteException if the text ended early all the same: at a stop text, or because other generations filled the context
+     */
+    public String generate(String prompt, Grammar grammar, GenerationOptions options) {
+        try (var completion = complete(prompt, options.withGrammar(Objects.requireNonNull(grammar, "grammar")))) {
+            return completion.wholeText();
+        }
+    }
+
+    /** A type as a grammar, and the way back. */
+    record Typed<T>(JsonType<T> type, Grammar grammar) {
+        T read(String json) {
+            return type.read(json);
+        }
+    }
+
+    @SuppressWarnings("unchecked")      // put there under its own class
+    <T> Typed<T> typed(Class<T> type) {
+        return (Typed<T>) types.computeIfAbsent(type, t -> {
+            var json = JsonType.of(t);
+            return new Typed<>(json, Grammar.jsonSchema(json.schema(),
+                    JsonOptions.DEFAULT.order(JsonOptions.Order.SCHEMA).spelling(JsonOptions.Spelling.SHORTEST)));
+        });
+    }
+
+    /** Texts of a grammar after a prompt, drawn with the probabilities that the model gives them. */
+    public Asap aligned(String prompt, Grammar grammar) {
+        return aligned(prompt, grammar, generation, 1);
+    }
+
+    /**
+     * Texts of a grammar after a prompt, drawn with the probabilities that the model gives them among all such texts: the sampler learns
+     * from draw to draw, and each draw comes with its weight. Of the options, the limit of tokens, temperature (0 stands for 1), seed and
+     * biases count; nothing truncates the distribution. The language is that of the texts which keep a way to their end within the limit.
+     *
+     * @param parallel texts drawn at the same time in one batch; needs one more of {@code EngineOptions.maxSequences}
+     * @return to be closed: it keeps the prompt in the context
+     * @throws IllegalArgumentException if prompt and texts do not fit the context
+     */
+    public Asap aligned(String prompt, Grammar grammar, GenerationOptions options, int parallel) {
+        var tokens = promptTokens(prompt, options);
+        int room = engine.contextSize() - tokens.tokens.length;
+        int most = options.maxTokens() == 0 ? room : Math.min(room, options.maxTokens());
+        if (most < 1) {
+            throw full(tokens.tokens.length);
+        }
+        var sampling = options.sampling();
+        var drawing = AsapOptions.defaults().withMaxTokens(most).withParallel(parallel).withLogitBias(sampling.logitBias())
+                .withTemperature(sampling.temperature() == 0 ? 1 : sampling.temperature())
+                .withSeed(sampling.seed().orElseGet(() -> ThreadLocalRandom.current().nextLong()));
+        var constraint = grammar.constraint(model.vocabulary()).within(most);
+        return Asap.open(engine, tokens.tokens, constraint, grammar.source(), drawing);
     }
 
     /** Whether the model has the tokens for {@link #infill}. */
@@ -199,10 +304,14 @@ public final class Llama implements AutoCloseable {
 
     private Completion completion(int[] tokens, boolean truncated, GenerationOptions options) {
         if (tokens.length >= engine.contextSize()) {
-            throw new ContextFullException("the prompt has " + tokens.length + " tokens; the context holds " + engine.contextSize()
-                    + ", and the answer needs room too: shorten the prompt or raise EngineOptions.contextSize");
+            throw full(tokens.length);
         }
         return new Completion(engine, tokens, truncated, options);
+    }
+
+    private ContextFullException full(int tokens) {
+        return new ContextFullException("the prompt has " + tokens + " tokens; the context holds " + engine.contextSize()
+                + ", and the answer needs room too: shorten the prompt or raise EngineOptions.contextSize");
     }
 
     private static String head(String text, int length) {

@@ -120,6 +120,13 @@ public final class Reply implements Iterable<String>, AutoCloseable {
         return generation.reason() != null;
     }
 
+    /** Reads to the end, and throws if a grammar's text was cut. */
+    String wholeText() {
+        var text = text();
+        generation.requireWhole();
+        return text;
+    }
+
     /** What it has taken so far. */
     public Completion.Stats stats() {
         return generation.stats();

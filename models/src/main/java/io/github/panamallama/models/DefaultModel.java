@@ -50,7 +50,7 @@ public final class DefaultModel {
                 throw new IllegalStateException(resource + " is no URI", e);
             }
         }
-        return unpack(cache(System.getenv(), System.getProperty("os.name"), System.getProperty("user.home")));
+        return unpack(cacheFolder());
     }
 
     /** Puts the model into {@code cache}, unless it is there. */
@@ -108,7 +108,11 @@ public final class DefaultModel {
         }
     }
 
-    /** The cache folder of all parts of the project. */
+    /** The cache folder of all parts of the project, which is to be had without unpacking the model. */
+    public static Path cacheFolder() {
+        return cache(System.getenv(), System.getProperty("os.name"), System.getProperty("user.home"));
+    }
+
     static Path cache(Map<String, String> environment, String osName, String home) {
         var own = environment.get("PANAMA_LLAMA_CACHE");
         if (own != null && !own.isBlank()) {
