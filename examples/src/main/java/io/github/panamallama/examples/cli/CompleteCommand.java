@@ -13,6 +13,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -62,6 +63,9 @@ final class CompleteCommand implements Callable<Integer> {
     private int top;
 
     @Mixin
+    private StrategyMixin strategies;
+
+    @Mixin
     private ModelMixin model;
 
     @Mixin
@@ -81,17 +85,21 @@ final class CompleteCommand implements Callable<Integer> {
         if (top < 0) {
             throw new ParameterException(spec.commandLine(), "--top-logprobs is " + top + "; it must be at least 0");
         }
+        if (top > 0 && strategies.name() != null) {
+            throw new ParameterException(spec.commandLine(), "strategies report the log-probability of the chosen token alone; leave --top-logprobs out");
+        }
+        var sampler = sampling.options(spec.commandLine(), strategies.otherwise(SamplerOptions.greedy()));
+        strategies.check(spec.commandLine(), sampler, Set.of(StrategyMixin.Name.USCD));
         var generation = GenerationOptions.defaults()
                 .withMaxTokens(tokens)
-                .withSampling(sampling.options(spec.commandLine(), SamplerOptions.greedy()))
+                .withSampling(sampler)
                 .withStop(stops.stream().map(stop -> stop.replace("\\n", "\n")).toList());
         if (json) {
             generation = generation.withLogProbs(top);
         }
         var options = LlamaOptions.defaults()
                 .withModel(model.options(main))
-                .withEngine(engine.options(spec.commandLine()).withMaxSequences(1))
-                .withGeneration(generation);
+                .withEngine(engine.options(spec.commandLine()).withMaxSequences(Math.min(256, strategies.sequences())));
 
         var cut = stdin ? new Place.Cut(main.shell().readAll(), "") : cut();
         long start = System.nanoTime();
@@ -102,9 +110,11 @@ final class CompleteCommand implements Callable<Integer> {
                 main.shell().note("this model has no tokens for filling in; what follows the place is not seen");
                 infill = false;
             }
-            try (var completion = infill
-                    ? llama.infill(cut.prefix(), cut.suffix())
-                    : llama.complete(cut.prefix(), generation.withTruncation(!stdin))) {
+            try (var ready = strategies.ready(spec.commandLine(), llama.model(),
+                    engine.options(spec.commandLine()).withContextSize(llama.engine().contextSize()));
+                    var completion = infill
+                    ? llama.infill(cut.prefix(), cut.suffix(), generation.withStrategy(ready.strategy()))
+                    : llama.complete(cut.prefix(), generation.withStrategy(ready.strategy()).withTruncation(!stdin))) {
                 main.interrupts().onInterrupt(completion::close);
                 if (json) {
                     var text = completion.text();
@@ -138,6 +148,10 @@ final class CompleteCommand implements Callable<Integer> {
         document.put("finish_reason", completion.finishReason().toString().toLowerCase(Locale.ROOT));
         document.put("prompt_truncated", stats.truncated());
         document.put("tokens", completion.logProbs().stream().map(at -> token(llama.model().vocabulary(), at)).toList());
+        if (completion.work() != null) {
+            document.put("strategy", strategies.name().toString());
+            document.put("work", GenerateCommand.work(completion));
+        }
         document.put("timings", timings(stats, loadNanos));
         return document;
     }
@@ -146,7 +160,8 @@ final class CompleteCommand implements Callable<Integer> {
         var entry = new LinkedHashMap<String, Object>();
         entry.put("id", at.chosen().token());
         entry.put("text", text(vocabulary, at.chosen().token()));
-        entry.put("logprob", at.chosen().logProbability());
+        double logProbability = at.chosen().logProbability();
+        entry.put("logprob", Double.isFinite(logProbability) ? logProbability : null);
         if (!at.top().isEmpty()) {
             var alternatives = new ArrayList<Map<String, Object>>();
             for (var other : at.top()) {
@@ -161,12 +176,12 @@ final class CompleteCommand implements Callable<Integer> {
         return entry;
     }
 
-    private static String text(Vocabulary vocabulary, int token) {
+    static String text(Vocabulary vocabulary, int token) {
         return new String(vocabulary.bytes(token), StandardCharsets.UTF_8);
     }
 
     /** The names of llama.cpp's server; {@code load_ms} is ours. */
-    private static Map<String, Object> timings(Completion.Stats stats, long loadNanos) {
+    static Map<String, Object> timings(Completion.Stats stats, long loadNanos) {
         var timings = new LinkedHashMap<String, Object>();
         timings.put("load_ms", Json.millis(loadNanos));
         timings.put("prompt_n", stats.promptTokens());

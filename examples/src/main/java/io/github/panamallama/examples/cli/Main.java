@@ -24,7 +24,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
  */
 @Command(
         name = "panama-llama",
-        description = "Language models inside a Java program: completes code, chats, and looks into GGUF files.",
+        description = "Language models inside a Java program: completes code, writes text that fits a grammar, chats, and looks into GGUF files.",
         versionProvider = Version.class,
         synopsisSubcommandLabel = "COMMAND",
         usageHelpAutoWidth = true,
@@ -119,7 +119,10 @@ final class Main implements Runnable {
     private static Map<String, Class<?>> commands() {
         var commands = new LinkedHashMap<String, Class<?>>();
         commands.put("complete", CompleteCommand.class);
+        commands.put("generate", GenerateCommand.class);
         commands.put("chat", ChatCommand.class);
+        commands.put("grammar", GrammarCommand.class);
+        commands.put("learn-threshold", LearnThresholdCommand.class);
         commands.put("inspect", InspectCommand.class);
         commands.put("tokenize", TokenizeCommand.class);
         commands.put("perplexity", PerplexityCommand.class);

@@ -31,6 +31,8 @@ final class WarmUp {
             run("", "complete", "--help");
             run("", "complete", file + ":3", "-n", "8");
             run("", "complete", file + ":3", "-n", "8", "--json");
+            run("", "generate", "-p", "int x = ", "-n", "8", "--regex", "[0-9]+;");
+            run("", "generate", "-p", "int x = ", "-n", "8", "--choices", "1,2", "--json");
             run("int x", "tokenize");
             run("Hello\n/stats\nAnd again\n", "chat", "-n", "8");
         } finally {
