@@ -1,5 +1,6 @@
 package io.github.panamallama.tests;
 
+import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -28,13 +29,19 @@ class ReadmeTest {
         var readme = Files.readString(Project.HOME.resolve("README.md"));
         var examples = EXAMPLE.matcher(readme).results().map(match -> match.group(1)).toList();
         assertFalse(examples.isEmpty(), "the README has no Java example");
+        int records = 0;
         for (var example : examples) {
             var name = CLASS.matcher(example);
             assertTrue(name.find(), () -> "not a whole class: " + example);
             var classes = compile(name.group(1), example);
             var result = runExample(classes, name.group(1));
             assertTrue(result.out().strip().length() > 20, () -> "printed next to nothing: " + result.out());
+            if (example.contains("record City(")) {
+                assertTrue(result.out().matches("City\\[name=(?s:.*), population=-?\\d+]\\R"), () -> "no record: " + result.out());
+                records++;
+            }
         }
+        assertEquals(1, records, "the README shows a record from a prompt");
     }
 
     private Path compile(String name, String source) throws Exception {
