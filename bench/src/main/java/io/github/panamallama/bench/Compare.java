@@ -1,5 +1,6 @@
 package io.github.panamallama.bench;
 
+import io.github.panamallama.sampling.grammar.Grammar;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -29,6 +30,8 @@ public final class Compare implements Callable<Integer> {
         generate,
         /** Sixteen generations at once with one. */
         concurrent,
+        /** A generation held to a JSON Schema with the same generation without. */
+        constrained,
         /** JMH: the cost of a token outside of its evaluation. */
         tokens,
         /** AdaDec, USCD, beams and drafts against greedy decoding. */
@@ -40,6 +43,14 @@ public final class Compare implements Callable<Integer> {
         /** Finding the tokens that a JSON Schema allows, with llama.cpp's grammar sampler. */
         masks
     }
+
+    /** No text of it ends before a benchmark does. */
+    private static final String RECORDS = """
+            {"type": "array", "minItems": 10000, "items": {
+              "type": "object", "required": ["name", "id", "tags"], "additionalProperties": false,
+              "properties": {
+                "name": {"type": "string"}, "id": {"type": "integer"}, "score": {"type": "number"},
+                "tags": {"type": "array", "items": {"enum": ["new", "old", "unknown"]}}}}}""";
 
     @Option(names = "--home", paramLabel = "DIR", description = "root of the checkout", defaultValue = "")
     Path home;
@@ -108,7 +119,7 @@ public final class Compare implements Callable<Integer> {
         threads = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
         random = new SplittableRandom(seed);
         var wanted = EnumSet.copyOf(parts);
-        var beside = EnumSet.of(Part.bench, Part.generate, Part.concurrent, Part.masks);
+        var beside = EnumSet.of(Part.bench, Part.generate, Part.concurrent, Part.constrained, Part.masks);
         beside.retainAll(wanted);
         upstream = beside.isEmpty() ? null : Upstream.build(home, unpatched);    // the others need none of its programs
         var setting = new LinkedHashMap<String, String>();
@@ -130,7 +141,7 @@ public final class Compare implements Callable<Integer> {
             if (wanted.contains(Part.bench)) {
                 compareBench(model);
             }
-            if (wanted.contains(Part.generate) || wanted.contains(Part.concurrent)) {
+            if (wanted.contains(Part.generate) || wanted.contains(Part.concurrent) || wanted.contains(Part.constrained)) {
                 compareGeneration(model, wanted);
             }
             if (wanted.contains(Part.strategies)) {
@@ -246,6 +257,9 @@ public final class Compare implements Callable<Integer> {
                         "llama-completion, all its time after the prompt", 0, measured.get(1)));
             }
         }
+        if (wanted.contains(Part.constrained)) {
+            compareConstrained(model, sized);
+        }
         if (wanted.contains(Part.concurrent)) {
             int each = Math.min(tokens, model.shipped() ? 128 : 32);
             compareConcurrent(model, sized.withPrompt(GenerationWork.SHORT_PROMPT).withGenerate(each));
@@ -253,6 +267,18 @@ public final class Compare implements Callable<Integer> {
                 compareConcurrent(model, sized.withGenerate(each));
             }
             limitOfBatching(model, probe.tokensPerSecond());
+        }
+    }
+
+    private void compareConstrained(BenchModels.BenchModel model, GenerationWork work) throws Exception {
+        var grammar = Grammar.jsonSchema(RECORDS);
+        try (var worker = new Worker(model.path(), work, threads, 1)) {
+            warmUp(worker);
+            worker.generateWithin(grammar, seed);
+            var measured = alternate("constrained", i -> new double[] {worker.generateWithin(grammar, seed + i)},
+                    i -> new double[] {worker.generate(seed + i)});
+            written.add(new Comparison("constrained", model.name(), work.generate() + " tokens after " + worker.promptTokens()
+                    + ", an array of records", threads, "held to a JSON Schema", "free", model.shipped() ? 0 : 0.98, measured.getFirst()));
         }
     }
 

@@ -6,7 +6,10 @@ import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.runtime.TokenDecoder;
+import io.github.panamallama.sampling.Constraint;
 import io.github.panamallama.sampling.Sampler;
+import io.github.panamallama.sampling.grammar.Grammar;
+import io.github.panamallama.sampling.grammar.GrammarVocabulary;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -26,6 +29,7 @@ final class Worker implements AutoCloseable {
     private final Engine engine;
     private final GenerationWork work;
     private final int[] prompt;
+    private GrammarVocabulary vocabulary;   // made when a grammar first asks for it
 
     Worker(Path path, GenerationWork work, int threads, int parallel) {
         this.work = work;
@@ -52,6 +56,23 @@ final class Worker implements AutoCloseable {
             generation.run();
             return rate(work.generate() - 1, System.nanoTime() - start);
         }
+    }
+
+    /** As {@link #generate}, every token held to a grammar that doesn't end before. */
+    double generateWithin(Grammar grammar, long seed) {
+        try (var generation = new Generation(seed, grammar.constraint(vocabulary()))) {
+            generation.prefill();
+            long start = System.nanoTime();
+            generation.run();
+            return rate(work.generate() - 1, System.nanoTime() - start);
+        }
+    }
+
+    private GrammarVocabulary vocabulary() {
+        if (vocabulary == null) {
+            vocabulary = GrammarVocabulary.of(model.vocabulary());
+        }
+        return vocabulary;
     }
 
     /**
@@ -107,6 +128,10 @@ final class Worker implements AutoCloseable {
 
         Generation(long seed) {
             this.sampler = Sampler.of(work.sampler(model.vocabulary()).withSeed(seed));
+        }
+
+        Generation(long seed, Constraint constraint) {
+            this.sampler = Sampler.constrained(Sampler.of(work.sampler(model.vocabulary()).withSeed(seed)), constraint);
         }
 
         void prefill() {
