@@ -126,7 +126,7 @@ class RandomSchemasTest {
 
     @Test
     void verdictsAreThoseOfAValidator() {
-        long seed = Long.getLong("panamallama.seed", new Random().nextLong());
+        long seed = Long.getLong("panamallama.seed", 1);
         int rounds = Integer.getInteger("panamallama.rounds", 1_500);
         System.out.println("seed " + seed);
         random = new Random(seed);
@@ -180,7 +180,7 @@ class RandomSchemasTest {
 
     @Test
     void damagedSchemasGiveNothingButGrammarExceptions() {
-        long seed = Long.getLong("panamallama.seed", new Random().nextLong());
+        long seed = Long.getLong("panamallama.seed", 1);
         System.out.println("seed " + seed);
         random = new Random(seed);
         int refused = 0;
