@@ -184,6 +184,11 @@ final class Generation {
         }
     }
 
+    /** All the text so far. */
+    String text() {
+        return text.toString();
+    }
+
     /** Throws if the text that has ended is not a whole one of the grammar. */
     void requireWhole() {
         if (!complete) {

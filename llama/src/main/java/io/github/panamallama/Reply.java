@@ -120,11 +120,11 @@ public final class Reply implements Iterable<String>, AutoCloseable {
         return generation.reason() != null;
     }
 
-    /** Reads to the end, and throws if a grammar's text was cut. */
+    /** Reads to the end: the text as the grammar allowed it, before it is taken apart. Throws if it was cut. */
     String wholeText() {
-        var text = text();
+        message();
         generation.requireWhole();
-        return text;
+        return generation.text();
     }
 
     /** What it has taken so far. */

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
+import io.github.panamallama.runtime.chat.Tool;
 import io.github.panamallama.sampling.ConstraintException;
 import io.github.panamallama.sampling.FinishReason;
 import io.github.panamallama.sampling.IncompleteException;
@@ -220,6 +221,21 @@ class GrammarTest {
             var digits = Grammar.regex("[0-9]{4}");
             assertTrue(digits.accepts(chat.send("A year?", digits).text()));
             assertFalse(chat.send("And now freely?").text().isEmpty());
+        }
+    }
+
+    /** A value that looks like a call of a tool is a value all the same. */
+    record Call(String name, Arguments arguments) {
+    }
+
+    record Arguments(int x) {
+    }
+
+    @Test
+    void aValueIsNoToolCall() {
+        var tool = Tool.of("f", "a tool", "{\"type\":\"object\",\"properties\":{\"x\":{\"type\":\"integer\"}}}");
+        try (var chat = llama.chat(ChatOptions.defaults().withTools(tool))) {
+            assertFalse(chat.send("Call something.", Call.class).arguments() == null);
         }
     }
 

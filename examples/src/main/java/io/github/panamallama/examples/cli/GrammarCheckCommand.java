@@ -19,7 +19,8 @@ import picocli.CommandLine.Spec;
 @Command(
         name = "check",
         description = {
-            "Check a grammar, a JSON Schema or a regular expression: print nothing else than what is wrong with it, and where.",
+            "Say whether a grammar, a JSON Schema or a regular expression is good, or what is wrong with it and where; and whether it "
+                    + "accepts a text.",
             "",
             "Exit codes: 0 it is good, and accepts the text if there is one; 1 it is not, or does not.",
         })

@@ -22,7 +22,7 @@ final class GrammarMixin {
     @Option(names = "--regex", paramLabel = "REGEX", description = "The text as a whole matches this regular expression.")
     private String regex;
 
-    @Option(names = "--choices", paramLabel = "A,B,...", split = ",", description = "The text is one of these.")
+    @Option(names = "--choices", paramLabel = "A,B,...", split = ",", hideParamSyntax = true, description = "The text is one of these.")
     private List<String> choices;
 
     @Option(names = "--any-order", description = "With --json-schema: properties in any order. Without it: in the order of the schema.")

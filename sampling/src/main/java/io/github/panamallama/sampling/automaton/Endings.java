@@ -16,6 +16,8 @@ public final class Endings {
     /** As a number of tokens: no end was found. */
     public static final int NEVER = 1 << 28;
     private static final int MAX_PARTS = 200_000;
+    /** Bytes of kept bits; then they are forgotten. */
+    private static final long CACHE = 16L << 20;
     /** Tokens kept for each remembered word to come: the shortest ones may be used up until then. */
     private static final int SPARE = 2;
 
@@ -32,6 +34,7 @@ public final class Endings {
     private final Map<Integer, Integer> ofState = new HashMap<>();
     private final Map<Integer, Integer> worst = new HashMap<>();
     private final Map<Integer, Lexeme> lexemes = new HashMap<>();
+    private final Map<Long, long[]> near = new HashMap<>();    // by regex and tokens
 
     /** The highest cost within a lexeme after one of its tokens, and the nodes of the trie after which it may end and tokens go on. */
     private record Lexeme(int worst, int[] exits) {
@@ -380,7 +383,10 @@ public final class Endings {
                 continue;
             }
             if (rest <= tokens) {
-                walk(within(state, item), tokens - rest, into, null);
+                var bits = near(within(state, item), tokens - rest);
+                for (int i = 0; i < into.length; i++) {
+                    into[i] |= bits[i];
+                }
             }
             var exits = lexeme(within(state, item)).exits;
             if (exits.length > 0) {
@@ -404,6 +410,21 @@ public final class Endings {
     /** The lexeme of an item with the words that are refused: masks leave them out, and what is found holds for many items. */
     private int within(int state, int item) {
         return recogniser.captures(state, item) ? recogniser.capturedAll(state, item) : recogniser.terminal(state, item);
+    }
+
+    /** The tokens within a lexeme after which its end is at most {@code tokens} away; not to be changed. */
+    private long[] near(int regex, int tokens) {
+        long key = (long) regex << 32 | Math.min(tokens, lexeme(regex).worst);
+        var known = near.get(key);
+        if (known == null) {
+            known = new long[table.size() + 63 >> 6];
+            walk(regex, tokens, known, null);
+            if ((near.size() + 1) * 8L * known.length > CACHE) {
+                near.clear();
+            }
+            near.put(key, known);
+        }
+        return known;
     }
 
     private Lexeme lexeme(int regex) {
