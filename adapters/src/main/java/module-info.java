@@ -1,0 +1,9 @@
+/**
+ * LoRA adapters around the runtime: their weights in memory, and what makes, changes and merges them.
+ */
+module panamallama.adapters {
+    requires transitive panamallama.runtime;
+    requires tools.jackson.databind;
+
+    exports io.github.panamallama.adapters;
+}
