@@ -141,6 +141,7 @@ public record LoraWeights(
      * @throws io.github.panamallama.runtime.gguf.GgufException if the file can't be written
      */
     public void write(Path path, GgmlType type) {
+        TensorValues.requireWritable(type);
         var writer = new GgufWriter()
                 .put("general.architecture", architecture)
                 .put("general.type", "adapter")

@@ -78,15 +78,15 @@ final class TensorValues {
         return values;
     }
 
-    /**
-     * Declares a tensor with these values.
-     *
-     * @throws AdapterException if the type isn't one of {@link #TYPES}; from {@link GgufWriter#write} if the type can't hold a value
-     */
-    static void declare(GgufWriter writer, String name, GgmlType type, List<Long> shape, float[] values) {
+    /** @throws AdapterException if the type isn't one of {@link #TYPES} */
+    static void requireWritable(GgmlType type) {
         if (!TYPES.contains(type)) {
             throw new AdapterException("adapters can't be written as " + type.label() + "; " + labels() + " are possible");
         }
+    }
+
+    /** Declares a tensor with these values, of one of {@link #TYPES}; writing throws AdapterException if the type can't hold one. */
+    static void declare(GgufWriter writer, String name, GgmlType type, List<Long> shape, float[] values) {
         writer.tensor(name, type, shape, out -> {
             int blockSize = type.blockSize();
             int blocks = values.length / blockSize;
