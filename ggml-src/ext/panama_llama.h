@@ -124,6 +124,48 @@ PL_API int32_t pl_set_adapters_lora(struct llama_context * ctx, struct llama_ada
 PL_API int32_t pl_set_adapter_cvec(struct llama_context * ctx, const float * data, size_t len, int32_t n_embd, int32_t il_start,
                                    int32_t il_end, struct pl_error * err);
 
+/* Banks: adapters chosen per sequence and position, and mixed in one batch. A bank belongs to one context and to the thread that
+ * decodes with it; its weights stay the caller's and must outlive the sequences that use them. See ext/adapters.cpp. */
+struct pl_adapters;
+
+/* One adapted matrix of one adapter: y += scale * B (A x). Of a token embedding the row of A that belongs to the token takes the
+ * place of A x. */
+struct pl_adapter_part {
+    const char * tensor; /* the base weight, for instance blk.0.attn_q.weight */
+    const void * a;      /* [experts][rank] rows of the input's width; of an embedding [n_vocab] rows of rank */
+    const void * b;      /* [experts][rank] rows of the output's width: the transpose of what a GGUF file holds */
+    int32_t a_type;      /* enum ggml_type */
+    int32_t b_type;
+    int32_t embedding;   /* nonzero for the lookup of token embeddings */
+    int32_t rank;
+    int64_t inputs;
+    int64_t outputs;
+    int64_t experts;     /* 1 without */
+    float   scale;       /* alpha / rank */
+};
+
+/* Looks at the graph of the context's model, which takes some milliseconds. */
+PL_API struct pl_adapters * pl_adapters_new(struct llama_context * ctx, struct pl_error * err);
+PL_API void    pl_adapters_free(struct pl_adapters * adapters);
+/* Makes an adapter resident. Fails, and changes nothing, when the graph has no place for one of its parts. */
+PL_API int32_t pl_adapters_put(struct pl_adapters * adapters, int32_t slot, const struct pl_adapter_part * parts, int32_t n_parts,
+                               struct pl_error * err);
+/* Set 0 is the empty one. Slots are resident ones; the set is applied in this order. */
+PL_API int32_t pl_adapters_define(struct pl_adapters * adapters, int32_t set, const int32_t * slots, const float * scales, int32_t n,
+                                  struct pl_error * err);
+/* The sets of a sequence id: from[i] is the first position under sets[i]; ascending. Positions before the first are under set 0. */
+PL_API int32_t pl_adapters_assign(struct pl_adapters * adapters, llama_seq_id seq, const llama_pos * from, const int32_t * sets, int32_t n,
+                                  struct pl_error * err);
+/* As pl_decode. */
+PL_API int32_t pl_adapters_decode(struct pl_adapters * adapters, const struct llama_batch * batch, struct pl_error * err);
+
+/* Index of the first weight that is NaN or infinite, -1 when all are finite. */
+PL_API int64_t pl_weights_first_not_finite(const void * data, int32_t type, int64_t columns, int64_t rows, struct pl_error * err);
+/* Any type to F16, [rows][columns]; what is too large becomes infinite. */
+PL_API int32_t pl_weights_to_f16(const void * src, int32_t type, int64_t columns, int64_t rows, void * dst, struct pl_error * err);
+/* dst[columns][rows] from src[rows][columns], for types without blocks. */
+PL_API int32_t pl_weights_transpose(const void * src, int32_t type, int64_t columns, int64_t rows, void * dst, struct pl_error * err);
+
 /* ---- contexts ---------------------------------------------------------------------------------------------------------------- */
 
 PL_API struct llama_context * pl_context_new(struct llama_model * model, const struct llama_context_params * params,

@@ -12139,6 +12139,414 @@ public class LlamaH extends LlamaH_1 {
         }
     }
 
+    private static class pl_adapters_new {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_adapters_new");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_adapters_new$descriptor() {
+        return pl_adapters_new.DESC;
+    }
+
+    public static MethodHandle pl_adapters_new$handle() {
+        return pl_adapters_new.HANDLE;
+    }
+
+    public static MemorySegment pl_adapters_new$address() {
+        return pl_adapters_new.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * struct pl_adapters *pl_adapters_new(struct llama_context *ctx, struct pl_error *err)
+     * }
+     */
+    public static MemorySegment pl_adapters_new(MemorySegment ctx, MemorySegment err) {
+        var mh$ = pl_adapters_new.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_adapters_new", ctx, err);
+            }
+            return (MemorySegment)mh$.invokeExact(ctx, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_adapters_free {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.ofVoid(
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_adapters_free");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_adapters_free$descriptor() {
+        return pl_adapters_free.DESC;
+    }
+
+    public static MethodHandle pl_adapters_free$handle() {
+        return pl_adapters_free.HANDLE;
+    }
+
+    public static MemorySegment pl_adapters_free$address() {
+        return pl_adapters_free.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * void pl_adapters_free(struct pl_adapters *adapters)
+     * }
+     */
+    public static void pl_adapters_free(MemorySegment adapters) {
+        var mh$ = pl_adapters_free.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_adapters_free", adapters);
+            }
+            mh$.invokeExact(adapters);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_adapters_put {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_adapters_put");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_adapters_put$descriptor() {
+        return pl_adapters_put.DESC;
+    }
+
+    public static MethodHandle pl_adapters_put$handle() {
+        return pl_adapters_put.HANDLE;
+    }
+
+    public static MemorySegment pl_adapters_put$address() {
+        return pl_adapters_put.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_adapters_put(struct pl_adapters *adapters, int32_t slot, const struct pl_adapter_part *parts, int32_t n_parts, struct pl_error *err)
+     * }
+     */
+    public static int pl_adapters_put(MemorySegment adapters, int slot, MemorySegment parts, int n_parts, MemorySegment err) {
+        var mh$ = pl_adapters_put.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_adapters_put", adapters, slot, parts, n_parts, err);
+            }
+            return (int)mh$.invokeExact(adapters, slot, parts, n_parts, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_adapters_define {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_adapters_define");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_adapters_define$descriptor() {
+        return pl_adapters_define.DESC;
+    }
+
+    public static MethodHandle pl_adapters_define$handle() {
+        return pl_adapters_define.HANDLE;
+    }
+
+    public static MemorySegment pl_adapters_define$address() {
+        return pl_adapters_define.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_adapters_define(struct pl_adapters *adapters, int32_t set, const int32_t *slots, const float *scales, int32_t n, struct pl_error *err)
+     * }
+     */
+    public static int pl_adapters_define(MemorySegment adapters, int set, MemorySegment slots, MemorySegment scales, int n, MemorySegment err) {
+        var mh$ = pl_adapters_define.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_adapters_define", adapters, set, slots, scales, n, err);
+            }
+            return (int)mh$.invokeExact(adapters, set, slots, scales, n, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_adapters_assign {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_adapters_assign");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_adapters_assign$descriptor() {
+        return pl_adapters_assign.DESC;
+    }
+
+    public static MethodHandle pl_adapters_assign$handle() {
+        return pl_adapters_assign.HANDLE;
+    }
+
+    public static MemorySegment pl_adapters_assign$address() {
+        return pl_adapters_assign.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_adapters_assign(struct pl_adapters *adapters, llama_seq_id seq, const llama_pos *from, const int32_t *sets, int32_t n, struct pl_error *err)
+     * }
+     */
+    public static int pl_adapters_assign(MemorySegment adapters, int seq, MemorySegment from, MemorySegment sets, int n, MemorySegment err) {
+        var mh$ = pl_adapters_assign.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_adapters_assign", adapters, seq, from, sets, n, err);
+            }
+            return (int)mh$.invokeExact(adapters, seq, from, sets, n, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_adapters_decode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_adapters_decode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_adapters_decode$descriptor() {
+        return pl_adapters_decode.DESC;
+    }
+
+    public static MethodHandle pl_adapters_decode$handle() {
+        return pl_adapters_decode.HANDLE;
+    }
+
+    public static MemorySegment pl_adapters_decode$address() {
+        return pl_adapters_decode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_adapters_decode(struct pl_adapters *adapters, const struct llama_batch *batch, struct pl_error *err)
+     * }
+     */
+    public static int pl_adapters_decode(MemorySegment adapters, MemorySegment batch, MemorySegment err) {
+        var mh$ = pl_adapters_decode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_adapters_decode", adapters, batch, err);
+            }
+            return (int)mh$.invokeExact(adapters, batch, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_weights_first_not_finite {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_LONG_LONG,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_LONG_LONG,
+            LlamaH.C_LONG_LONG,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_weights_first_not_finite");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_weights_first_not_finite$descriptor() {
+        return pl_weights_first_not_finite.DESC;
+    }
+
+    public static MethodHandle pl_weights_first_not_finite$handle() {
+        return pl_weights_first_not_finite.HANDLE;
+    }
+
+    public static MemorySegment pl_weights_first_not_finite$address() {
+        return pl_weights_first_not_finite.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int64_t pl_weights_first_not_finite(const void *data, int32_t type, int64_t columns, int64_t rows, struct pl_error *err)
+     * }
+     */
+    public static long pl_weights_first_not_finite(MemorySegment data, int type, long columns, long rows, MemorySegment err) {
+        var mh$ = pl_weights_first_not_finite.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_weights_first_not_finite", data, type, columns, rows, err);
+            }
+            return (long)mh$.invokeExact(data, type, columns, rows, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_weights_to_f16 {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_LONG_LONG,
+            LlamaH.C_LONG_LONG,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_weights_to_f16");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_weights_to_f16$descriptor() {
+        return pl_weights_to_f16.DESC;
+    }
+
+    public static MethodHandle pl_weights_to_f16$handle() {
+        return pl_weights_to_f16.HANDLE;
+    }
+
+    public static MemorySegment pl_weights_to_f16$address() {
+        return pl_weights_to_f16.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_weights_to_f16(const void *src, int32_t type, int64_t columns, int64_t rows, void *dst, struct pl_error *err)
+     * }
+     */
+    public static int pl_weights_to_f16(MemorySegment src, int type, long columns, long rows, MemorySegment dst, MemorySegment err) {
+        var mh$ = pl_weights_to_f16.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_weights_to_f16", src, type, columns, rows, dst, err);
+            }
+            return (int)mh$.invokeExact(src, type, columns, rows, dst, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_weights_transpose {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_LONG_LONG,
+            LlamaH.C_LONG_LONG,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_weights_transpose");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_weights_transpose$descriptor() {
+        return pl_weights_transpose.DESC;
+    }
+
+    public static MethodHandle pl_weights_transpose$handle() {
+        return pl_weights_transpose.HANDLE;
+    }
+
+    public static MemorySegment pl_weights_transpose$address() {
+        return pl_weights_transpose.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_weights_transpose(const void *src, int32_t type, int64_t columns, int64_t rows, void *dst, struct pl_error *err)
+     * }
+     */
+    public static int pl_weights_transpose(MemorySegment src, int type, long columns, long rows, MemorySegment dst, MemorySegment err) {
+        var mh$ = pl_weights_transpose.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_weights_transpose", src, type, columns, rows, dst, err);
+            }
+            return (int)mh$.invokeExact(src, type, columns, rows, dst, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class pl_context_new {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             LlamaH.C_POINTER,

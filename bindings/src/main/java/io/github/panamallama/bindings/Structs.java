@@ -9,7 +9,7 @@ import java.util.TreeMap;
 /** Every struct that the bindings describe. */
 final class Structs {
     /** Hash of names, sizes and offsets of {@link #layouts()}; see {@link Abi}. */
-    static final long FINGERPRINT = 0x221334f869de5493L;
+    static final long FINGERPRINT = 0x69593c7cccbba3f7L;
 
     private Structs() {}
 
@@ -52,6 +52,7 @@ final class Structs {
         layouts.put("llama_token_data", llama_token_data.layout());
         layouts.put("llama_token_data_array", llama_token_data_array.layout());
         layouts.put("pl_abi_entry", pl_abi_entry.layout());
+        layouts.put("pl_adapter_part", pl_adapter_part.layout());
         layouts.put("pl_error", pl_error.layout());
         layouts.put("pl_flags", pl_flags.layout());
         layouts.put("pl_memory_use", pl_memory_use.layout());

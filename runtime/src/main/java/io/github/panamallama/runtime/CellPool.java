@@ -99,6 +99,7 @@ final class CellPool {
             }
             hold(sequence, id);
         }
+        context.assign(sequence.id, sequence.adaptation);
         return !request.treeIsDue() || branch(request.tree, sequence);
     }
 
@@ -129,19 +130,22 @@ final class CellPool {
         var child = fork.child;
         keep(parent, fork.keep);
         child.checkpoints = parent.checkpoints;
+        child.forgetCheckpointsAfter(fork.share);
         child.lastUse = parent.lastUse;
-        if (parent.id < 0 || parent.valid == 0 || !trim(parent)) {
+        int share = Math.min(parent.valid, fork.share);
+        if (parent.id < 0 || share == 0 || !trim(parent) || share < parent.valid && !context.forgetsSingleTokens()) {
             return;
         }
+        share = Math.min(parent.valid, share);
         int id = takeId(parent.birth, parent);
         if (id < 0) {
             return; // evaluated again when the child goes on
         }
         hold(child, id);
-        context.copy(parent.id, id, 0, parent.valid);
-        child.cells = parent.valid;
-        child.valid = parent.valid;
-        reused += parent.valid;
+        context.copy(parent.id, id, 0, share);
+        child.cells = share;
+        child.valid = share;
+        reused += share;
     }
 
     // --- trees ----------------------------------------------------------------------------------------------------------
@@ -159,6 +163,7 @@ final class CellPool {
                 return false;
             }
             context.copy(sequence.id, id, 0, sequence.valid);
+            context.assign(id, sequence.adaptation);
             tree.giveId(id);
         }
         return true;

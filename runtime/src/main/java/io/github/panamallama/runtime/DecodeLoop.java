@@ -1,5 +1,6 @@
 package io.github.panamallama.runtime;
 
+import io.github.panamallama.runtime.Work.Adopt;
 import io.github.panamallama.runtime.Work.Exchange;
 import io.github.panamallama.runtime.Work.Fork;
 import io.github.panamallama.runtime.Work.Prune;
@@ -323,6 +324,7 @@ final class DecodeLoop {
                 active.add(request);
             }
             case Fork fork -> finish(fork, pool::fork);
+            case Adopt adopt -> finish(adopt, it -> context.adopt(it.sequence));
             case Exchange exchange -> finish(exchange, this::exchange);
             case Prune prune -> finish(prune, pool::prune);
             case Release release -> finish(release, this::release);
@@ -378,6 +380,7 @@ final class DecodeLoop {
             sequence.request.finish(new DecodeCancelledException("the sequence was closed while it was decoding"));
         }
         pool.drop(sequence);
+        context.release(sequence);
         sequence.checkpoints = List.of();
     }
 

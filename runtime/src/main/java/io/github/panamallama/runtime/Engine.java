@@ -81,7 +81,18 @@ public final class Engine implements AutoCloseable {
 
     /** An empty sequence. It costs nothing until tokens are appended. */
     public Sequence newSequence() {
-        return adopt(new int[16], 0);
+        return adopt(new int[16], 0, AdapterSet.none(), Adaptation.NONE);
+    }
+
+    /**
+     * An empty sequence that is evaluated under adapters. Sequences under different sets share batches as any others do.
+     *
+     * @throws AdapterException when an adapter can't be applied to this model
+     * @throws ClosedException  when an adapter is closed
+     * @throws IllegalArgumentException when an adapter belongs to another model
+     */
+    public Sequence newSequence(AdapterSet adapters) {
+        return adopt(new int[16], 0, adapters, Adaptation.of(adapters.inactive()));
     }
 
     /**
@@ -169,11 +180,27 @@ public final class Engine implements AutoCloseable {
         return loop;
     }
 
-    Sequence adopt(int[] tokens, int length) {
+    Sequence adopt(int[] tokens, int length, AdapterSet adapters, Adaptation spans) {
         if (closed.get()) {
             throw new ClosedException("the engine is closed");
         }
-        return new Sequence(this, births.getAndIncrement(), tokens, length);
+        var sequence = new Sequence(this, births.getAndIncrement(), tokens, length, adapters);
+        if (adapters.isEmpty() && spans == Adaptation.NONE) {
+            return sequence;
+        }
+        for (var entry : adapters.entries()) {
+            if (entry.adapter().model() != model) {
+                throw new IllegalArgumentException(entry.adapter().name() + " was loaded for another model than this engine's, " + model.path());
+            }
+        }
+        sequence.hold(spans);
+        var adopt = new Work.Adopt(sequence);
+        loop.call(sequence.ticket(), adopt);
+        if (adopt.failure != null) {
+            sequence.releaseAdapters();
+            throw adopt.failure;
+        }
+        return sequence;
     }
 
     void forget(Sequence sequence) {

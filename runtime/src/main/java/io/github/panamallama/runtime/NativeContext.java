@@ -41,7 +41,7 @@ final class NativeContext {
     private final MemorySegment positions;
     private final MemorySegment idCounts;
     private final MemorySegment idPointers;
-    private final MemorySegment ids;
+    private final MemorySegment seqIds;
     private final MemorySegment outputs;
     /** Ids of tree nodes, which belong to several sequences; used up from the front in each batch. */
     private final MemorySegment sharedIds;
@@ -51,6 +51,9 @@ final class NativeContext {
     /** Written by the leader alone. */
     private volatile long decodeNanos;
     private boolean broken;
+    private final int ids;
+    /** Null until a sequence with adapters is made. */
+    private AdapterBank adapters;
 
     NativeContext(Model model, EngineOptions options) {
         Natives.load();
@@ -86,13 +89,14 @@ final class NativeContext {
         vocabularySize = model.vocabulary().size();
         recurrent = model.isRecurrent() || model.isHybrid();
         window = model.slidingWindow();
+        ids = options.maxSequences();
 
         batch = llama_batch.allocate(arena);
         tokens = arena.allocate(INT, batchSize);
         positions = arena.allocate(INT, batchSize);
         idCounts = arena.allocate(INT, batchSize);
         idPointers = arena.allocate(ValueLayout.ADDRESS, batchSize + 1L);
-        ids = arena.allocate(INT, batchSize);
+        seqIds = arena.allocate(INT, batchSize);
         outputs = arena.allocate(ValueLayout.JAVA_BYTE, batchSize);
         sharedIds = arena.allocate(INT, (long) batchSize * options.maxSequences());
         llama_batch.token(batch, tokens);
@@ -143,6 +147,9 @@ final class NativeContext {
     }
 
     void close() {
+        if (adapters != null) {
+            adapters.close();
+        }
         LlamaH.pl_context_free(context, threads);
         arena.close();
     }
@@ -186,7 +193,7 @@ final class NativeContext {
     }
 
     private void pointToOwnId(int i) {
-        idPointers.setAtIndex(ValueLayout.ADDRESS, i, ids.asSlice(i * 4L, 4));
+        idPointers.setAtIndex(ValueLayout.ADDRESS, i, seqIds.asSlice(i * 4L, 4));
         idCounts.setAtIndex(INT, i, 1);
     }
 
@@ -195,7 +202,7 @@ final class NativeContext {
         int i = size++;
         tokens.setAtIndex(INT, i, token);
         positions.setAtIndex(INT, i, position);
-        ids.setAtIndex(INT, i, id);
+        seqIds.setAtIndex(INT, i, id);
         outputs.set(ValueLayout.JAVA_BYTE, i, (byte) (output ? 1 : 0));
         return size;
     }
@@ -220,7 +227,7 @@ final class NativeContext {
     int decode() {
         llama_batch.n_tokens(batch, size);
         long begin = System.nanoTime();
-        int code = LlamaH.pl_decode(context, batch, error);
+        int code = adapters == null ? LlamaH.pl_decode(context, batch, error) : LlamaH.pl_adapters_decode(adapters.handle(), batch, error);
         decodeNanos += System.nanoTime() - begin;
         if (failure.failed()) {
             broken |= failure.assertionFailed();
@@ -252,6 +259,30 @@ final class NativeContext {
 
     void clearAbort() {
         pl_flags.cancel(flags, 0);
+    }
+
+    // --- adapters -------------------------------------------------------------------------------------------------------
+
+    /** Makes the adapters of a new sequence ready. */
+    void adopt(Sequence sequence) {
+        if (adapters == null) {
+            adapters = new AdapterBank(context, ids, failure);
+        }
+        adapters.adopt(sequence);
+    }
+
+    /** A sequence that was adopted is closed. */
+    void release(Sequence sequence) {
+        if (adapters != null) {
+            adapters.release(sequence);
+        }
+    }
+
+    /** Says under which adapters the positions of an id are evaluated from now on. */
+    void assign(int id, Adaptation adaptation) {
+        if (adapters != null) {
+            adapters.assign(id, adaptation);
+        }
     }
 
     // --- the cache ------------------------------------------------------------------------------------------------------

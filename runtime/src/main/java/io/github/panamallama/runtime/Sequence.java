@@ -5,6 +5,7 @@ import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashSet;
 import java.util.List;
 
 /**
@@ -26,6 +27,7 @@ public final class Sequence implements AutoCloseable {
     }
 
     private final Engine engine;
+    private final AdapterSet adapters;
     private final Ticket ticket = new Ticket();
     private volatile boolean closed;
     @SuppressWarnings("unused") // through BUSY
@@ -36,6 +38,14 @@ public final class Sequence implements AutoCloseable {
     int length;
     /** Tokens at the start of the history that did not change since the engine saw it last. */
     int unchanged;
+    /** Under which adapters the positions are evaluated. */
+    Adaptation adaptation = Adaptation.NONE;
+    /** Where the tokens begin that switched the activated adapter of the set on; -1 while it is off. */
+    private int activation = -1;
+    /** Tokens that were searched for those that switch it on. */
+    private int searchFrom;
+    /** All sets that {@link #adaptation} may name, kept open until the sequence is closed. */
+    private AdapterSet[] held = {};
     final Work.Request request = new Work.Request(this);
 
     // the leader's
@@ -56,8 +66,9 @@ public final class Sequence implements AutoCloseable {
     /** States to go back to where the model can't forget single tokens; ascending by length. */
     List<Checkpoint> checkpoints = List.of();
 
-    Sequence(Engine engine, long birth, int[] tokens, int length) {
+    Sequence(Engine engine, long birth, int[] tokens, int length, AdapterSet adapters) {
         this.engine = engine;
+        this.adapters = adapters;
         this.birth = birth;
         this.tokens = tokens;
         this.length = length;
@@ -67,6 +78,34 @@ public final class Sequence implements AutoCloseable {
     /** The engine that evaluates this sequence. */
     public Engine engine() {
         return engine;
+    }
+
+    /** The adapters that it is evaluated under, fixed when it was made. */
+    public AdapterSet adapters() {
+        return adapters;
+    }
+
+    /**
+     * What the sequence's cache is worth, beside its tokens: from which position on which adapters were, or will be, in force. One span
+     * unless an activated adapter was switched on by its tokens or the cache of another set was taken over
+     * ({@link CacheReuse#APPROXIMATE}).
+     */
+    public List<Span> adapterSpans() {
+        var spans = adaptation;
+        var list = new ArrayList<Span>();
+        for (int i = 0; i < spans.spans(); i++) {
+            list.add(new Span(spans.from(i), spans.set(i)));
+        }
+        return List.copyOf(list);
+    }
+
+    /**
+     * Positions of a sequence that are evaluated under the same adapters.
+     *
+     * @param from     the first position; the last one is before the next span's
+     * @param adapters what is in force there
+     */
+    public record Span(int from, AdapterSet adapters) {
     }
 
     /** Number of tokens. */
@@ -132,17 +171,60 @@ public final class Sequence implements AutoCloseable {
     public Sequence fork() {
         enter();
         try {
-            var child = engine.adopt(Arrays.copyOf(tokens, Math.max(length, 16)), length);
-            var fork = new Work.Fork(this, child, unchanged);
-            engine.loop().call(ticket, fork);
-            if (fork.failure != null) {
-                throw fork.failure;
-            }
-            unchanged = length;
-            return child;
+            return fork(adapters, adaptation, activation, searchFrom);
         } finally {
             leave();
         }
+    }
+
+    /**
+     * A new sequence with the same tokens under other adapters. What the cache holds of this one is shared as far as both are evaluated
+     * under the same adapters: all of it for an equal set, nothing for another one, and everything before the invocation tokens for a
+     * set that adds an activated adapter (aLoRA). The rest is evaluated with the child's next append.
+     *
+     * @throws AdapterException when an adapter can't be applied to this model
+     * @throws ClosedException  when an adapter is closed
+     * @throws IllegalArgumentException when an adapter belongs to another model
+     */
+    public Sequence fork(AdapterSet adapters) {
+        return fork(adapters, CacheReuse.EXACT);
+    }
+
+    /**
+     * A new sequence with the same tokens under other adapters.
+     *
+     * @param reuse what is taken over of the cache where the adapters differ
+     * @throws AdapterException when an adapter can't be applied to this model
+     * @throws ClosedException  when an adapter is closed
+     * @throws IllegalArgumentException when an adapter belongs to another model
+     */
+    public Sequence fork(AdapterSet adapters, CacheReuse reuse) {
+        enter();
+        try {
+            if (adapters.equals(this.adapters)) {
+                return fork(adapters, adaptation, activation, searchFrom);
+            }
+            boolean exact = reuse == CacheReuse.EXACT;
+            int found = exact ? lastInvocation(adapters.invocation()) : -1;
+            var spans = exact ? Adaptation.of(adapters.inactive()) : adaptation.then(length, adapters.inactive());
+            return fork(adapters, found < 0 ? spans : spans.then(found, adapters), found, length);
+        } finally {
+            leave();
+        }
+    }
+
+    private Sequence fork(AdapterSet adapters, Adaptation spans, int activation, int searchFrom) {
+        var child = engine.adopt(Arrays.copyOf(tokens, Math.max(length, 16)), length, adapters, spans);
+        child.activation = activation;
+        child.searchFrom = searchFrom;
+        var fork = new Work.Fork(this, child, unchanged, adaptation.common(spans, length));
+        engine.loop().call(ticket, fork);
+        if (fork.failure != null) {
+            child.close();
+            throw fork.failure;
+        }
+        unchanged = length;
+        return child;
     }
 
     /**
@@ -155,6 +237,9 @@ public final class Sequence implements AutoCloseable {
         if (other == this || other.engine != engine) {
             throw new IllegalArgumentException(other == this ? "a sequence can't be exchanged with itself"
                     : "sequences of different engines can't be exchanged");
+        }
+        if (!other.adapters.equals(adapters)) {
+            throw new IllegalArgumentException("a sequence under " + adapters + " can't be exchanged with one under " + other.adapters);
         }
         enter();
         try {
@@ -171,6 +256,15 @@ public final class Sequence implements AutoCloseable {
                 other.tokens = tokens;
                 other.length = length;
                 other.unchanged = unchanged;
+                var theirSpans = other.adaptation;
+                int theirActivation = other.activation;
+                int theirSearch = other.searchFrom;
+                other.adaptation = adaptation;
+                other.activation = activation;
+                other.searchFrom = searchFrom;
+                adaptation = theirSpans;
+                activation = theirActivation;
+                searchFrom = theirSearch;
                 tokens = theirTokens;
                 length = theirLength;
                 unchanged = theirUnchanged;
@@ -194,6 +288,7 @@ public final class Sequence implements AutoCloseable {
         try {
             length = newLength;
             unchanged = Math.min(unchanged, newLength);
+            deactivate();
         } finally {
             leave();
         }
@@ -264,6 +359,9 @@ public final class Sequence implements AutoCloseable {
 
     /** Fills in what every request needs; the caller hands it to the loop. */
     void prepare(int count) {
+        if (request.tree == null) { // of a tree nobody knows yet which branch holds
+            activate(length + count);
+        }
         request.count = count;
         request.keep = unchanged;
         request.cancelled = false;
@@ -278,6 +376,7 @@ public final class Sequence implements AutoCloseable {
             length += request.count;
         }
         unchanged = length;
+        deactivate();
         if (failure != null) {
             throw failure;
         }
@@ -298,6 +397,84 @@ public final class Sequence implements AutoCloseable {
         prepare(count);
         engine.loop().call(ticket, request);
         conclude();
+    }
+
+    // --- adapters ---------------------------------------------------------------------------------------------------------
+
+    /** Switches the activated adapter on where its tokens are complete within the first {@code end} tokens. */
+    void activate(int end) {
+        var wanted = adapters.invocation();
+        if (wanted.length == 0 || activation >= 0) {
+            return;
+        }
+        // what was seen before may hold the beginning of the tokens
+        for (int i = Math.max(0, searchFrom - wanted.length + 1); i + wanted.length <= end; i++) {
+            if (Arrays.equals(tokens, i, i + wanted.length, wanted, 0, wanted.length)) {
+                activation = i;
+                adaptation = adaptation.then(i, adapters);
+                unchanged = Math.min(unchanged, i);
+                break;
+            }
+        }
+        searchFrom = end;
+    }
+
+    /** After tokens were lost: switches the activated adapter off when its tokens are among them. */
+    private void deactivate() {
+        if (activation >= 0 && activation + adapters.invocation().length > length) {
+            unchanged = Math.min(unchanged, activation);
+            adaptation = adaptation.then(activation, adapters.inactive());
+            activation = -1;
+        }
+        searchFrom = Math.min(searchFrom, length);
+        int last = adaptation.spans() - 1;
+        if (adaptation.from(last) > length) { // taken over from another set, and gone: what follows is this sequence's own
+            adaptation = adaptation.then(length, adaptation.set(last));
+        }
+    }
+
+    private int lastInvocation(int[] wanted) {
+        for (int i = length - wanted.length; wanted.length > 0 && i >= 0; i--) {
+            if (Arrays.equals(tokens, i, i + wanted.length, wanted, 0, wanted.length)) {
+                return i;
+            }
+        }
+        return -1;
+    }
+
+    /** Opens the sets that a new sequence may be evaluated under. */
+    void hold(Adaptation spans) {
+        adaptation = spans;
+        var all = new LinkedHashSet<AdapterSet>();
+        all.add(adapters);
+        all.add(adapters.inactive());
+        for (int i = 0; i < spans.spans(); i++) {
+            all.add(spans.set(i));
+        }
+        all.remove(AdapterSet.none());
+        var sets = all.toArray(AdapterSet[]::new);
+        for (int i = 0; i < sets.length; i++) {
+            try {
+                sets[i].retain();
+            } catch (ClosedException e) {
+                while (--i >= 0) {
+                    sets[i].release();
+                }
+                throw e;
+            }
+        }
+        held = sets;
+    }
+
+    AdapterSet[] heldSets() {
+        return held;
+    }
+
+    /** Ends a {@link #hold}, once. */
+    void releaseAdapters() {
+        for (var set : held) {
+            set.release();
+        }
     }
 
     /** A native state of this sequence that was kept, for models that can't forget single tokens. */

@@ -135,6 +135,7 @@ public final class TokenTree implements AutoCloseable {
         }
         sequence.length += depths[node] + 1;
         sequence.unchanged = sequence.length;
+        sequence.activate(sequence.length);
         sequence.leave();
     }
 

@@ -83,16 +83,28 @@ abstract sealed class Work {
         }
     }
 
-    /** Makes {@code child} share the cells of {@code parent}'s first {@code keep} tokens. */
+    /** Makes {@code child} share the cells of {@code parent}'s first {@code share} tokens. */
     static final class Fork extends Work {
         final Sequence parent;
         final Sequence child;
+        /** Tokens of the parent that did not change since the engine saw it last. */
         final int keep;
+        final int share;
 
-        Fork(Sequence parent, Sequence child, int keep) {
+        Fork(Sequence parent, Sequence child, int keep, int share) {
             this.parent = parent;
             this.child = child;
             this.keep = keep;
+            this.share = share;
+        }
+    }
+
+    /** Makes the adapters of a new sequence ready. */
+    static final class Adopt extends Work {
+        final Sequence sequence;
+
+        Adopt(Sequence sequence) {
+            this.sequence = sequence;
         }
     }
 
