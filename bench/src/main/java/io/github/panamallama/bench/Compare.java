@@ -38,6 +38,8 @@ public final class Compare implements Callable<Integer> {
         strategies,
         /** Grammar-aligned sampling against a re-run per draw; the shipped model alone. */
         asap,
+        /** Adapters: swaps, loads, memory, decode, prefill, mixed batches, with llama.cpp's own way. */
+        adapters,
         /** Next lines of held-out files; the shipped model alone. */
         lines,
         /** Finding the tokens that a JSON Schema allows, with llama.cpp's grammar sampler. */
@@ -56,7 +58,7 @@ public final class Compare implements Callable<Integer> {
     Path home;
 
     @Option(names = "--parts", split = ",", description = "what to measure: ${COMPLETION-CANDIDATES}",
-            defaultValue = "bench,generate,concurrent,tokens,strategies,asap,lines,masks")
+            defaultValue = "bench,generate,concurrent,tokens,strategies,adapters,asap,lines,masks")
     List<Part> parts;
 
     @Option(names = {"-m", "--models"}, split = ",", paramLabel = "MODEL",
@@ -119,7 +121,7 @@ public final class Compare implements Callable<Integer> {
         threads = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
         random = new SplittableRandom(seed);
         var wanted = EnumSet.copyOf(parts);
-        var beside = EnumSet.of(Part.bench, Part.generate, Part.concurrent, Part.constrained, Part.masks);
+        var beside = EnumSet.of(Part.bench, Part.generate, Part.concurrent, Part.constrained, Part.adapters, Part.masks);
         beside.retainAll(wanted);
         upstream = beside.isEmpty() ? null : Upstream.build(home, unpatched);    // the others need none of its programs
         var setting = new LinkedHashMap<String, String>();
@@ -147,6 +149,11 @@ public final class Compare implements Callable<Integer> {
             if (wanted.contains(Part.strategies)) {
                 try (var costs = new StrategyCosts(model, home, threads, model.shipped() ? 256 : generate)) {
                     costs.measure(model.name(), threads, pairs, random, written);
+                }
+            }
+            if (wanted.contains(Part.adapters)) {
+                try (var costs = new AdapterCosts(model, home, upstream.folder().getParent(), threads, seconds, prompt)) {
+                    costs.measure(pairs, random, written);
                 }
             }
             if (wanted.contains(Part.asap) && model.shipped()) {
