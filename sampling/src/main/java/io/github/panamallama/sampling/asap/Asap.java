@@ -323,9 +323,11 @@ public final class Asap implements AutoCloseable {
                 mask.clear(token);
             }
             if (mask.isEmpty()) {    // rounding left some mass where there is none
+                node.exhausted = true;
                 choose(row, logAll);
                 return;
             }
+            node.exhausted = mask.only() >= 0;
             var candidates = masked.of(row, mask);
             int token = RowMath.sample(candidates, 0, 1, 0, 1, own.nextDouble());
             double logProbability = row.get(token) - logAll;
@@ -796,6 +798,7 @@ public final class Asap implements AutoCloseable {
         var loaded = TrieFile.read(file, key, root.vocabularySize(), options.maxTokens());
         trie = loaded.trie();
         draws = loaded.draws();
+        rounds = Math.max(rounds, trie == null ? 0 : trie.visit);    // the root is visited in every round: its nodes are not from the future
         interned.clear();
         bytes = 0;
         nodes = 0;

@@ -11,7 +11,10 @@ package io.github.panamallama.sampling.asap;
  * @param attempts        walks that this draw took, dead ends and rejected ones included
  */
 public record Draw(int[] tokens, String text, double logProbability, double logProposal, int attempts) {
-    /** Logarithm of the importance weight {@code P/q}: its mean over many draws estimates the probability of the language. */
+    /**
+     * Logarithm of the importance weight {@code P/q}. The mean weight over many walks estimates the probability of the language; walks that
+     * led nowhere, {@code attempts - 1} of each draw, weigh 0.
+     */
     public double logWeight() {
         return logProbability - logProposal;
     }

@@ -23,6 +23,8 @@ final class Node {
     double logEstimate;
     /** Number of the last round that came by. */
     long visit;
+    /** Of a sparse node: every allowed token was drawn, so that what rounding leaves of the mass belongs to none. */
+    boolean exhausted;
 
     Node(boolean sparse, int[] ids, float[] logP, double logMass) {
         this.sparse = sparse;
@@ -124,6 +126,9 @@ final class Node {
 
     /** Of a sparse node: the mass of the allowed tokens that were never drawn. */
     double unseenMass() {
+        if (exhausted) {
+            return 0;
+        }
         double mass = Math.exp(logMass);
         for (float p : logP) {
             mass -= Math.exp(p);

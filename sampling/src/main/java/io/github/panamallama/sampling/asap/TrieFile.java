@@ -13,11 +13,17 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.util.ArrayDeque;
 import java.util.Arrays;
+import java.util.zip.CRC32;
+import java.util.zip.CheckedInputStream;
+import java.util.zip.CheckedOutputStream;
 
-/** Tries on disk: a header with the key, then the nodes depth first, each with the numbers of its children that follow. */
+/**
+ * Tries on disk: a header with the key, then the nodes depth first, each with the numbers of its children that follow; at the end a
+ * checksum of all before it.
+ */
 final class TrieFile {
     private static final int MAGIC = 0x504c5452;    // PLTR
-    private static final int VERSION = 1;
+    private static final int VERSION = 2;
 
     private TrieFile() {
     }
@@ -28,7 +34,8 @@ final class TrieFile {
     static void write(Path file, byte[] key, long draws, Node trie) {
         var temporary = file.resolveSibling(file.getFileName() + ".new");
         try {
-            try (var out = new DataOutputStream(new BufferedOutputStream(Files.newOutputStream(temporary)))) {
+            var sum = new CRC32();
+            try (var out = new DataOutputStream(new CheckedOutputStream(new BufferedOutputStream(Files.newOutputStream(temporary)), sum))) {
                 out.writeInt(MAGIC);
                 out.writeInt(VERSION);
                 out.write(key);
@@ -41,6 +48,7 @@ final class TrieFile {
                 while (!stack.isEmpty()) {
                     write(out, stack.pop(), stack);
                 }
+                out.writeLong(sum.getValue());
             }
             Files.move(temporary, file, StandardCopyOption.REPLACE_EXISTING);
         } catch (IOException e) {
@@ -79,7 +87,8 @@ final class TrieFile {
     }
 
     static Loaded read(Path file, byte[] key, int vocabularySize, int maxTokens) {
-        try (var in = new DataInputStream(new BufferedInputStream(Files.newInputStream(file)))) {
+        var sum = new CRC32();
+        try (var in = new DataInputStream(new CheckedInputStream(new BufferedInputStream(Files.newInputStream(file)), sum))) {
             if (in.readInt() != MAGIC || in.readInt() != VERSION) {
                 throw new LlamaException(file + " is no trie of this version");
             }
@@ -102,6 +111,10 @@ final class TrieFile {
                     slot.parent.child(slot.index, node);
                 }
             }
+            long expected = sum.getValue();
+            if (in.readLong() != expected) {
+                throw damaged(file, "its checksum is another one");
+            }
             if (in.read() >= 0) {
                 throw damaged(file, "there is more behind its last node");
             }
@@ -119,8 +132,8 @@ final class TrieFile {
             throw damaged(file, "a node is " + slot.depth + " tokens deep, the limit is " + maxTokens);
         }
         boolean sparse = in.readBoolean();
-        double logMass = probability(file, in.readDouble(), "mass");
-        double logEstimate = probability(file, in.readDouble(), "estimate");
+        double logMass = probability(file, in.readDouble(), "a mass");
+        double logEstimate = probability(file, in.readDouble(), "an estimate");
         long visit = in.readLong();
         int n = in.readInt();
         if (n < 0 || n > vocabularySize) {
@@ -134,8 +147,8 @@ final class TrieFile {
             if (ids[i] < 0 || ids[i] >= vocabularySize || i > 0 && ids[i] <= ids[i - 1]) {
                 throw damaged(file, "token " + ids[i] + " is outside the vocabulary or out of order");
             }
-            logP[i] = (float) probability(file, in.readFloat(), "probability");
-            logC[i] = probability(file, in.readDouble(), "estimate");
+            logP[i] = (float) probability(file, in.readFloat(), "a probability");
+            logC[i] = probability(file, in.readDouble(), "an estimate");
         }
         var node = new Node(sparse, ids, logP, logMass);
         for (int i = 0; i < n; i++) {
@@ -164,7 +177,7 @@ final class TrieFile {
 
     private static double probability(Path file, double log, String what) {
         if (!(log <= 0)) {
-            throw damaged(file, "the logarithm of a " + what + " is " + log + ", not 0 or less");
+            throw damaged(file, "the logarithm of " + what + " is " + log + ", not 0 or less");
         }
         return log;
     }
