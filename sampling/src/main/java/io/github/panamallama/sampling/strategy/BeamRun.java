@@ -5,7 +5,6 @@ import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.RowMath;
 import io.github.panamallama.sampling.ConstraintException;
-import io.github.panamallama.sampling.StopStrings;
 import io.github.panamallama.sampling.track.Track;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -17,10 +16,13 @@ final class BeamRun extends Run {
     private final BeamSearch settings;
     private final Candidates best;
     private final List<Beam> live = new ArrayList<>();
+    /** The best text that has ended; null before. */
+    private Beam finished;
     private final ArrayDeque<Row> spare = new ArrayDeque<>();
     private Steps chosen;
     private int given;
     private boolean searched;
+    private int length;    // of the texts that are being extended
 
     BeamRun(BeamSearch settings, Track main, int[] prompt, StrategyOptions options, Language language) {
         super(main, prompt, options, language);
@@ -79,57 +81,65 @@ final class BeamRun extends Run {
         int room = main.contextSize() - main.length() + 1;
         int limit = Math.min(options.maxTokens(), room);
         live.add(new Beam(main.fork(), chooser.fork(), new Ints(), 0, false, new Steps(), row));
-        var finished = new ArrayList<Beam>();
-        var order = Comparator.comparingDouble(Beam::score).reversed();
-        for (int length = 1; length <= limit && !live.isEmpty(); length++) {
-            var extensions = new ArrayList<Extension>();
-            for (var beam : live) {
-                Row allowed;
-                try {
-                    allowed = beam.own.allowed(beam.row);
-                } catch (ConstraintException e) {
-                    count("deadEnds");
-                    continue;
-                }
-                double sum = RowMath.logSumExp(beam.row);
-                int n = RowMath.topK(allowed, best.capacity(), best);
-                for (int i = 0; i < n; i++) {
-                    extensions.add(new Extension(beam, best.token(i), beam.logProbability + best.value(i) - sum));
-                }
-            }
-            extensions.sort(Comparator.comparingDouble(Extension::logProbability).reversed());
-            var next = new ArrayList<Beam>();
-            for (var extension : extensions.subList(0, Math.min(settings.width(), extensions.size()))) {
-                var beam = extend(extension);
-                (beam.finished ? finished : next).add(beam);
-            }
-            for (var beam : live) {
-                beam.track.close();
-                if (beam.row != row) {
-                    spare.add(beam.row);
-                }
-            }
-            live.clear();
-            live.addAll(next);
-            finished.sort(order);
-            if (!finished.isEmpty() && live.stream().allMatch(beam -> beam.score() <= finished.getFirst().score())) {
+        for (length = 1; length <= limit && !live.isEmpty(); length++) {
+            extendAll();
+            if (finished != null && live.stream().allMatch(beam -> beam.score() <= finished.score())) {
                 break;
             }
             if (length < limit && !live.isEmpty()) {
                 evaluateAll();
             }
         }
-        var all = new ArrayList<>(finished);
-        if (finished.isEmpty() || live.stream().anyMatch(beam -> beam.tokens.size() >= limit)) {
-            all.addAll(live);
+        Beam winner = finished;
+        for (var beam : live) {
+            winner = winner == null || beam.score() > winner.score() ? beam : winner;
         }
-        if (all.isEmpty()) {
+        if (winner == null) {
             throw new ConstraintException("dead end: no token of this vocabulary continues any of the texts found");
         }
-        all.sort(order);
-        take(all.getFirst());
-        all.forEach(beam -> beam.track.close());
-        finished.forEach(beam -> beam.track.close());
+        take(winner);
+        closeAll();
+    }
+
+    /** Replaces the unfinished texts by the best continuations of them all. */
+    private void extendAll() {
+        var extensions = new ArrayList<Extension>();
+        for (var beam : live) {
+            Row allowed;
+            try {
+                allowed = beam.own.allowed(beam.row);
+            } catch (ConstraintException e) {
+                count("deadEnds");
+                continue;
+            }
+            double sum = RowMath.logSumExp(beam.row);
+            int n = RowMath.topK(allowed, best.capacity(), best);
+            for (int i = 0; i < n; i++) {
+                extensions.add(new Extension(beam, best.token(i), beam.logProbability + best.value(i) - sum));
+            }
+        }
+        extensions.sort(Comparator.comparingDouble(Extension::logProbability).reversed());
+        int old = live.size();
+        for (var extension : extensions.subList(0, Math.min(settings.width(), extensions.size()))) {
+            var beam = extend(extension);
+            if (!beam.finished) {
+                live.add(beam);
+            } else if (finished == null || beam.score() > finished.score()) {
+                if (finished != null) {
+                    finished.track.close();
+                }
+                finished = beam;
+            } else {
+                beam.track.close();    // it can't win any more
+            }
+        }
+        for (var beam : live.subList(0, old)) {
+            beam.track.close();
+            if (beam.row != row) {
+                spare.add(beam.row);
+            }
+        }
+        live.subList(0, old).clear();
     }
 
     private Beam extend(Extension extension) {
@@ -140,19 +150,7 @@ final class BeamRun extends Run {
         own.accept(extension.token());
         var steps = new Steps(from.steps);
         gauge.add(from.row, extension.token(), steps);
-        return new Beam(from.track.fork(), own, tokens, extension.logProbability(), ends(tokens), steps, null);
-    }
-
-    private boolean ends(Ints tokens) {
-        if (language.ends(tokens.last())) {
-            return true;
-        }
-        if (options.stopStrings().isEmpty()) {
-            return false;
-        }
-        StopStrings.Matcher matcher = options.stopStrings().matcher();
-        matcher.push(language.text(tokens.toArray()));
-        return matcher.matched();
+        return new Beam(from.track.fork(), own, tokens, extension.logProbability(), over(tokens.toArray()), steps, null);
     }
 
     private void evaluateAll() {
@@ -161,7 +159,7 @@ final class BeamRun extends Run {
             beam.row = spare.isEmpty() ? new Row(main.vocabularySize()) : spare.poll();
             runs.add(Track.Run.last(beam.track, new int[] {beam.tokens.last()}, beam.row));
         }
-        main.evaluate(runs);
+        evaluate(runs);
     }
 
     private void take(Beam beam) {
@@ -178,8 +176,20 @@ final class BeamRun extends Run {
     }
 
     @Override
-    void end(int generated) {
+    String place() {
+        return searched ? "token " + length : super.place();
+    }
+
+    private void closeAll() {
         live.forEach(beam -> beam.track.close());
+        if (finished != null) {
+            finished.track.close();
+        }
+    }
+
+    @Override
+    void end(int generated) {
+        closeAll();
         super.end(generated);
     }
 }

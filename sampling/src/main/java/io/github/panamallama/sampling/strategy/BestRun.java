@@ -16,6 +16,7 @@ final class BestRun extends Run {
     private final List<Text> texts = new ArrayList<>();
     private Text best;
     private int given;
+    private int length;    // of the texts with the token that is being drawn
 
     BestRun(BestOfN settings, Track main, int[] prompt, StrategyOptions options, Language language) {
         super(main, prompt, options, language);
@@ -87,7 +88,7 @@ final class BestRun extends Run {
         for (int i = 0; i < settings.n(); i++) {
             texts.add(new Text(i == 0 ? chooser.fork() : chooser.fork(seeds.nextLong()), row));
         }
-        for (int length = 1; ; length++) {
+        for (length = 1; ; length++) {
             var runs = new ArrayList<Track.Run>();
             for (var text : texts) {
                 if (!text.finished) {
@@ -100,7 +101,7 @@ final class BestRun extends Run {
             if (runs.isEmpty()) {
                 break;
             }
-            main.evaluate(runs);
+            evaluate(runs);
         }
         Text winner = texts.getFirst();
         for (var text : texts) {
@@ -127,6 +128,11 @@ final class BestRun extends Run {
     @Override
     boolean behind() {
         return best == null && super.behind();
+    }
+
+    @Override
+    String place() {
+        return length > 0 ? "token " + length : super.place();
     }
 
     @Override

@@ -2,6 +2,7 @@ package io.github.panamallama.sampling.strategy;
 
 import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.DecodeCancelledException;
+import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.sampling.FinishReason;
 import io.github.panamallama.sampling.IncompleteException;
@@ -23,6 +24,7 @@ public final class Decoding implements Iterator<DecodedToken>, AutoCloseable {
     private final int maxTokens;
     private final Steps burst = new Steps();
     private int taken;
+    private LlamaException failure;    // of the run, behind what it chose before
     private final Confidence confidence = new Confidence();
     private final StringBuilder whole = new StringBuilder();
 
@@ -80,24 +82,14 @@ public final class Decoding implements Iterator<DecodedToken>, AutoCloseable {
             return end(FinishReason.CANCELLED);
         }
         if (taken == burst.size()) {
-            burst.clear();
-            taken = 0;
-            try {
-                run.advance(burst);
-            } catch (DecodeCancelledException e) {
-                return end(FinishReason.CANCELLED);
-            } catch (ContextFullException e) {
-                if (confidence.size() == 0) {
-                    throw e;
-                }
-                boolean more = end(FinishReason.CONTEXT_FULL);
-                if (!more) {
-                    refuseIncomplete();
-                }
-                return more;
+            if (failure == null) {
+                refill();
             }
-            if (cancelled) {
+            if (cancelled || failure instanceof DecodeCancelledException) {
                 return end(FinishReason.CANCELLED);
+            }
+            if (taken == burst.size()) {
+                return endBy(failure);
             }
         }
         token = burst.token(taken);
@@ -117,6 +109,27 @@ public final class Decoding implements Iterator<DecodedToken>, AutoCloseable {
         }
         whole.append(text);
         return true;
+    }
+
+    private void refill() {
+        burst.clear();
+        taken = 0;
+        try {
+            run.advance(burst);
+        } catch (LlamaException e) {
+            failure = e;
+        }
+    }
+
+    private boolean endBy(LlamaException failure) {
+        if (!(failure instanceof ContextFullException) || confidence.size() == 0) {
+            throw failure;
+        }
+        boolean more = end(FinishReason.CONTEXT_FULL);
+        if (!more) {
+            refuseIncomplete();
+        }
+        return more;
     }
 
     private void refuseIncomplete() {

@@ -11,7 +11,8 @@ import io.github.panamallama.runtime.Engine;
  * stays as it is across a switch; the small model begins. A model that was not asked for a while catches up in one batch.
  *
  * <p>Counts {@code large} and {@code small} tokens, {@code switches}, and {@code catchUp}: tokens that the large model had to read without
- * choosing anything, the prompt included once it is asked at all. {@link Work#helperRows} are the small model's.
+ * choosing anything, the prompt included once it is asked at all. {@link Work#helperRows} are the small model's. {@code largeFull} or
+ * {@code smallFull} says whose context ended the text: the smaller one is the limit while its model is asked.
  *
  * @param small     engine of the small model
  * @param threshold mean entropy in <em>bits</em> above which the large model takes over

@@ -1,9 +1,12 @@
 package io.github.panamallama.sampling.strategy;
 
+import io.github.panamallama.runtime.DecodeCancelledException;
 import io.github.panamallama.runtime.Row;
+import io.github.panamallama.runtime.SamplingException;
 import io.github.panamallama.sampling.Sampler;
 import io.github.panamallama.sampling.track.Tally;
 import io.github.panamallama.sampling.track.Track;
+import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 
@@ -22,6 +25,7 @@ abstract class Run {
     final Row row;
     private final Map<String, Long> events = new TreeMap<>();
     private boolean started;
+    private volatile boolean cancelled;
 
     Run(Track main, int[] prompt, StrategyOptions options, Language language) {
         this.main = main;
@@ -39,8 +43,24 @@ abstract class Run {
         row = new Row(main.vocabularySize());
     }
 
-    /** Chooses the next tokens, at least one. The choosers have accepted them, the history holds them. */
+    /**
+     * Chooses the next tokens, at least one. The choosers have accepted them, the history holds them. Where this fails, that is true of
+     * those in {@code out}.
+     */
     final void advance(Steps out) {
+        try {
+            goOn(out);
+        } catch (SamplingException e) {
+            throw new SamplingException(place() + ": " + e.getMessage());
+        }
+    }
+
+    /** Where a row was no distribution, for readers. */
+    String place() {
+        return "token " + (history.size() - prompt.length + 1);
+    }
+
+    private void goOn(Steps out) {
         if (!started) {
             begin();
             for (int token : prompt) {
@@ -97,6 +117,27 @@ abstract class Run {
         }
     }
 
+    /** Evaluates what other tracks than the main one need, in one batch, unless the decoding was cancelled meanwhile. */
+    final void evaluate(List<Track.Run> runs) {
+        if (cancelled) {
+            throw new DecodeCancelledException("the decoding was cancelled");
+        }
+        main.evaluate(runs);
+    }
+
+    /** Whether a generated text of these tokens goes no further: the model or a stop string ends it. */
+    final boolean over(int[] generated) {
+        if (language.ends(generated[generated.length - 1])) {
+            return true;
+        }
+        if (options.stopStrings().isEmpty()) {
+            return false;
+        }
+        var matcher = options.stopStrings().matcher();
+        matcher.push(language.text(generated));
+        return matcher.matched();
+    }
+
     final void commit(int token) {
         chooser.accept(token);
         history.add(token);
@@ -129,8 +170,9 @@ abstract class Run {
         }
     }
 
-    /** Ends an evaluation in flight, from any thread. */
+    /** Ends an evaluation in flight, or refuses the next one of a burst, from any thread. */
     void cancel() {
+        cancelled = true;
         main.cancel();
     }
 }

@@ -3,7 +3,6 @@ package io.github.panamallama.sampling.strategy;
 import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.RowMath;
-import io.github.panamallama.runtime.SamplingException;
 import io.github.panamallama.sampling.track.Tally;
 import io.github.panamallama.sampling.track.Track;
 import java.util.BitSet;
@@ -44,15 +43,7 @@ final class SwitchRun extends Run {
     @Override
     void choose(Steps out) {
         catchUp(large ? main : small);
-        double entropy;
-        try {
-            entropy = RowMath.entropy(row) / Math.log(2);
-        } catch (SamplingException e) {
-            throw new SamplingException("the " + (large ? "large" : "small") + " model, token " + (history.size() - prompt.length + 1)
-                    + ": "
-                    + e.getMessage());
-        }
-        recent[seen++ % recent.length] = entropy;
+        recent[seen++ % recent.length] = RowMath.entropy(row) / Math.log(2);
         since++;
         int generated = history.size() - prompt.length;
         int token = chooser.sample(row);
@@ -74,6 +65,11 @@ final class SwitchRun extends Run {
         }
     }
 
+    @Override
+    String place() {
+        return "the " + (large ? "large" : "small") + " model, " + super.place();
+    }
+
     private void catchUp(Track track) {
         var due = new Ints();
         for (int i = track.length(); i < base; i++) {
@@ -88,6 +84,7 @@ final class SwitchRun extends Run {
         try {
             track.append(due.toArray(), row);
         } catch (ContextFullException e) {
+            count(track == main ? "largeFull" : "smallFull");
             throw new ContextFullException("the " + (track == main ? "large" : "small") + " model: " + e.getMessage());
         }
     }

@@ -34,7 +34,7 @@ public final class TrigramTable {
     private static final int DEFAULT_PAIRS = 1 << 20;
     private static final long FREE = -1;
     private static final int MAGIC = 0x504c5447;    // PLTG
-    private static final int VERSION = 1;
+    private static final int VERSION = 2;
 
     private final byte[] vocabulary;    // fingerprint
     private final int vocabularySize;
@@ -304,6 +304,7 @@ public final class TrigramTable {
                 out.writeInt(VERSION);
                 out.writeInt(vocabulary.length);
                 out.write(vocabulary);
+                out.writeInt(maxPairs);
                 out.writeInt(size);
                 for (int i = 0; i < keys.length; i++) {
                     if (keys[i] != FREE) {
@@ -335,10 +336,11 @@ public final class TrigramTable {
             if (in.readInt() != MAGIC || in.readInt() != VERSION || in.readInt() != fingerprint.length) {
                 throw new LlamaException(file + " is no tri-gram table of this version");
             }
-            var table = new TrigramTable(in.readNBytes(fingerprint.length), vocabularySize, DEFAULT_PAIRS, null);
+            byte[] theirs = in.readNBytes(fingerprint.length);
+            var table = empty(theirs, vocabularySize, in.readInt());
             table.requireVocabulary(fingerprint);
             int pairs = in.readInt();
-            if (pairs < 0 || pairs > Files.size(file) / (8 + 8 * SUCCESSORS)) {
+            if (pairs < 0 || pairs > table.maxPairs || pairs > Files.size(file) / (8 + 8 * SUCCESSORS)) {
                 throw new LlamaException(file + " says " + pairs + " pairs, more than it has room for");
             }
             for (int i = 0; i < pairs; i++) {

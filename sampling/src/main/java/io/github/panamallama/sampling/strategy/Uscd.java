@@ -14,7 +14,8 @@ import java.util.Arrays;
  *
  * <p>Counts {@code contrasts} and {@code fallbacks} (nothing was left after the subtraction, so that the plain distribution was used),
  * {@code changed} (the most likely token is another one after the subtraction); the lame sequence's tokens are {@code lameRows}. {@code
- * lameEqualsPrompt} warns that there is nothing to contrast with.
+ * lameEqualsPrompt} warns that there is nothing to contrast with, {@code lameFull} says that the lame sequence reached the end of the
+ * context first, which ends the text.
  *
  * @param kappa      0 to 1; 0 never contrasts, 1 nearly always
  * @param eta        only tokens with at least {@code eta / n_vocab} take part in a contrast

@@ -18,6 +18,7 @@ final class UscdRun extends Run {
     private final MaskedRow lameMasked = new MaskedRow();
     private Track lame;
     private boolean contrasted;    // the last position
+    private boolean contrasting;   // the lame row is being looked at
 
     /** @param lazy false keeps both sequences in step, which is only good for comparing */
     UscdRun(Uscd settings, Track main, int[] prompt, StrategyOptions options, Language language, boolean lazy) {
@@ -65,20 +66,32 @@ final class UscdRun extends Run {
 
     private void both() {
         var due = lameDue();
+        refuseFull(due);
         count("lameRows", due.length);
-        main.evaluate(List.of(Track.Run.last(main, history.from(main.length() - base), row), Track.Run.last(lame, due, lameRow)));
+        evaluate(List.of(Track.Run.last(main, history.from(main.length() - base), row), Track.Run.last(lame, due, lameRow)));
     }
 
     private void catchUp() {
         var due = lameDue();
         if (due.length > 0) {
+            refuseFull(due);
             count("lameRows", due.length);
-            try {
-                lame.append(due, lameRow);
-            } catch (ContextFullException e) {
-                throw new ContextFullException("the sequence of the lame prompt is full: " + e.getMessage());
-            }
+            lame.append(due, lameRow);
         }
+    }
+
+    /** The end of the lame sequence is the end of both. */
+    private void refuseFull(int[] due) {
+        if (lame.length() + due.length > lame.contextSize()) {
+            count("lameFull");
+            throw new ContextFullException("context full: the lame prompt and what follows it, " + (lame.length() + due.length)
+                    + " tokens, do not fit in " + lame.contextSize() + " cells");
+        }
+    }
+
+    @Override
+    String place() {
+        return (contrasting ? "the lame prompt, " : "") + super.place();
     }
 
     @Override
@@ -100,8 +113,9 @@ final class UscdRun extends Run {
             count("contrasts");
             int usual = RowMath.argmax(standard);
             catchUp();
-            var lameAllowed = options.constraint() == null ? lameRow : lameMasked.of(lameRow, chooser.mask());
-            var scores = contrast.scores(lameAllowed);
+            contrasting = true;
+            var scores = contrast.scores(options.constraint() == null ? lameRow : lameMasked.of(lameRow, chooser.mask()));
+            contrasting = false;
             if (scores == null) {
                 count("fallbacks");
                 token = chooser.sample(row);

@@ -168,4 +168,18 @@ class EntropySwitchingTest {
         assertThrows(IllegalArgumentException.class, () -> EntropySwitching.check(1, 5, -1));
         assertThrows(IllegalArgumentException.class, () -> EntropySwitching.of(null, 1));
     }
+
+    @Test
+    void theModelWhoseContextIsFullIsCounted() {
+        var model = Letters.endless(TableTrack.random(SIZE, -1, 3, 7));
+        for (boolean large : new boolean[] {false, true}) {
+            try (var decoding = new Decoding(new SwitchRun(large ? -1 : 99, 5, 0, new TableTrack(SIZE, large ? 10 : 100, model),
+                    new TableTrack(SIZE, large ? 100 : 10, model), PROMPT, Letters.options(50), Letters.IT))) {
+                assertEquals(8, Letters.run(decoding).length);
+                assertEquals(FinishReason.CONTEXT_FULL, decoding.finishReason());
+                assertEquals(large ? 1 : 0, decoding.work().count("largeFull"));
+                assertEquals(large ? 0 : 1, decoding.work().count("smallFull"));
+            }
+        }
+    }
 }

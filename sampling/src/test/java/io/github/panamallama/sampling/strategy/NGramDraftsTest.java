@@ -6,10 +6,13 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.runtime.LlamaException;
+import io.github.panamallama.runtime.SamplingException;
+import io.github.panamallama.sampling.FinishReason;
 import io.github.panamallama.sampling.FiniteConstraint;
 import io.github.panamallama.sampling.SamplerOptions;
 import io.github.panamallama.sampling.track.TableTrack;
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -273,5 +276,88 @@ class NGramDraftsTest {
         assertThrows(IllegalArgumentException.class, () -> start(NGramDrafts.of(empty(9)).withTree(200, 65), model, 9, Letters.options(1)));
         assertThrows(LlamaException.class, () -> empty(9).requireVocabulary(new byte[] {1}));
         assertThrows(IllegalArgumentException.class, () -> empty(9).reinforce(1, 2, 9));
+    }
+
+    @Test
+    void theEndOfTheContextIsWhereItIsWithoutDrafts() {
+        var model = Letters.endless(TableTrack.random(9, 2, 2, 8));
+        for (int context = 3; context < 40; context++) {
+            var track = new TableTrack(9, context, model);
+            var plain = Letters.run(new PlainRun(new TableTrack(9, context, model), PROMPT, Letters.options(100), Letters.IT));
+            try (var decoding = new Decoding(new NGramRun(NGramDrafts.of(random(9, 1)), track, PROMPT, Letters.options(100),
+                    Letters.IT))) {
+                assertArrayEquals(plain, Letters.run(decoding));
+                assertEquals(FinishReason.CONTEXT_FULL, decoding.finishReason());
+                assertEquals(context, track.length());
+                assertTrue(context < 20 || decoding.work().count("noRoom") > 0, "trees that no longer fit are counted: " + decoding.work());
+            }
+        }
+    }
+
+    @Test
+    void aTextOfOneTokenIsTooShortForADraft() {
+        var model = Letters.endless(TableTrack.random(9, -1, 2, 8));
+        var plain = Letters.plain(model, 9, new int[] {4}, Letters.options(30));
+        try (var decoding = new Decoding(new NGramRun(NGramDrafts.of(random(9, 1)), Letters.table(model, 9), new int[] {4},
+                Letters.options(30), Letters.IT))) {
+            assertArrayEquals(plain, Letters.run(decoding));
+        }
+    }
+
+    @Test
+    void whatWasChosenBeforeAFailureIsGivenOutFirst() {
+        var sound = Letters.endless(TableTrack.random(9, 2, 2, 8));
+        Function<int[], float[]> broken = history -> {
+            var row = sound.apply(history);
+            row[3] = history.length == PROMPT.length + 13 ? Float.NaN : row[3];
+            return row;
+        };
+        var expected = Letters.plain(sound, 9, PROMPT, Letters.options(13));
+        var track = Letters.table(broken, 9);
+        var options = Letters.options(50);
+        for (var run : List.of(new NGramRun(NGramDrafts.of(perfect(sound, 9)), track, PROMPT, options, Letters.IT),
+                new SpeculativeRun(4, Letters.table(broken, 9), Letters.table(sound, 9), PROMPT, options, Letters.IT))) {
+            try (var decoding = new Decoding(run)) {
+                for (int token : expected) {
+                    assertTrue(decoding.advance());
+                    assertEquals(token, decoding.token());
+                }
+                var thrown = assertThrows(SamplingException.class, decoding::advance);
+                assertTrue(thrown.getMessage().startsWith("token 14: row holds NaN"), thrown.getMessage());
+                assertEquals(FinishReason.FAILED, decoding.finishReason());
+                assertArrayEquals(expected, decoding.tokens());
+                int kept = run.main.length();
+                assertArrayEquals(Arrays.copyOf(run.history.toArray(), kept), run.main.tokens(), "what is evaluated is what was given out");
+            }
+        }
+    }
+
+    @Test
+    void aLoadedTableKeepsItsBound(@TempDir Path folder) {
+        var file = folder.resolve("table");
+        TrigramTable.empty(VOCABULARY, 1000, 64).save(file);
+        var table = TrigramTable.load(file, VOCABULARY, 1000);
+        for (int a = 0; a < 500; a++) {
+            table.reinforce(a, a, a);
+            assertTrue(table.size() <= 64, "" + table.size());
+        }
+    }
+
+    @Test
+    void weightsThatNoTableHasAreRefused(@TempDir Path folder) throws IOException {
+        var file = folder.resolve("table");
+        var table = empty(30);
+        table.reinforce(1, 2, 3);
+        table.save(file);
+        byte[] good = Files.readAllBytes(file);
+        int at = -1;
+        for (int i = 0; i + 4 <= good.length; i++) {
+            at = ByteBuffer.wrap(good).getFloat(i) == TrigramTable.INCREMENT ? i : at;
+        }
+        for (float weight : new float[] {Float.NaN, -0.5f, 3.001f, Float.POSITIVE_INFINITY}) {
+            Files.write(file, ByteBuffer.wrap(good.clone()).putFloat(at, weight).array());
+            var thrown = assertThrows(LlamaException.class, () -> TrigramTable.load(file, VOCABULARY, 30));
+            assertTrue(thrown.getMessage().contains("a weight of " + weight), thrown.getMessage());
+        }
     }
 }

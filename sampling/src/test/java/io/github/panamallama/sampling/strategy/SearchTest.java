@@ -2,10 +2,12 @@ package io.github.panamallama.sampling.strategy;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.runtime.ContextFullException;
+import io.github.panamallama.runtime.SamplingException;
 import io.github.panamallama.sampling.ConstraintException;
 import io.github.panamallama.sampling.FiniteConstraint;
 import io.github.panamallama.sampling.FinishReason;
@@ -240,5 +242,55 @@ class SearchTest {
         var track = Letters.table(ALPHABET, SIZE);
         assertThrows(IllegalArgumentException.class, () -> new BeamRun(BeamSearch.of(64), track, PROMPT, Letters.options(5), Letters.IT));
         assertThrows(IllegalArgumentException.class, () -> new BestRun(BestOfN.of(64), track, PROMPT, Letters.options(5), Letters.IT));
+    }
+
+    @Test
+    void aSearchThatIsCancelledEndsWithinOneStep() {
+        int size = SIZE;
+        for (int kind = 0; kind < 3; kind++) {
+            var running = new Decoding[1];
+            int[] calls = {0};
+            var model = Letters.endless(TableTrack.random(size, -1, 0.5, 3));
+            var track = new TableTrack(size, 100_000, history -> {
+                if (++calls[0] == 10) {
+                    running[0].cancel();    // as another thread would, while a batch is in flight
+                }
+                return model.apply(history);
+            });
+            var options = Letters.options(5000).withSampling(Letters.FREE.withSeed(1));
+            running[0] = new Decoding(switch (kind) {
+                case 0 -> new BeamRun(BeamSearch.of(4), track, PROMPT, options, Letters.IT);
+                case 1 -> new BestRun(BestOfN.of(4), track, PROMPT, options, Letters.IT);
+                default -> new AdaDecRun(AdaDec.of(0).withDepth(1000), track, PROMPT, options, Letters.IT);
+            });
+            try (var decoding = running[0]) {
+                assertFalse(decoding.advance());
+                assertEquals(FinishReason.CANCELLED, decoding.finishReason());
+                assertTrue(calls[0] <= 13, calls[0] + " rows");
+                assertEquals(0, track.openForks());
+                assertArrayEquals(PROMPT, track.tokens());
+            }
+        }
+    }
+
+    @Test
+    void aSearchThatFailsGivesAllBranchesBack() {
+        // some texts are finished and some go on when a row turns out to be no distribution
+        Function<int[], float[]> model = history -> {
+            float[] row = {(float) Math.log(0.1), (float) Math.log(0.6), (float) Math.log(0.3), -50, -50};
+            row[4] = history.length == PROMPT.length + 3 ? Float.NaN : row[4];
+            return row;
+        };
+        for (int kind = 0; kind < 2; kind++) {
+            var track = Letters.table(model, SIZE);
+            var options = Letters.options(20).withSampling(Letters.FREE.withSeed(2));
+            try (var decoding = new Decoding(kind == 0 ? new BeamRun(new BeamSearch(4, 0), track, PROMPT, options, Letters.IT)
+                    : new BestRun(BestOfN.of(6), track, PROMPT, options, Letters.IT))) {
+                var thrown = assertThrows(SamplingException.class, decoding::advance);
+                assertTrue(thrown.getMessage().startsWith("token 4: row holds NaN"), thrown.getMessage());
+                assertEquals(0, track.openForks());
+                assertEquals(FinishReason.FAILED, decoding.finishReason());
+            }
+        }
     }
 }

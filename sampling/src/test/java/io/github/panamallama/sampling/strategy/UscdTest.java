@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.runtime.Row;
+import io.github.panamallama.runtime.SamplingException;
+import io.github.panamallama.sampling.FinishReason;
 import io.github.panamallama.sampling.FiniteConstraint;
 import io.github.panamallama.sampling.track.TableTrack;
 import java.util.Arrays;
@@ -174,5 +176,63 @@ class UscdTest {
         var track = new TableTrack(SIZE, 10, TableTrack.random(SIZE, 1, 1, 1));
         assertThrows(IllegalArgumentException.class, () -> new UscdRun(Uscd.of(new int[10]), track, PROMPT, Letters.options(1), Letters.IT,
                 true));
+    }
+
+    @Test
+    void withoutSubtractionItIsPlainDecodingOfWhatThePlausibilityCutLeaves() {
+        var model = Letters.endless(TableTrack.random(SIZE, -1, 2, 17));
+        double eta = 0.5;
+        Function<int[], float[]> cut = history -> {
+            var row = model.apply(history);
+            double sum = 0;
+            for (float x : row) {
+                sum += Math.exp(x);
+            }
+            for (int v = 0; v < SIZE; v++) {
+                row[v] = Math.exp(row[v]) / sum < eta / SIZE ? Float.NEGATIVE_INFINITY : row[v];
+            }
+            return row;
+        };
+        var options = Letters.options(300).withSampling(Letters.FREE.withSeed(4));
+        assertArrayEquals(Letters.plain(cut, SIZE, PROMPT, options),
+                Letters.run(start(Uscd.of(LAME).withKappa(1).withEta(eta).withWeights(1, 0), model, options, true)));
+    }
+
+    @Test
+    void aRowThatIsNoDistributionIsNamedByPromptAndPlace() {
+        var sound = Letters.endless(TableTrack.random(SIZE, -1, 1, 5));
+        for (boolean lame : new boolean[] {false, true}) {
+            Function<int[], float[]> broken = history -> {
+                var row = sound.apply(history);
+                boolean here = lame == (history[2] == 2) && history.length == (lame ? LAME : PROMPT).length + 3;
+                row[7] = here ? Float.NaN : row[7];
+                return row;
+            };
+            for (boolean lazy : new boolean[] {false, true}) {
+                var thrown = assertThrows(SamplingException.class,
+                        () -> Letters.run(start(Uscd.of(LAME).withKappa(1), broken, Letters.options(20), lazy)));
+                assertTrue(thrown.getMessage().startsWith((lame ? "the lame prompt, " : "") + "token 4: row holds NaN"), thrown.getMessage());
+            }
+        }
+    }
+
+    @Test
+    void theSequenceThatIsFullFirstEndsBothAndIsNamed() {
+        var model = Letters.endless(TableTrack.random(SIZE, -1, 1, 5));
+        var longLame = new int[] {3, 5, 2, 2, 2, 2, 2, 2};
+        for (boolean lazy : new boolean[] {false, true}) {
+            try (var decoding = new Decoding(new UscdRun(Uscd.of(longLame).withKappa(1), new TableTrack(SIZE, 12, model), PROMPT,
+                    Letters.options(50), Letters.IT, lazy))) {
+                assertEquals(12 - longLame.length + 1, Letters.run(decoding).length);
+                assertEquals(FinishReason.CONTEXT_FULL, decoding.finishReason());
+                assertEquals(1, decoding.work().count("lameFull"));
+            }
+            try (var decoding = new Decoding(new UscdRun(Uscd.of(LAME).withKappa(1), new TableTrack(SIZE, 12, model), PROMPT,
+                    Letters.options(50), Letters.IT, lazy))) {
+                assertEquals(12 - PROMPT.length + 1, Letters.run(decoding).length);
+                assertEquals(FinishReason.CONTEXT_FULL, decoding.finishReason());
+                assertEquals(0, decoding.work().count("lameFull"));
+            }
+        }
     }
 }
