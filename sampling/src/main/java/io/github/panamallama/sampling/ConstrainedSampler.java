@@ -34,6 +34,16 @@ final class ConstrainedSampler implements Sampler {
         inner.distribution(masked.of(row, mask()), into);
     }
 
+    @Override
+    public Row adjusted(Row row, Row scratch) {
+        var mask = mask();
+        if (inner.adjusted(row, scratch) == row) {
+            scratch.segment().copyFrom(row.segment());
+        }
+        mask.apply(scratch);
+        return scratch;
+    }
+
     private TokenMask mask() {
         if (constraint.ended()) {
             throw new ConstraintException("the constrained text has ended; nothing may follow its end-of-generation token");

@@ -49,6 +49,17 @@ public interface Sampler {
         throw new UnsupportedOperationException(getClass().getSimpleName() + " does not tell the probabilities of its draws");
     }
 
+    /**
+     * What truncation and draw start from: the logits with bias, penalties and mask.
+     *
+     * @param row     stays as it is
+     * @param scratch of the same size
+     * @return {@code scratch} with the changed logits, or {@code row} if nothing is changed
+     */
+    default Row adjusted(Row row, Row scratch) {
+        return row;
+    }
+
     /** Appends {@code token} to this branch's history. */
     void accept(int token);
 

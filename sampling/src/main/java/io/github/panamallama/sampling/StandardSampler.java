@@ -78,6 +78,16 @@ final class StandardSampler implements Sampler {
         }
     }
 
+    @Override
+    public Row adjusted(Row row, Row scratch) {
+        if (biased.length == 0 && window == null) {
+            return row;
+        }
+        scratch.segment().copyFrom(row.segment());
+        adjust(scratch);
+        return scratch;
+    }
+
     /** Applies bias and penalties, remembers what was there before; returns how many logits it changed. */
     private int adjust(Row row) {
         int penalised = window == null ? 0 : window.size();

@@ -3,6 +3,7 @@ package io.github.panamallama.sampling;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -66,6 +67,25 @@ class ConstrainedSamplerTest {
         for (int i = 0; i < into.size(); i++) {
             assertEquals(expected[into.token(i)], into.value(i), 1e-6);
         }
+    }
+
+    @Test
+    void theAdjustedRowShowsBiasPenaltiesAndMaskAndTheRowStaysAsItIs() {
+        float[] logits = {1, 2, 3, 4, 5, 6};
+        var row = Reference.row(logits);
+        var scratch = new Row(6);
+        var greedy = Sampler.greedy();
+        assertSame(row, greedy.adjusted(row, scratch), "nothing to change");
+        var options = SamplerOptions.greedy().withLogitBias(5, -0.5f).withPresencePenalty(1).withRepetitionPenalty(2);
+        var inner = Sampler.of(options);
+        inner.acceptPrompt(1);
+        assertArrayEquals(new float[] {1, 0, 3, 4, 5, 5.5f}, inner.adjusted(row, scratch).toArray());
+        float out = Float.NEGATIVE_INFINITY;
+        var constrained = constrained(options);
+        constrained.acceptPrompt(1);
+        assertArrayEquals(new float[] {out, 0, out, out, out, 5.5f}, constrained.adjusted(row, scratch).toArray());
+        assertArrayEquals(new float[] {out, 2, out, out, out, 6}, constrained(SamplerOptions.greedy()).adjusted(row, scratch).toArray());
+        assertArrayEquals(logits, row.toArray());
     }
 
     @Test

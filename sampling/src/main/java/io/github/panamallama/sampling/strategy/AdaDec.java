@@ -4,12 +4,14 @@ import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
 import java.nio.file.Path;
 import java.util.function.Predicate;
+import java.util.regex.Pattern;
 
 /**
  * AdaDec: where the model is undecided, look ahead before choosing. While the entropy is below a threshold, tokens are chosen as usual.
  * Above it the best candidates are each continued for some tokens, all in one batch per depth, and the one with the best mean
  * log-probability is taken; one token per pause (He et al., arXiv 2506.08980). Greedy sampling is the paper's; with another sampling the
- * look-ahead continues as that would.
+ * look-ahead continues as that would. Bias, penalties and constraint decide with the model which tokens are candidates; entropy and scores
+ * are the model's own.
  *
  * <p>The look-ahead of the winner is what would come next anyway, so it is kept with its rows: the tokens are the same as without,
  * fewer rows are evaluated. A finished look-ahead stays as it is (the paper's code goes on adding to its score). Its factor lambda scales
@@ -22,9 +24,12 @@ import java.util.function.Predicate;
  * @param candidates continued at a pause, at least 1; the paper's value is 3
  * @param depth      tokens of look-ahead, at least 0; the paper's value is 5
  * @param reuse      whether the winner's look-ahead is kept; false only to compare
- * @param finished   whether a look-ahead, given as text from the candidate on, goes no further; end-of-generation tokens end it in any case
+ * @param finished   whether a look-ahead, given as text from the candidate on, goes no further; end-of-generation tokens and the stop
+ *                   strings of the decoding end it in any case
  */
 public record AdaDec(double threshold, int candidates, int depth, boolean reuse, Predicate<String> finished) implements Strategy {
+    private static final Pattern FUNCTION_IS_OVER = Pattern.compile("\\n[^\\s]|\\n(?:[ \\t\\r]*\\n){4}");
+
     public AdaDec {
         if (!(threshold >= 0)) {
             throw new IllegalArgumentException("threshold must be at least 0 nats, got " + threshold);
@@ -53,6 +58,14 @@ public record AdaDec(double threshold, int candidates, int depth, boolean reuse,
      */
     public static AdaDec learned(Model model, Path thresholds) {
         return of(EntropyThreshold.load(thresholds, model).threshold());
+    }
+
+    /**
+     * The paper's further end of a look-ahead, for functions in languages like Python: a new line that is neither blank nor indented, or
+     * four blank lines in a row. Use it as {@code withFinished(AdaDec::functionIsOver)}.
+     */
+    public static boolean functionIsOver(String text) {
+        return FUNCTION_IS_OVER.matcher(text).find();
     }
 
     public AdaDec withCandidates(int candidates) {

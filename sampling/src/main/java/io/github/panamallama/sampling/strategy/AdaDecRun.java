@@ -18,6 +18,8 @@ final class AdaDecRun extends Run {
     /** Rows of the winner's look-ahead that are still to come; the track has evaluated its tokens. */
     private final ArrayDeque<Row> ahead = new ArrayDeque<>();
     private Row current;
+    private final Row scratch;
+    private int aheadNow;    // tokens of look-ahead before the row that is looked at
 
     AdaDecRun(AdaDec settings, Track main, int[] prompt, StrategyOptions options, Language language) {
         super(main, prompt, options, language);
@@ -30,11 +32,11 @@ final class AdaDecRun extends Run {
         }
         this.settings = settings;
         best = new Candidates(settings.candidates());
+        scratch = new Row(main.vocabularySize());
     }
 
     private final class Ahead {
         final int first;
-        final double firstLogProbability;
         final Track track;
         final Chooser own;
         final Ints tokens;    // the candidate and what follows it
@@ -45,7 +47,6 @@ final class AdaDecRun extends Run {
 
         Ahead(int first, double logProbability, Chooser own, Track track) {
             this.first = first;
-            this.firstLogProbability = logProbability;
             this.own = own;
             this.track = track;
             tokens = new Ints(first);
@@ -55,7 +56,16 @@ final class AdaDecRun extends Run {
 
         void look() {
             finished = tokens.size() > settings.depth() || language.ends(tokens.last())
-                    || settings.finished().test(language.text(tokens.toArray()));
+                    || settings.finished().test(language.text(tokens.toArray())) || !options.stopStrings().isEmpty() && over(text());
+        }
+
+        /** All that would be generated with this branch. */
+        private int[] text() {
+            var text = new Ints(history.from(prompt.length));
+            for (int i = 0; i < tokens.size(); i++) {
+                text.add(tokens.get(i));
+            }
+            return text.toArray();
         }
 
         void extend(Row row) {
@@ -76,6 +86,11 @@ final class AdaDecRun extends Run {
         double score() {
             return dead ? Double.NEGATIVE_INFINITY : sum / tokens.size();
         }
+    }
+
+    @Override
+    String place() {
+        return "token " + (history.size() - prompt.length + 1 + aheadNow);
     }
 
     @Override
@@ -124,7 +139,7 @@ final class AdaDecRun extends Run {
         count("pauses");
         double sum = RowMath.logSumExp(here);
         int usual = chooser.sample(here);
-        int n = RowMath.topK(chooser.allowed(here), settings.candidates(), best);
+        int n = RowMath.topK(chooser.allowed(chooser.adjusted(here, scratch)), settings.candidates(), best);
         if (n == 1 || settings.depth() == 0) {
             return settings.depth() == 0 ? best.token(0) : usual;
         }
@@ -134,7 +149,7 @@ final class AdaDecRun extends Run {
                 int token = best.token(i);
                 var own = chooser.fork();
                 own.accept(token);
-                branches.add(new Ahead(token, best.value(i) - sum, own, main.fork()));
+                branches.add(new Ahead(token, here.get(token) - sum, own, main.fork()));
             }
             lookAhead(branches);
             Ahead winner = branches.getFirst();
@@ -154,6 +169,7 @@ final class AdaDecRun extends Run {
             return winner.first;
         } catch (ContextFullException e) {
             count("noRoom");
+            aheadNow = 0;
             return usual;
         } finally {
             for (var branch : branches) {
@@ -164,6 +180,7 @@ final class AdaDecRun extends Run {
     }
 
     private void lookAhead(List<Ahead> branches) {
+        aheadNow = 0;
         while (true) {
             var runs = new ArrayList<Track.Run>();
             var running = new ArrayList<Ahead>();
@@ -176,10 +193,12 @@ final class AdaDecRun extends Run {
                 }
             }
             if (runs.isEmpty()) {
+                aheadNow = 0;
                 return;
             }
-            main.evaluate(runs);
+            evaluate(runs);
             count("lookAheadRows", runs.size());
+            aheadNow++;
             for (var branch : running) {
                 branch.extend(branch.rows.getLast());
             }

@@ -24,6 +24,11 @@ final class Chooser {
         return constraint == null ? row : masked.of(row, mask());
     }
 
+    /** The row with the sampler's bias and penalties, the same object if it has none; otherwise in {@code scratch}. */
+    Row adjusted(Row row, Row scratch) {
+        return inner.adjusted(row, scratch);
+    }
+
     /** The tokens allowed next, at least one; only with a constraint. */
     TokenMask mask() {
         if (constraint.ended()) {

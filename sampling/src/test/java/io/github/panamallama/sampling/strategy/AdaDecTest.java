@@ -8,7 +8,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.SamplingException;
 import io.github.panamallama.sampling.FiniteConstraint;
+import io.github.panamallama.sampling.SamplerOptions;
 import io.github.panamallama.sampling.track.TableTrack;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -263,5 +265,86 @@ class AdaDecTest {
                 assertThrows(LlamaException.class, () -> AdaDec.learned(model, file), bad);
             }
         }
+    }
+
+    @Test
+    void whatTheSamplerExcludesIsNoCandidate() {
+        for (long seed = 1; seed <= 20; seed++) {
+            var model = Letters.endless(TableTrack.random(SIZE, -1, 2, seed));
+            var favourite = Letters.plain(model, SIZE, PROMPT, Letters.options(1))[0];
+            var without = Letters.options(40).withSampling(SamplerOptions.greedy().withLogitBias(favourite, Float.NEGATIVE_INFINITY));
+            assertTrue(Arrays.stream(run(AdaDec.of(0), model, without)).noneMatch(token -> token == favourite));
+            // ten tokens other than each other and the prompt's, as the penalty has it
+            var fresh = Letters.options(10).withSampling(SamplerOptions.greedy().withPresencePenalty(1000));
+            var tokens = join(PROMPT, run(AdaDec.of(0), model, fresh));
+            assertEquals(tokens.length, Arrays.stream(tokens).distinct().count(), Arrays.toString(tokens));
+        }
+    }
+
+    @Test
+    void aLookAheadEndsWithAStopString() {
+        // token 1 with 0.4 leads to the end of a stop string, and only behind that to near-uniform steps; token 2 with 0.35 to coins
+        Function<int[], float[]> model = history -> {
+            var row = new float[SIZE];
+            int n = history.length - PROMPT.length;
+            if (n == 0) {
+                row[6] = 50;
+            } else if (n == 1) {
+                Arrays.fill(row, (float) Math.log(0.25 / (SIZE - 2)));
+                row[1] = (float) Math.log(0.4);
+                row[2] = (float) Math.log(0.35);
+            } else if (history[PROMPT.length + 1] == 2) {
+                row[7] = row[8] = 50;
+            } else if (n == 2) {
+                row[3] = 50;
+            }
+            return row;
+        };
+        var options = Letters.options(3);
+        assertArrayEquals(new int[] {6, 2, 7}, run(AdaDec.of(0.5), model, options));
+        for (var stop : List.of("ac", "fac")) {    // token 6, f, is written before the pause
+            assertArrayEquals(new int[] {6, 1, 3}, run(AdaDec.of(0.5), model, options.withStopStrings(stop)), stop);
+        }
+    }
+
+    @Test
+    void aRowThatIsNoDistributionIsNamedByItsPlace() {
+        var sound = Letters.endless(TableTrack.random(SIZE, -1, 1, 5));
+        Function<int[], float[]> broken = history -> {
+            var row = sound.apply(history);
+            row[7] = history.length == PROMPT.length + 3 ? Float.NaN : row[7];
+            return row;
+        };
+        for (var settings : List.of(AdaDec.of(0), AdaDec.of(0).withReuse(false), AdaDec.of(Double.POSITIVE_INFINITY))) {
+            var track = Letters.table(broken, SIZE);
+            var thrown = assertThrows(SamplingException.class, () -> Letters.run(new AdaDecRun(settings, track, PROMPT, Letters.options(20),
+                    Letters.IT)));
+            assertTrue(thrown.getMessage().startsWith("token 4: row holds NaN"), thrown.getMessage());
+            assertEquals(0, track.openForks());
+        }
+        var plain = assertThrows(SamplingException.class, () -> Letters.plain(broken, SIZE, PROMPT, Letters.options(20)));
+        assertTrue(plain.getMessage().startsWith("token 4: row holds NaN"), plain.getMessage());
+    }
+
+    @Test
+    void thePapersEndOfAFunctionIsSeen() {
+        for (var over : List.of("return x\ndef", " a\n\n@b", "\n)", "\n\n\n\n\n", "x\n  \n\t\n\r\n\n")) {
+            assertTrue(AdaDec.functionIsOver(over), over);
+        }
+        for (var goesOn : List.of("", "def f():", "a\n    b\n", "a\n\n\n\n  b", "\n\tc", "x\r\n  y")) {
+            assertFalse(AdaDec.functionIsOver(goesOn), goesOn);
+        }
+        // the trap again: the token behind which everything is uncertain ends the function, so that nothing uncertain is left
+        Function<int[], float[]> model = history -> {
+            var row = new float[SIZE];
+            if (history.length == PROMPT.length) {
+                Arrays.fill(row, (float) Math.log(0.25 / (SIZE - 2)));
+                row[1] = (float) Math.log(0.4);
+                row[2] = (float) Math.log(0.35);
+            }
+            return row;
+        };
+        assertEquals(1, run(AdaDec.of(0.5).withFinished(text -> text.equals("a")), model, Letters.options(1))[0]);
+        assertEquals(2, run(AdaDec.of(0.5).withFinished(text -> text.equals("b")), model, Letters.options(1))[0]);
     }
 }

@@ -5,9 +5,12 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.github.panamallama.runtime.Candidates;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.Row;
+import io.github.panamallama.runtime.RowMath;
 import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.runtime.gguf.RandomModel;
 import io.github.panamallama.sampling.FiniteConstraint;
@@ -20,6 +23,7 @@ import io.github.panamallama.sampling.grammar.Grammar;
 import io.github.panamallama.sampling.grammar.GrammarVocabulary;
 import io.github.panamallama.sampling.grammar.JsonOptions;
 import io.github.panamallama.sampling.track.Fingerprint;
+import io.github.panamallama.sampling.track.Track;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
@@ -365,6 +369,124 @@ class StrategyModelTest {
             Thread.ofPlatform().start(decoding::cancel).join();
             assertTrue(!decoding.advance());
             assertEquals(FinishReason.CANCELLED, decoding.finishReason());
+        }
+    }
+
+    /** Small models of random F32 weights over one vocabulary of 600 tokens. */
+    private static Model random(Path folder, long seed) {
+        var file = folder.resolve(seed + ".gguf");
+        RandomModel.tiny(RandomModel.Architecture.LLAMA).withSeed(seed).write(file);
+        return Model.load(file);
+    }
+
+    private static Row fresh(Engine engine, int[] tokens) {
+        try (var sequence = engine.newSequence()) {
+            var row = engine.newRow();
+            sequence.append(tokens, row);
+            return row;
+        }
+    }
+
+    private static int[] join(int[] tokens, int... more) {
+        return IntStream.concat(Arrays.stream(tokens), Arrays.stream(more)).toArray();
+    }
+
+    /** AdaDec of its page's text, every row from an empty cache. */
+    @Test
+    void branchesInOneBatchChooseWhatFreshContextsDo(@TempDir Path folder) {
+        try (var model = random(folder, 5); var engine = Engine.open(model, OPTIONS)) {
+            int[] start = {300, 301, 302, 303};
+            int steps = 120;
+            double tau = RowMath.entropy(fresh(engine, start)) - 0.02;    // random models are undecided: about half the rows are above
+            int[] text;
+            try (var sequence = engine.newSequence(); var decoding = AdaDec.of(tau).withDepth(3).start(sequence, start,
+                    StrategyOptions.defaults().withMaxTokens(steps).withSampling(SamplerOptions.greedy().withLogitBias(
+                            model.vocabulary().eos(), Float.NEGATIVE_INFINITY)))) {
+                text = Letters.run(decoding);
+                assertTrue(decoding.work().count("pauses") > 5 && decoding.work().count("reusedRows") > 5
+                        && decoding.work().count("changed") > 0, decoding.work().toString());
+            }
+            var best = new Candidates(4);
+            int near = 0;
+            for (int i = 0; i < text.length; i++) {
+                int[] history = join(start, Arrays.copyOf(text, i));
+                var row = fresh(engine, history);
+                row.set(model.vocabulary().eos(), Float.NEGATIVE_INFINITY);
+                int n = RowMath.topK(row, 4, best);
+                double tie = Math.min(Math.abs(RowMath.entropy(fresh(engine, history)) - tau), gap(best, n));
+                int token = best.token(0);
+                if (RowMath.entropy(fresh(engine, history)) >= tau) {
+                    double[] scores = new double[3];
+                    for (int b = 0; b < 3; b++) {
+                        int[] ahead = join(history, best.token(b));
+                        scores[b] = RowMath.logProbability(fresh(engine, history), best.token(b));
+                        for (int d = 0; d < 3; d++) {
+                            var next = fresh(engine, ahead);
+                            double sum = RowMath.logSumExp(next);
+                            next.set(model.vocabulary().eos(), Float.NEGATIVE_INFINITY);
+                            int t = RowMath.argmax(next);
+                            scores[b] += next.get(t) - sum;
+                            ahead = join(ahead, t);
+                        }
+                    }
+                    int winner = 0;
+                    for (int b = 1; b < 3; b++) {
+                        winner = scores[b] > scores[winner] ? b : winner;
+                    }
+                    token = best.token(winner);
+                    for (int b = 0; b < 3; b++) {
+                        tie = b == winner ? tie : Math.min(tie, scores[winner] - scores[b]);
+                    }
+                }
+                if (token != text[i]) {
+                    assertTrue(tie < 1e-3, "token " + i + " differs at a margin of " + tie);
+                    near++;
+                }
+            }
+            assertTrue(near <= 2, near + " near-ties");
+        }
+    }
+
+    private static double gap(Candidates best, int n) {
+        double gap = Double.POSITIVE_INFINITY;
+        for (int i = 1; i < n; i++) {
+            gap = Math.min(gap, best.value(i - 1) - best.value(i));
+        }
+        return gap;
+    }
+
+    @Test
+    void rowsOfTwoModelsAreThoseOfFreshContextsAcrossSwitches(@TempDir Path folder) {
+        try (var one = random(folder, 5); var two = random(folder, 6); var large = Engine.open(one, OPTIONS);
+                var small = Engine.open(two, OPTIONS); var sequence = large.newSequence()) {
+            int[] start = {300, 301, 302, 303};
+            double bits = RowMath.entropy(fresh(large, start)) / Math.log(2) - 0.02;
+            var run = new SwitchRun(bits, 1, 1, Track.of(sequence), Track.open(small), start, options().withMaxTokens(60),
+                    Language.of(one.vocabulary(), false));
+            try (var decoding = new Decoding(run)) {
+                int[] text = Letters.run(decoding);
+                assertTrue(decoding.work().count("switches") > 3, decoding.work().toString());
+                for (int i = 0; i < text.length; i++) {
+                    var row = fresh(run.byLarge.get(i) ? large : small, join(start, Arrays.copyOf(text, i)));
+                    assertEquals(RowMath.logProbability(row, text[i]), decoding.confidence().logProbability(i), 1e-4);
+                    assertEquals(RowMath.entropy(row), decoding.confidence().entropy(i), 1e-4);
+                }
+            }
+        }
+    }
+
+    @Test
+    void afterEveryDraftTheCacheHoldsWhatWasChosenAndNothingElse() {
+        var table = TrigramTable.of(model.vocabulary(), List.of(greedy.tokens(), prompt));
+        try (var sequence = engine.newSequence();
+                var decoding = NGramDrafts.of(table).start(sequence, prompt, options().withMaxTokens(40))) {
+            while (decoding.advance()) {
+                int[] all = join(prompt, decoding.tokens());
+                int shown = Math.min(sequence.length(), all.length);    // a burst is ahead of what was given out
+                assertArrayEquals(Arrays.copyOf(all, shown), Arrays.copyOf(sequence.tokens(), shown));
+                assertEquals(1, engine.stats().sequenceIds(), "all branches are gone");
+            }
+            assertTrue(decoding.work().count("accepted") > 10, decoding.work().toString());
         }
     }
 }
