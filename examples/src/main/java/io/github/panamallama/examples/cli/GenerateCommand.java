@@ -109,6 +109,12 @@ final class GenerateCommand implements Callable<Integer> {
         if (draws != null && draws < 1 || parallel != null && parallel < 1) {
             throw new ParameterException(command, "--draws and --parallel must be at least 1");
         }
+        if (parallel != null && parallel > StrategyMixin.MOST_TEXTS) {
+            throw new ParameterException(command, "--parallel is " + parallel + "; it must be at most " + StrategyMixin.MOST_TEXTS);
+        }
+        if (trie != null && !Files.isDirectory(trie.toAbsolutePath().getParent())) {
+            throw new CommandException("--trie: no such folder: " + trie.toAbsolutePath().getParent());
+        }
         var sampler = sampling.options(command, asap ? SamplerOptions.greedy().withTemperature(1).withRandomSeed()
                 : strategies.otherwise(SamplerOptions.greedy()));
         strategies.check(command, sampler, Set.of());
@@ -121,6 +127,9 @@ final class GenerateCommand implements Callable<Integer> {
         }
         var text = prompt != null ? prompt.replace("\\n", "\n")
                 : promptFile.toString().equals("-") ? main.shell().readAll() : Sources.read(promptFile);
+        if (strategies.contrastsNothing(text)) {
+            main.shell().note("--lame-prompt is the prompt itself; there is nothing to contrast with");
+        }
         var generation = GenerationOptions.defaults().withMaxTokens(tokens).withSampling(sampler)
                 .withStop(stops.stream().map(stop -> stop.replace("\\n", "\n")).toList())
                 .withGrammar(grammar);

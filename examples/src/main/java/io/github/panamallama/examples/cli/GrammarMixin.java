@@ -43,6 +43,9 @@ final class GrammarMixin {
         if (schema == null && (anyOrder || whitespace != null || formats)) {
             throw new ParameterException(command, "--any-order, --whitespace and --formats are for --json-schema");
         }
+        if (choices != null && choices.stream().allMatch(String::isEmpty)) {
+            throw new ParameterException(command, "--choices holds no text; give at least one, separated by commas");
+        }
         if (gbnf != null) {
             return read(gbnf, Grammar::gbnf);
         }

@@ -82,6 +82,9 @@ final class LearnThresholdCommand implements Callable<Integer> {
                     + "; see --suffix");
         }
         var file = thresholds == null ? usualFile() : thresholds;
+        if (Files.isDirectory(file)) {
+            throw new CommandException(file + " is a directory; --thresholds needs a file");
+        }
         try (var loaded = model.load(main); var opened = Engine.open(loaded, engine.options(spec.commandLine()))) {
             Iterable<int[]> texts = () -> new Iterator<>() {
                 private final Iterator<Path> rest = sources.iterator();

@@ -2,6 +2,7 @@ package io.github.panamallama.examples.cli;
 
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
+import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.sampling.SamplerOptions;
 import io.github.panamallama.sampling.strategy.AdaDec;
@@ -38,6 +39,11 @@ final class StrategyMixin {
         }
     }
 
+    /** An engine has at most 256 sequences, one of which is the text itself. */
+    static final int MOST_TEXTS = 255;
+    /** No model here is asked to go that far ahead; a larger number is a slip. */
+    private static final int MOST_TOKENS = 4096;
+
     @Option(names = "--strategy", paramLabel = "NAME", converter = NameConverter.class, description = {
         "How tokens are chosen: greedy (the default without --temp), sample, beam, best (of several), adadec (looks ahead where the "
                 + "model is unsure), uscd (contrasts with a second prompt), draft (a small model drafts), ngram (drafts from text), switch (two "
@@ -68,7 +74,7 @@ final class StrategyMixin {
     @Option(names = "--lookahead", paramLabel = "N", description = "adadec: tokens each is continued for. Default: 5.")
     private Integer lookahead;
 
-    @Option(names = "--lame-prompt", paramLabel = "TEXT", description = "uscd: the prompt without what helps, for instance its examples.")
+    @Option(names = "--lame-prompt", paramLabel = "TEXT", description = "uscd: the prompt without what helps, for instance its examples; \\n is a line's end.")
     private String lamePrompt;
 
     @Option(names = "--kappa", paramLabel = "X",
@@ -135,6 +141,20 @@ final class StrategyMixin {
         only(command, "--small-model", smallModel, Name.SWITCH);
         only(command, "--window", window, Name.SWITCH);
         only(command, "--dwell", dwell, Name.SWITCH);
+        range(command, "--beams", beams, 1, MOST_TEXTS);
+        range(command, "--length-penalty", alpha, 0, 10);
+        range(command, "--best-of", bestOf, 1, MOST_TEXTS);
+        range(command, "--threshold", threshold, name == Name.ADADEC ? 0 : Double.NEGATIVE_INFINITY, Double.POSITIVE_INFINITY);
+        range(command, "--candidates", candidates, 1, MOST_TEXTS);
+        range(command, "--lookahead", lookahead, 0, MOST_TOKENS);
+        range(command, "--kappa", kappa, 0, 1);
+        range(command, "--draft-tokens", draftTokens, 1, MOST_TOKENS);
+        range(command, "--draft-nodes", draftNodes, 1, MOST_TOKENS);
+        range(command, "--window", window, 1, MOST_TOKENS);
+        range(command, "--dwell", dwell, 0, Integer.MAX_VALUE);
+        if (lamePrompt != null && lamePrompt.isEmpty()) {
+            throw new ParameterException(command, "--lame-prompt is empty; leave out the examples of the prompt, not all of it");
+        }
         needed(command, Name.USCD, "--lame-prompt TEXT", lamePrompt);
         needed(command, Name.DRAFT, "--draft-model GGUF", draftModel);
         needed(command, Name.SWITCH, "--small-model GGUF", smallModel);
@@ -150,6 +170,18 @@ final class StrategyMixin {
         if (value != null && !Arrays.asList(of).contains(name)) {
             throw new ParameterException(command, option + " is for --strategy " + of[0] + (of.length > 1 ? " and " + of[1] : ""));
         }
+    }
+
+    private static void range(CommandLine command, String option, Number value, double least, double most) {
+        if (value != null && !(value.doubleValue() >= least && value.doubleValue() <= most)) {
+            var bounds = most >= Integer.MAX_VALUE ? least > Double.NEGATIVE_INFINITY ? "at least " + shown(least) : "a number"
+                    : shown(least) + " to " + shown(most);
+            throw new ParameterException(command, option + " is " + value + "; it must be " + bounds);
+        }
+    }
+
+    private static String shown(double bound) {
+        return Long.toString((long) bound);
     }
 
     private void needed(CommandLine command, Name of, String option, Object value) {
@@ -221,13 +253,12 @@ final class StrategyMixin {
             case BEAM -> new BeamSearch(beams(), alpha == null ? 1 : alpha);
             case BEST -> BestOfN.of(bestOf == null ? 4 : bestOf);
             case ADADEC -> {
-                var strategy = threshold != null ? AdaDec.of(threshold)
-                        : AdaDec.learned(model, thresholds == null ? LearnThresholdCommand.usualFile() : thresholds);
+                var strategy = threshold != null ? AdaDec.of(threshold) : learned(model);
                 strategy = candidates == null ? strategy : strategy.withCandidates(candidates);
                 yield lookahead == null ? strategy : strategy.withDepth(lookahead);
             }
             case USCD -> {
-                var strategy = Uscd.of(model.vocabulary().tokenize(lamePrompt, true, false));
+                var strategy = Uscd.of(model.vocabulary().tokenize(lameText(), true, false));
                 yield kappa == null ? strategy : strategy.withKappa(kappa);
             }
             case NGRAM -> {
@@ -240,6 +271,23 @@ final class StrategyMixin {
             }
             default -> throw new AssertionError(name);
         };
+    }
+
+    private AdaDec learned(Model model) {
+        try {
+            return AdaDec.learned(model, thresholds == null ? LearnThresholdCommand.usualFile() : thresholds);
+        } catch (LlamaException e) {
+            throw new CommandException(e.getMessage() + ". 'panama-llama learn-threshold SOURCES' learns one; --threshold X does without");
+        }
+    }
+
+    /** Whether the second prompt is the first, so that there is nothing to contrast. */
+    boolean contrastsNothing(String prompt) {
+        return name == Name.USCD && lameText().equals(prompt);
+    }
+
+    private String lameText() {
+        return lamePrompt.replace("\\n", "\n");
     }
 
     private interface Making {

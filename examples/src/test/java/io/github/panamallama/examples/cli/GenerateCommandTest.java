@@ -169,7 +169,7 @@ class GenerateCommandTest {
     void withoutALearnedThresholdAdadecSaysWhatToDo() {
         var result = generate("-p", "x", "--strategy", "adadec", "--thresholds", folder.resolve("none.json").toString());
         assertEquals(1, result.code());
-        assertTrue(result.err().contains("learn"), result.err());
+        assertTrue(result.err().contains("panama-llama learn-threshold"), result.err());
     }
 
     @Test
@@ -202,6 +202,41 @@ class GenerateCommandTest {
     }
 
     @Test
+    void wrongNumbersAreNamedByTheirOption() {
+        for (var line : List.of("--strategy beam --beams -1", "--strategy beam --beams 2147483647", "--strategy best --best-of 300",
+                "--strategy adadec --threshold NaN", "--strategy adadec --threshold 1 --candidates 0", "--strategy ngram --draft-nodes 2147483647",
+                "--strategy switch --small-model MODEL --dwell -1", "--strategy draft --draft-model MODEL --draft-tokens 0",
+                "--asap --choices a --parallel 300")) {
+            var words = line.split(" ");
+            var result = generate(("-p x " + line).split(" "));
+            assertEquals(2, result.code(), line + ": " + result.err());
+            assertTrue(result.err().startsWith("panama-llama: " + words[words.length - 2] + " is " + words[words.length - 1]), result.err());
+        }
+    }
+
+    @Test
+    void aSecondPromptThatIsTheFirstIsPointedOutAndLineEndsAreTheSameInBoth() {
+        var same = generate("-p", "int a;\\nint b", "-n", "4", "--strategy", "uscd", "--lame-prompt", "int a;\\nint b");
+        assertEquals(0, same.code(), same.err());
+        assertTrue(same.err().contains("nothing to contrast"), same.err());
+        var plain = generate("-p", "int a;\\nint b", "-n", "4");
+        assertEquals(plain.out(), same.out());
+        var other = generate("-p", "int a;\\nint b", "-n", "4", "--strategy", "uscd", "--lame-prompt", "int b");
+        assertEquals("", other.err());
+    }
+
+    @Test
+    void placesThatCantBeWrittenAreRefusedBeforeTheWork() throws IOException {
+        var trie = generate("-p", "x", "--choices", "a,b", "--asap", "--trie", folder.resolve("none/x").toString());
+        assertEquals(1, trie.code());
+        assertEquals("", trie.out());
+        assertTrue(trie.err().contains("no such folder"), trie.err());
+        var thresholds = Cli.run("learn-threshold", file("X.java", "class X {}").toString(), "--thresholds", folder.toString());
+        assertEquals(1, thresholds.code());
+        assertTrue(thresholds.err().contains("is a directory; --thresholds needs a file"), thresholds.err());
+    }
+
+    @Test
     void anInterruptEndsItWith130() {
         var interrupts = new Interrupts();
         interrupts.raise();
@@ -215,7 +250,7 @@ class GenerateCommandTest {
         "generate -p x --strategy greedy --temp 1", "generate -p x --strategy best --temp 0", "generate -p x --strategy adadec --threshold -1",
         "generate -p x --regex a --choices b", "generate -p x --asap", "generate -p x --draws 3", "generate -p x --asap --choices a --strategy beam",
         "generate -p x --asap --choices a --temp 0", "generate -p x --asap --choices a --draws 0", "generate -p x --any-order",
-        "generate -p x --regex a --whitespace 1", "generate -p x --asap --choices a --method fast", "complete X.java --strategy uscd --lame-prompt y",
+        "generate -p x --regex a --whitespace 1", "generate -p x --choices ,", "generate -p x --asap --choices a --method fast", "complete X.java --strategy uscd --lame-prompt y",
         "complete X.java --strategy beam --top-logprobs 2", "grammar", "grammar check", "grammar check x.txt", "grammar check x.gbnf --type pdf",
         "grammar check x.gbnf --formats", "grammar check x.gbnf --accept a --accept-file b", "learn-threshold"})
     void wrongArgumentsEndWithExitCode2AndAHint(String line) {
