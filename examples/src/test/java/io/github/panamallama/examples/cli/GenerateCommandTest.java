@@ -204,7 +204,8 @@ class GenerateCommandTest {
     @Test
     void wrongNumbersAreNamedByTheirOption() {
         for (var line : List.of("--strategy beam --beams -1", "--strategy beam --beams 2147483647", "--strategy best --best-of 300",
-                "--strategy adadec --threshold NaN", "--strategy adadec --threshold 1 --candidates 0", "--strategy ngram --draft-nodes 2147483647",
+                "--strategy adadec --threshold NaN", "--strategy adadec --threshold 1 --candidates 0",
+                "--strategy ngram --draft-nodes 2147483647",
                 "--strategy switch --small-model MODEL --dwell -1", "--strategy draft --draft-model MODEL --draft-tokens 0",
                 "--asap --choices a --parallel 300")) {
             var words = line.split(" ");

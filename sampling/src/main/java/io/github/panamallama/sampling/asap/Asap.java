@@ -798,7 +798,7 @@ public final class Asap implements AutoCloseable {
         var loaded = TrieFile.read(file, key, root.vocabularySize(), options.maxTokens());
         trie = loaded.trie();
         draws = loaded.draws();
-        rounds = Math.max(rounds, trie == null ? 0 : trie.visit);    // the root is visited in every round: its nodes are not from the future
+        rounds = Math.max(rounds, trie == null ? 0 : trie.visit);    // every round visits the root, so that no node is younger
         interned.clear();
         bytes = 0;
         nodes = 0;
