@@ -4,6 +4,7 @@ module panamallama.examples {
     requires org.jline.reader;
     requires org.jline.terminal;
     requires panamallama;
+    requires panamallama.adapters;
     requires panamallama.models;
     requires tools.jackson.databind;
 

@@ -99,7 +99,8 @@ final class InspectCommand implements Callable<Integer> {
         return out.toString().stripTrailing();
     }
 
-    private static String shown(GgufFile gguf, String key) {
+    /** A value for people, in one line. */
+    static String shown(GgufFile gguf, String key) {
         var metadata = gguf.metadata();
         if (metadata.arrayLength(key).isPresent()) {
             int length = metadata.arrayLength(key).get();
@@ -155,7 +156,7 @@ final class InspectCommand implements Callable<Integer> {
         return tensor.shape().stream().map(String::valueOf).collect(Collectors.joining(" x ", "[", "]"));
     }
 
-    private static String pad(String text, int width) {
+    static String pad(String text, int width) {
         return text + " ".repeat(Math.max(0, width - text.length()));
     }
 

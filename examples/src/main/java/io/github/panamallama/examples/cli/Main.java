@@ -122,6 +122,7 @@ final class Main implements Runnable {
         commands.put("generate", GenerateCommand.class);
         commands.put("chat", ChatCommand.class);
         commands.put("grammar", GrammarCommand.class);
+        commands.put("adapters", AdaptersCommand.class);
         commands.put("learn-threshold", LearnThresholdCommand.class);
         commands.put("inspect", InspectCommand.class);
         commands.put("tokenize", TokenizeCommand.class);
