@@ -151,8 +151,9 @@ final class PeftConfig {
                     if (Pattern.compile("(?:.*\\.)?(?:" + entry.getKey() + ")").matcher(module).matches()) {
                         return entry.getValue();
                     }
-                } catch (PatternSyntaxException e) {
-                    throw new AdapterException(path + ": \"" + entry.getKey() + "\" in " + patterns + " is no regular expression: " + e.getDescription(), e);
+                } catch (PatternSyntaxException | StackOverflowError e) {    // java.util.regex recurses over pattern and text
+                    var pattern = entry.getKey().length() <= 100 ? entry.getKey() : entry.getKey().substring(0, 100) + "...";
+                    throw new AdapterException(path + ": \"" + pattern + "\" in " + patterns + " is no regular expression that can be used", e);
                 }
             }
         }

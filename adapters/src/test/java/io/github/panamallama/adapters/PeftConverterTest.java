@@ -324,6 +324,13 @@ class PeftConverterTest {
     }
 
     @Test
+    void aPatternNestedTooDeeplyIsRefused() throws IOException {
+        peft.linear("model.layers.0.mlp.up_proj", 4, 256, 512);
+        peft.config.put("rank_pattern", Map.of("(".repeat(20_000) + "x" + ")".repeat(20_000), 4));
+        refused("(...\" in rank_pattern is no regular expression that can be used");
+    }
+
+    @Test
     void anAlphaBeyondAllNumbersIsRefused() throws IOException {
         peft.linear("model.layers.0.mlp.up_proj", 4, 256, 512);
         peft.write();
