@@ -46,11 +46,13 @@ public record LoraWeights(
     public record Target(String name, int rank, int inputs, int outputs, int experts, float[] a, float[] b) {
         public Target {
             if (rank < 1 || inputs < 1 || outputs < 1 || experts < 1) {
-                throw new AdapterException("\"" + name + "\" has rank " + rank + ", " + inputs + " inputs, " + outputs + " outputs and " + experts
+                throw new AdapterException("\"" + name + "\" has rank " + rank + ", " + inputs + " inputs, " + outputs + " outputs and "
+                        + experts
                         + " experts; each must be at least 1");
             }
             if (a.length != (long) experts * rank * inputs || b.length != (long) experts * outputs * rank) {
-                throw new AdapterException("\"" + name + "\" of rank " + rank + " with " + inputs + " inputs, " + outputs + " outputs and " + experts
+                throw new AdapterException("\"" + name + "\" of rank " + rank + " with " + inputs + " inputs, " + outputs + " outputs and "
+                        + experts
                         + " experts has " + a.length + " values in A and " + b.length + " in B");
             }
             TensorValues.requireFinite("A of \"" + name + "\"", a);
@@ -204,7 +206,8 @@ public record LoraWeights(
                     for (int i = 0; i < ints.length; i++) {
                         ints[i] = (int) values[i];
                         if (ints[i] != values[i]) {
-                            throw new AdapterException(file.path() + ": " + key + "[" + i + "] is " + values[i] + ", beyond 32 bits; remove the key");
+                            throw new AdapterException(file.path() + ": " + key + "[" + i + "] is " + values[i]
+                                    + ", beyond 32 bits; remove the key");
                         }
                     }
                     yield ints;

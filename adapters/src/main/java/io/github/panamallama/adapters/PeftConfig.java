@@ -86,7 +86,8 @@ final class PeftConfig {
     int rank(String module) {
         var value = forModule("rank_pattern", "r", module);
         if (!value.isInt() || value.asInt() < 1) {
-            throw refused((module.isEmpty() ? "r" : "the rank of \"" + module + "\"") + " is " + shown(value) + "; a whole number of at least 1 is needed");
+            throw refused((module.isEmpty() ? "r" : "the rank of \"" + module + "\"") + " is " + shown(value)
+                    + "; a whole number of at least 1 is needed");
         }
         return value.asInt();
     }
@@ -153,7 +154,8 @@ final class PeftConfig {
                     }
                 } catch (PatternSyntaxException | StackOverflowError e) {    // java.util.regex recurses over pattern and text
                     var pattern = entry.getKey().length() <= 100 ? entry.getKey() : entry.getKey().substring(0, 100) + "...";
-                    throw new AdapterException(path + ": \"" + pattern + "\" in " + patterns + " is no regular expression that can be used", e);
+                    throw new AdapterException(path + ": \"" + pattern + "\" in " + patterns
+                            + " is no regular expression that can be used", e);
                 }
             }
         }

@@ -127,7 +127,8 @@ public final class PeftConverter {
             }
         }
         var name = folder.toAbsolutePath().normalize().getFileName();
-        return new LoraWeights(architecture, name == null ? "adapter" : name.toString(), config.alpha(), config.invocationTokens(), metadata(), targets);
+        return new LoraWeights(architecture, name == null ? "adapter" : name.toString(), config.alpha(), config.invocationTokens(),
+                metadata(), targets);
     }
 
     private List<SafeTensors> weightFiles() {
@@ -163,7 +164,8 @@ public final class PeftConverter {
         for (var file : files) {
             for (var tensor : file.tensors()) {
                 if (!missing.remove(tensor.name(), file.path().getFileName().toString())) {
-                    throw new AdapterException(file.path() + ": has tensor \"" + tensor.name() + "\", which " + INDEX + " doesn't place there");
+                    throw new AdapterException(file.path() + ": has tensor \"" + tensor.name() + "\", which " + INDEX
+                            + " doesn't place there");
                 }
             }
         }
@@ -193,11 +195,13 @@ public final class PeftConverter {
             }
         }
         if (adapters.size() > 1) {
-            throw new AdapterException(folder + ": has weights of several adapters: " + String.join(", ", adapters) + "; save them one by one");
+            throw new AdapterException(folder + ": has weights of several adapters: " + String.join(", ", adapters)
+                    + "; save them one by one");
         }
         pairs.forEach((module, pair) -> {
             if (pair.a == null || pair.b == null) {
-                throw new AdapterException((pair.a == null ? pair.b : pair.a).what() + " has no counterpart; the adapter was saved incompletely");
+                throw new AdapterException((pair.a == null ? pair.b : pair.a).what()
+                        + " has no counterpart; the adapter was saved incompletely");
             }
         });
         return pairs;
@@ -237,14 +241,16 @@ public final class PeftConverter {
     private Part part(String module, Pair pair, ModuleNames.Place place) {
         boolean tokens = place.tensor().equals(AdapterFile.EMBEDDING);
         if (pair.embedding != tokens) {
-            throw new AdapterException(pair.a.what() + ": \"" + place.tensor() + "\" takes " + (tokens ? "lora_embedding_A and lora_embedding_B"
+            throw new AdapterException(pair.a.what() + ": \"" + place.tensor() + "\" takes "
+                    + (tokens ? "lora_embedding_A and lora_embedding_B"
                     : "lora_A and lora_B") + ", not these");
         }
         int rank = config.rank(module);
         long rankOfA = pair.a.tensor.shape().getFirst();
         long rankOfB = pair.b.tensor.shape().get(1);
         if (rankOfA != rank || rankOfB != rank) {
-            throw new AdapterException(pair.a.what() + " has rank " + rankOfA + " and its B " + rankOfB + ", but " + CONFIG + " says " + rank);
+            throw new AdapterException(pair.a.what() + " has rank " + rankOfA + " and its B " + rankOfB + ", but " + CONFIG + " says "
+                    + rank);
         }
         var tensor = baseTensors.get(place.tensor());
         if (tensor == null) {
@@ -258,11 +264,13 @@ public final class PeftConverter {
         // llama.cpp's converter leaves out Gemma 3's rows behind the last token
         boolean fewer = pair.embedding && architecture.equals("gemma3") && givenOutputs > outputs;
         if (givenInputs != inputs || givenOutputs != outputs && !fewer) {
-            throw new AdapterException("module \"" + module + "\" is adapted as a matrix of [" + givenInputs + " x " + givenOutputs + "], but \""
+            throw new AdapterException("module \"" + module + "\" is adapted as a matrix of [" + givenInputs + " x " + givenOutputs
+                    + "], but \""
                     + tensor.name() + "\" of " + base.path() + " is " + tensor.shape() + "; use the model that the adapter was trained on");
         }
         if (place.expert() >= size(tensor, 2)) {
-            throw new AdapterException("module \"" + module + "\" is an expert that " + base.path() + " has not: \"" + tensor.name() + "\" has "
+            throw new AdapterException("module \"" + module + "\" is an expert that " + base.path() + " has not: \"" + tensor.name()
+                    + "\" has "
                     + size(tensor, 2));
         }
         double scale = config.scale(module);
@@ -294,9 +302,11 @@ public final class PeftConverter {
             return b;
         }
         int heads = heads(".attention.head_count", place.layer());
-        int keyHeads = base.metadata().contains(architecture + ".attention.head_count_kv") ? heads(".attention.head_count_kv", place.layer()) : heads;
+        int keyHeads = base.metadata().contains(architecture + ".attention.head_count_kv")
+                ? heads(".attention.head_count_kv", place.layer()) : heads;
         if (heads % keyHeads != 0 || outputs % ModuleNames.divisor(place.rows(), heads, keyHeads) != 0) {
-            throw new AdapterException("the " + outputs + " rows of module \"" + module + "\" can't be those of " + heads + " heads and " + keyHeads
+            throw new AdapterException("the " + outputs + " rows of module \"" + module + "\" can't be those of " + heads + " heads and "
+                    + keyHeads
                     + " key-value heads, as " + base.path() + " has them");
         }
         var turned = new float[b.length];
@@ -314,7 +324,8 @@ public final class PeftConverter {
         long count = !array ? metadata.integer(key).orElse(0)
                 : layer < metadata.arrayLength(key).orElseThrow() ? metadata.integers(key).orElseThrow()[layer] : 0;
         if (count < 1 || count > 1 << 20) {
-            throw new AdapterException(base.path() + ": " + key + " of layer " + layer + " is " + count + ", so the rows of its weights can't be ordered");
+            throw new AdapterException(base.path() + ": " + key + " of layer " + layer + " is " + count
+                    + ", so the rows of its weights can't be ordered");
         }
         return (int) count;
     }

@@ -89,7 +89,8 @@ final class SafeTensors {
             long length = start.getLong(0);
             // the length is unsigned, and a huge one would be negative here
             if (length < 0 || length > size - LENGTH_BYTES) {
-                throw new AdapterException(path + ": the header is said to have " + Long.toUnsignedString(length) + " bytes, but the file has only "
+                throw new AdapterException(path + ": the header is said to have " + Long.toUnsignedString(length)
+                        + " bytes, but the file has only "
                         + (size - LENGTH_BYTES) + " after the length; it is no safetensors file, or truncated");
             }
             if (length > MAX_HEADER_BYTES) {
@@ -155,10 +156,12 @@ final class SafeTensors {
         String before = null;
         for (var tensor : byPlace) {
             if (tensor.start < end) {
-                throw new AdapterException(path + ": the data of \"" + tensor.name + "\" and \"" + before + "\" overlap at byte " + tensor.start);
+                throw new AdapterException(path + ": the data of \"" + tensor.name + "\" and \"" + before + "\" overlap at byte "
+                        + tensor.start);
             }
             if (tensor.start > end) {
-                throw new AdapterException(path + ": bytes " + end + " to " + tensor.start + " before \"" + tensor.name + "\" belong to no tensor");
+                throw new AdapterException(path + ": bytes " + end + " to " + tensor.start + " before \"" + tensor.name
+                        + "\" belong to no tensor");
             }
             end = tensor.start + tensor.bytes;
             before = tensor.name;
@@ -185,7 +188,8 @@ final class SafeTensors {
         long end = count(what, "data_offsets", offsets.get(1));
         long available = fileSize - dataStart;
         if (begin > end || end > available) {
-            throw new AdapterException(what + " has data_offsets " + offsets + ", but the file has " + available + " bytes of data; it is damaged "
+            throw new AdapterException(what + " has data_offsets " + offsets + ", but the file has " + available
+                    + " bytes of data; it is damaged "
                     + "or truncated");
         }
         var shape = new ArrayList<Long>();

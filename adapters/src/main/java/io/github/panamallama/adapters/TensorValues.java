@@ -158,7 +158,8 @@ final class TensorValues {
 
     private static void requireHeld(String name, GgmlType type, float value, float held) {
         if (!Float.isFinite(held)) {
-            throw new AdapterException("tensor \"" + name + "\" has " + value + (type.isQuantized() ? " as a scale" : "") + ", which " + type.label()
+            throw new AdapterException("tensor \"" + name + "\" has " + value + (type.isQuantized() ? " as a scale" : "") + ", which "
+                    + type.label()
                     + " can't hold; write f32");
         }
     }

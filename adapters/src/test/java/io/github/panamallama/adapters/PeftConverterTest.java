@@ -106,7 +106,8 @@ class PeftConverterTest {
             var factors = peft.linear("model.layers." + module[0] + ".self_attn." + module[1] + "_proj", rank, 256, (int) module[4]);
             expected.put("blk." + module[0] + (module[1].equals("v") ? ".attn_v.weight" : ".attn_output.weight"), factors.delta(scale));
         }
-        expected.put("blk.3.ffn_up.weight", peft.linear("model.layers.3.mlp.up_proj", 4, 256, 512).delta(rankStabilised ? 5.5 / 2 : 5.5 / 4));
+        expected.put("blk.3.ffn_up.weight", peft.linear("model.layers.3.mlp.up_proj", 4, 256, 512)
+                .delta(rankStabilised ? 5.5 / 2 : 5.5 / 4));
         var weights = convert(JAVA_TINY);
         assertDeltas(expected, weights);
         assertEquals(List.of(2, 16, 4, 4, 4), weights.targets().stream().map(LoraWeights.Target::rank).toList());
@@ -198,7 +199,8 @@ class PeftConverterTest {
         for (int row = 0; row < delta.length; row++) {
             int group = row / size / perGroup;
             int member = row / size % perGroup;
-            int head = member < perGroup - 2 ? group * (perGroup - 2) + member : member == perGroup - 2 ? heads + group : heads + keyHeads + group;
+            int head = member < perGroup - 2 ? group * (perGroup - 2) + member
+                    : member == perGroup - 2 ? heads + group : heads + keyHeads + group;
             expected[head * size + row % size] = delta[row];
         }
         assertDeltas(Map.of("blk.0.attn_qkv.weight", expected), convert(base));
@@ -207,7 +209,8 @@ class PeftConverterTest {
     /** A square and a flat matrix: B * A of a Conv1D has [outputs][inputs] like any other. */
     @Test
     void transposedWeightsOfGpt2NeedNoTransposition() throws IOException {
-        var base = base("gpt2", Map.of(), Map.of("blk.0.attn_qkv.weight", List.of(32L, 96L), "blk.0.attn_output.weight", List.of(32L, 32L)));
+        var base = base("gpt2", Map.of(), Map.of("blk.0.attn_qkv.weight", List.of(32L, 96L), "blk.0.attn_output.weight",
+                List.of(32L, 32L)));
         peft.config.put("fan_in_fan_out", true);
         assertDeltas(Map.of("blk.0.attn_qkv.weight", peft.linear("transformer.h.0.attn.c_attn", 4, 32, 96).delta(2),
                 "blk.0.attn_output.weight", peft.linear("transformer.h.0.attn.c_proj", 4, 32, 32).delta(2)), convert(base));
@@ -220,7 +223,8 @@ class PeftConverterTest {
                 .putI32s("llama.attention.head_count_kv", new int[] {8, 2});
         zeros(writer, "blk.1.attn_k.weight", List.of(32L, 16L));
         writer.write(base);
-        assertDeltas(Map.of("blk.1.attn_k.weight", pairs(peft.linear("model.layers.1.self_attn.k_proj", 4, 32, 16).delta(2), 2)), convert(base));
+        assertDeltas(Map.of("blk.1.attn_k.weight", pairs(peft.linear("model.layers.1.self_attn.k_proj", 4, 32, 16).delta(2), 2)),
+                convert(base));
     }
 
     @ParameterizedTest
@@ -257,7 +261,8 @@ class PeftConverterTest {
         second.weights.write(peft.path().resolve("adapter_model-00002-of-00002.safetensors"));
         peft.writeConfig();
         index(Map.of("up_proj.lora_A", 1, "up_proj.lora_B", 1, "down_proj.lora_A", 2, "down_proj.lora_B", 2));
-        assertDeltas(Map.of("blk.0.ffn_up.weight", up.delta(2), "blk.0.ffn_down.weight", down.delta(2)), PeftConverter.convert(peft.path(), parts(JAVA_TINY)));
+        assertDeltas(Map.of("blk.0.ffn_up.weight", up.delta(2), "blk.0.ffn_down.weight", down.delta(2)),
+                PeftConverter.convert(peft.path(), parts(JAVA_TINY)));
 
         index(Map.of("up_proj.lora_A", 1, "up_proj.lora_B", 1, "down_proj.lora_A", 2, "down_proj.lora_B", 1));
         refusedAsWritten("00002-of-00002.safetensors: has tensor \"base_model.model.model.layers.0.mlp.down_proj.lora_B.weight\", which "
@@ -266,7 +271,8 @@ class PeftConverterTest {
         refusedAsWritten("tensor \"base_model.model.model.layers.0.mlp.gate_proj.lora_A.weight\" is missing");
         index(Map.of("up_proj.lora_A", 3));
         refusedAsWritten("00003-of-00002.safetensors: no such file");
-        Files.writeString(peft.path().resolve("adapter_model.safetensors.index.json"), "{\"weight_map\":{\"x\":\"../../secret.safetensors\"}}");
+        Files.writeString(peft.path().resolve("adapter_model.safetensors.index.json"),
+                "{\"weight_map\":{\"x\":\"../../secret.safetensors\"}}");
         refusedAsWritten("\"../../secret.safetensors\" is no name of a file in this folder");
     }
 
@@ -509,7 +515,8 @@ class PeftConverterTest {
                 int expert = row / target.outputs();
                 for (int i = 0; i < target.inputs(); i++) {
                     for (int k = 0; k < target.rank(); k++) {
-                        delta[row][i] += scale * target.b()[row * target.rank() + k] * target.a()[(expert * target.rank() + k) * target.inputs() + i];
+                        float b = target.b()[row * target.rank() + k];
+                        delta[row][i] += scale * b * target.a()[(expert * target.rank() + k) * target.inputs() + i];
                     }
                 }
             }

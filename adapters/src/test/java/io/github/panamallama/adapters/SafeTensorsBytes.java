@@ -30,7 +30,8 @@ final class SafeTensorsBytes {
         for (var entry : tensors.entrySet()) {
             var shape = IntStream.of(entry.getValue().shape).mapToObj(String::valueOf).collect(Collectors.joining(","));
             int end = offset + 4 * entry.getValue().values.length;
-            header.append(",\"%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":[%d,%d]}".formatted(entry.getKey(), shape, offset, end));
+            header.append(",\"%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":[%d,%d]}".formatted(entry.getKey(), shape, offset,
+                    end));
             offset = end;
         }
         var data = ByteBuffer.allocate(offset).order(ByteOrder.LITTLE_ENDIAN);

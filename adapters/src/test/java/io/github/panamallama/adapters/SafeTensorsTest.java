@@ -47,7 +47,8 @@ class SafeTensorsTest {
     @CsvSource({"F32, 0000c03f000010c0", "F16, 003e80c0", "BF16, c03f10c0", "F64, 000000000000f83f00000000000002c0"})
     void floatsOfEveryWidthAreRead(String type, String hex) throws IOException {
         var data = HexFormat.of().parseHex(hex);
-        SafeTensorsBytes.write(file, "{\"x\":{\"dtype\":\"%s\",\"shape\":[2],\"data_offsets\":[0,%d]}}  ".formatted(type, data.length), data);
+        SafeTensorsBytes.write(file, "{\"x\":{\"dtype\":\"%s\",\"shape\":[2],\"data_offsets\":[0,%d]}}  ".formatted(type, data.length),
+                data);
         var read = SafeTensors.read(file);
         assertArrayEquals(new float[] {1.5f, -2.25f}, read.values(read.tensors().iterator().next()));
     }
@@ -199,7 +200,8 @@ class SafeTensorsTest {
     }
 
     private void one(String type, String shape, String offsets) throws IOException {
-        SafeTensorsBytes.write(file, "{\"x\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":%s}}".formatted(type, shape, offsets), new byte[8]);
+        SafeTensorsBytes.write(file, "{\"x\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":%s}}".formatted(type, shape, offsets),
+                new byte[8]);
     }
 
     private void two(String shapeX, int beginX, int endX, String shapeY, int beginY, int endY, int bytes) throws IOException {

@@ -37,16 +37,19 @@ final class AdaptersConvertCommand implements Callable<Integer> {
     @Spec
     private CommandSpec spec;
 
-    @Parameters(index = "0", paramLabel = "IN", description = "A folder with adapter_config.json and adapter_model.safetensors, or an adapter in a GGUF file.")
+    @Parameters(index = "0", paramLabel = "IN",
+            description = "A folder with adapter_config.json and adapter_model.safetensors, or an adapter in a GGUF file.")
     private Path in;
 
     @Parameters(index = "1", paramLabel = "OUT", description = "The GGUF file to write.")
     private Path out;
 
-    @Option(names = "--base", paramLabel = "MODEL", description = "GGUF file of the model that the adapter is for; needed for PEFT, checked in any case.")
+    @Option(names = "--base", paramLabel = "MODEL",
+            description = "GGUF file of the model that the adapter is for; needed for PEFT, checked in any case.")
     private Path base;
 
-    @Option(names = "--type", paramLabel = "f32|f16|bf16|q8_0|q4_0", defaultValue = "f16", description = "Type of the weights. Default: ${DEFAULT-VALUE}.")
+    @Option(names = "--type", paramLabel = "f32|f16|bf16|q8_0|q4_0", defaultValue = "f16",
+            description = "Type of the weights. Default: ${DEFAULT-VALUE}.")
     private String typeName;
 
     @Option(names = "--force", description = "Overwrite OUT if it exists.")
@@ -55,10 +58,13 @@ final class AdaptersConvertCommand implements Callable<Integer> {
     @Override
     public Integer call() throws IOException {
         var type = GgmlType.byName(typeName).filter(TYPES::contains).orElseThrow(() -> new ParameterException(spec.commandLine(),
-                "'" + typeName + "' is no type for adapters; the types are " + TYPES.stream().map(GgmlType::label).collect(Collectors.joining(" "))));
-        boolean peft = Files.exists(in) && (Files.isDirectory(in) || !in.getFileName().toString().toLowerCase(Locale.ROOT).endsWith(".gguf"));
+                "'" + typeName + "' is no type for adapters; the types are "
+                        + TYPES.stream().map(GgmlType::label).collect(Collectors.joining(" "))));
+        boolean peft = Files.isDirectory(in)
+                || Files.exists(in) && !in.getFileName().toString().toLowerCase(Locale.ROOT).endsWith(".gguf");
         if (peft && base == null) {
-            throw new ParameterException(spec.commandLine(), "--base is needed to convert an adapter of PEFT: it says how tensors are named and ordered");
+            throw new ParameterException(spec.commandLine(),
+                    "--base is needed to convert an adapter of PEFT: it says how tensors are named and ordered");
         }
         if (Files.exists(out) && !force) {
             throw new CommandException(out + " exists; --force overwrites it");
@@ -78,7 +84,8 @@ final class AdaptersConvertCommand implements Callable<Integer> {
         if (model != null) {
             written.check(model);
         }
-        parent.main().shell().note("%s: %s, weights %s (%s), file %s, was %s".formatted(out, AdaptersInspectCommand.matrices(written), Units.bytes(written.byteSize()),
+        parent.main().shell().note("%s: %s, weights %s (%s), file %s, was %s".formatted(out, AdaptersInspectCommand.matrices(written),
+                Units.bytes(written.byteSize()),
                 AdaptersInspectCommand.types(written), Units.bytes(Files.size(out)), Units.bytes(before)));
         return Main.OK;
     }

@@ -69,7 +69,8 @@ final class AdaptersInspectCommand implements Callable<Integer> {
 
     private String table(AdapterFile adapter) {
         var out = new StringBuilder();
-        out.append("%s: LoRA adapter \"%s\" for %s, alpha %s, %s, weights %s, file %s%n".formatted(file, InspectCommand.escape(adapter.name()),
+        out.append("%s: LoRA adapter \"%s\" for %s, alpha %s, %s, weights %s, file %s%n".formatted(file,
+                InspectCommand.escape(adapter.name()),
                 InspectCommand.escape(adapter.architecture()), adapter.alpha() == 0 ? "none" : number(adapter.alpha()), matrices(adapter),
                 Units.bytes(adapter.byteSize()), Units.bytes(adapter.gguf().fileSize())));
         var tokens = adapter.invocationTokens();
@@ -81,13 +82,16 @@ final class AdaptersInspectCommand implements Callable<Integer> {
         var keys = adapter.gguf().metadata().keys();
         int width = keys.stream().mapToInt(String::length).max().orElse(0);
         for (var key : keys) {
-            out.append("  ").append(InspectCommand.pad(InspectCommand.escape(key), width)).append("  ").append(InspectCommand.shown(adapter.gguf(), key)).append('\n');
+            out.append("  ").append(InspectCommand.pad(InspectCommand.escape(key), width)).append("  ")
+                    .append(InspectCommand.shown(adapter.gguf(), key)).append('\n');
         }
 
         int names = adapter.targets().stream().mapToInt(target -> target.name().length()).max().orElse(0);
-        out.append("\n%s  %5s  %-20s  %-14s  %8s  %12s%n".formatted(InspectCommand.pad("matrix", names + 2), "rank", "inputs x outputs", "types", "scale", "size"));
+        out.append("\n%s  %5s  %-20s  %-14s  %8s  %12s%n".formatted(InspectCommand.pad("matrix", names + 2), "rank", "inputs x outputs",
+                "types", "scale", "size"));
         for (var target : adapter.targets()) {
-            out.append("  %s  %5d  %-20s  %-14s  %8s  %12s%n".formatted(InspectCommand.pad(InspectCommand.escape(target.name()), names), target.rank(), shape(target),
+            out.append("  %s  %5d  %-20s  %-14s  %8s  %12s%n".formatted(InspectCommand.pad(InspectCommand.escape(target.name()), names),
+                    target.rank(), shape(target),
                     types(target), number(target.scale(adapter.alpha())), Units.bytes(target.byteSize())));
         }
         return out.toString().stripTrailing();
@@ -116,6 +120,7 @@ final class AdaptersInspectCommand implements Callable<Integer> {
     }
 
     private static String number(float value) {
-        return value == Math.rint(value) && Math.abs(value) < 1e6 ? String.valueOf((long) value) : String.format(Locale.ROOT, "%.4g", value);
+        return value == Math.rint(value) && Math.abs(value) < 1e6 ? String.valueOf((long) value)
+                : String.format(Locale.ROOT, "%.4g", value);
     }
 }

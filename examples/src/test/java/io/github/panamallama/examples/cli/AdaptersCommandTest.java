@@ -155,7 +155,8 @@ class AdaptersCommandTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"adapters", "adapters inspect", "adapters convert", "adapters convert x.gguf", "adapters convert x.gguf y.gguf --type q4_K",
+    @ValueSource(strings = {"adapters", "adapters inspect", "adapters convert", "adapters convert x.gguf",
+            "adapters convert x.gguf y.gguf --type q4_K",
         "adapters convert x.gguf y.gguf --type i32", "adapters drop x.gguf"})
     void wrongArgumentsEndWithExitCode2AndAHint(String line) {
         var result = Cli.run(line.split(" "));

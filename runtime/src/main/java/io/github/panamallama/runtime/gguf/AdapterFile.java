@@ -172,7 +172,8 @@ public final class AdapterFile {
             var tensor = tensors.get(target.name);
             if (tensor == null) {
                 throw refused("it adapts \"" + target.name + "\", which " + model.path() + " has not"
-                        + model.metadata().integer(architecture + ".block_count").stream().mapToObj(" (%d layers)"::formatted).findAny().orElse("")
+                        + model.metadata().integer(architecture + ".block_count").stream().mapToObj(" (%d layers)"::formatted).findAny()
+                        .orElse("")
                         + "; use the model it was trained on");
             }
             var wanted = List.of(target.inputs(), target.outputs(), target.experts());
@@ -197,7 +198,8 @@ public final class AdapterFile {
     private void expect(String key, String wanted, String hint) {
         var value = gguf.metadata().string(key);
         if (!value.equals(Optional.of(wanted))) {
-            throw refused(key + " is " + value.map(text -> "\"" + text + "\"").orElse("missing") + "; it must be \"" + wanted + "\" (" + hint + ")");
+            throw refused(key + " is " + value.map(text -> "\"" + text + "\"").orElse("missing") + "; it must be \"" + wanted + "\" ("
+                    + hint + ")");
         }
     }
 
@@ -260,11 +262,13 @@ public final class AdapterFile {
             default -> { }
         }
         if (tensor.shape().stream().anyMatch(size -> size > Integer.MAX_VALUE)) {
-            throw refused("tensor \"" + tensor.name() + "\" has shape " + shape(tensor.shape()) + "; a dimension may be " + Integer.MAX_VALUE
+            throw refused("tensor \"" + tensor.name() + "\" has shape " + shape(tensor.shape()) + "; a dimension may be "
+                    + Integer.MAX_VALUE
                     + " at most");
         }
         if (dimension(tensor, 3) != 1) {
-            throw refused("tensor \"" + tensor.name() + "\" has shape " + shape(tensor.shape()) + "; at most three dimensions are possible");
+            throw refused("tensor \"" + tensor.name() + "\" has shape " + shape(tensor.shape())
+                    + "; at most three dimensions are possible");
         }
     }
 
@@ -288,11 +292,13 @@ public final class AdapterFile {
         long rank = dimension(a, embedding ? 0 : 1);
         long other = dimension(b, transposed ? 1 : 0);
         if (rank != other) {
-            throw refused("\"" + name + "\": A of " + shape(a.shape()) + " has rank " + rank + ", but B of " + shape(b.shape()) + " has rank "
+            throw refused("\"" + name + "\": A of " + shape(a.shape()) + " has rank " + rank + ", but B of " + shape(b.shape())
+                    + " has rank "
                     + other + (embedding ? "" : "; A must be [inputs, rank]") + "; convert the adapter again");
         }
         if (dimension(a, 2) != dimension(b, 2) || embedding && dimension(a, 2) != 1) {
-            throw refused("\"" + name + "\": A of " + shape(a.shape()) + " and B of " + shape(b.shape()) + " differ in their number of experts"
+            throw refused("\"" + name + "\": A of " + shape(a.shape()) + " and B of " + shape(b.shape())
+                    + " differ in their number of experts"
                     + (embedding ? "; embeddings have none" : ""));
         }
         return new Target(name, a, b, transposed, (int) rank);

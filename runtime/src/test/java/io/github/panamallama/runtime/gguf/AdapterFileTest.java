@@ -102,7 +102,8 @@ class AdapterFileTest {
         var tokens = new int[] {5, 7, 11};
         assertArrayEquals(tokens, read(writer -> query(writer.putU32s("adapter.alora.invocation_tokens", tokens))).invocationTokens());
         assertArrayEquals(tokens, read(writer -> query(writer.putI32s("adapter.alora.invocation_tokens", tokens))).invocationTokens());
-        refused("adapter.alora.invocation_tokens[1] is -7", writer -> query(writer.putI32s("adapter.alora.invocation_tokens", new int[] {5, -7})));
+        refused("adapter.alora.invocation_tokens[1] is -7", writer ->
+                query(writer.putI32s("adapter.alora.invocation_tokens", new int[] {5, -7})));
         refused("[0] is 4294967295", writer -> query(writer.putU32s("adapter.alora.invocation_tokens", new int[] {-1})));
     }
 
@@ -132,7 +133,8 @@ class AdapterFileTest {
         refused("has only blk.0.attn_q.weight.lora_a", writer -> floats(writer, "blk.0.attn_q.weight.lora_a", 64, 4));
         refused("has only blk.0.attn_q.weight.lora_bt", writer -> floats(writer, "blk.0.attn_q.weight.lora_bt", 64, 4));
         refused("both .lora_b and .lora_bt", writer -> floats(query(writer), "blk.0.attn_q.weight.lora_bt", 64, 4));
-        refused("has rank 4, but B of [8 x 64] has rank 8", writer -> pair(writer, "blk.0.attn_q.weight", List.of(64L, 4L), List.of(8L, 64L)));
+        refused("has rank 4, but B of [8 x 64] has rank 8", writer ->
+                pair(writer, "blk.0.attn_q.weight", List.of(64L, 4L), List.of(8L, 64L)));
         refused("has rank 64", writer -> pair(writer, "blk.0.attn_q.weight", List.of(4L, 64L), List.of(4L, 64L)));
         refused("number of experts", writer -> pair(writer, "blk.0.ffn_up_exps.weight", List.of(64L, 4L, 8L), List.of(4L, 64L, 4L)));
         refused("not possible for embeddings", writer -> {
@@ -176,7 +178,8 @@ class AdapterFileTest {
     void typesThatAreNoWeightsAreRefused(GgmlType type) {
         refused("is of type " + type.label(), writer -> {
             long rows = 4;
-            writer.tensor("blk.0.attn_q.weight.lora_a", type, List.of(256L, rows), out -> out.write(MemorySegment.ofArray(new byte[(int) type.bytes(256 * rows)])));
+            writer.tensor("blk.0.attn_q.weight.lora_a", type, List.of(256L, rows), out ->
+                    out.write(MemorySegment.ofArray(new byte[(int) type.bytes(256 * rows)])));
             floats(writer, "blk.0.attn_q.weight.lora_b", 4, 64);
         });
     }
@@ -187,9 +190,12 @@ class AdapterFileTest {
         foreign("llama.block_count = 16, but " + base + " has 4", writer -> query(writer.putU32("llama.block_count", 16)));
         foreign("llama.embedding_length = 128", writer -> query(writer.putU32("llama.embedding_length", 128)));
         foreign("tokenizer.ggml.model = gpt2, but " + base + " has llama", writer -> query(writer.put("tokenizer.ggml.model", "gpt2")));
-        foreign("tokenizer.ggml.tokens = array of string, 2 elements", writer -> query(writer.putStrings("tokenizer.ggml.tokens", List.of("a", "b"))));
-        foreign("\"blk.7.attn_q.weight\", which " + base + " has not (4 layers)", writer -> pair(writer, "blk.7.attn_q.weight", List.of(64L, 4L), List.of(4L, 64L)));
-        foreign("a matrix of [64 x 64 x 1], but in " + base + " it is [64 x 32]", writer -> pair(writer, "blk.0.attn_k.weight", List.of(64L, 4L), List.of(4L, 64L)));
+        foreign("tokenizer.ggml.tokens = array of string, 2 elements", writer ->
+                query(writer.putStrings("tokenizer.ggml.tokens", List.of("a", "b"))));
+        foreign("\"blk.7.attn_q.weight\", which " + base + " has not (4 layers)", writer ->
+                pair(writer, "blk.7.attn_q.weight", List.of(64L, 4L), List.of(4L, 64L)));
+        foreign("a matrix of [64 x 64 x 1], but in " + base + " it is [64 x 32]", writer ->
+                pair(writer, "blk.0.attn_k.weight", List.of(64L, 4L), List.of(4L, 64L)));
         foreign("a matrix of [64 x 500 x 1]", writer -> pair(writer, AdapterFile.EMBEDDING, List.of(4L, 500L), List.of(4L, 64L)));
         foreign("a matrix of [64 x 128 x 2]", writer -> pair(writer, "blk.0.ffn_up.weight", List.of(64L, 4L, 2L), List.of(4L, 128L, 2L)));
     }
