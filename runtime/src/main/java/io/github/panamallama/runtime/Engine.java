@@ -92,7 +92,7 @@ public final class Engine implements AutoCloseable {
      * @throws IllegalArgumentException when an adapter belongs to another model
      */
     public Sequence newSequence(AdapterSet adapters) {
-        return adopt(new int[16], 0, adapters, Adaptation.of(adapters.inactive()));
+        return adapters.isEmpty() ? newSequence() : adopt(new int[16], 0, adapters, Adaptation.of(adapters.inactive()));
     }
 
     /**
