@@ -83,15 +83,21 @@ public final class Asap implements AutoCloseable {
      */
     public static Asap open(Engine engine, int[] prompt, Constraint constraint, String grammar, AsapOptions options) {
         var vocabulary = engine.model().vocabulary();
-        return new Asap(Track.open(engine), Fingerprint.of(engine.model()), prompt, constraint, grammar, options,
-                vocabulary::isEndOfGeneration, tokens -> {
-                    var decoder = vocabulary.decoder();
-                    var text = new StringBuilder();
-                    for (int token : tokens) {
-                        text.append(decoder.push(token));
-                    }
-                    return text.append(decoder.flush()).toString();
-                });
+        var model = Fingerprint.of(engine.model(), options.adapters());
+        var root = Track.open(engine, options.adapters());
+        try {
+            return new Asap(root, model, prompt, constraint, grammar, options, vocabulary::isEndOfGeneration, tokens -> {
+                var decoder = vocabulary.decoder();
+                var text = new StringBuilder();
+                for (int token : tokens) {
+                    text.append(decoder.push(token));
+                }
+                return text.append(decoder.flush()).toString();
+            });
+        } catch (RuntimeException | Error e) {
+            root.close();   // or its adapters stay in use
+            throw e;
+        }
     }
 
     Asap(Track root, byte[] model, int[] prompt, Constraint constraint, String grammar, AsapOptions options, IntPredicate ends,
@@ -784,7 +790,7 @@ public final class Asap implements AutoCloseable {
 
     // --- keeping it -----------------------------------------------------------------------------------------------------
 
-    /** Writes the trie. It fits only a sampler of the same model, prompt, grammar, temperature, bias and limit of tokens. */
+    /** Writes the trie. It fits only a sampler of the same model, adapters, prompt, grammar, temperature, bias, limit of tokens. */
     public void save(Path file) {
         TrieFile.write(file, key, draws, trie);
     }
@@ -792,7 +798,7 @@ public final class Asap implements AutoCloseable {
     /**
      * Takes over a saved trie in place of the present one.
      *
-     * @throws LlamaException if it belongs to another model, prompt, grammar or setting, or is damaged; the present one stays then
+     * @throws LlamaException if it belongs to another model, adapter set, prompt, grammar or setting, or is damaged; the present one stays then
      */
     public void load(Path file) {
         var loaded = TrieFile.read(file, key, root.vocabularySize(), options.maxTokens());

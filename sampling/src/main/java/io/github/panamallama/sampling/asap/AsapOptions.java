@@ -1,12 +1,13 @@
 package io.github.panamallama.sampling.asap;
 
+import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Vocabulary;
 import java.util.HashMap;
 import java.util.Map;
 
 /**
- * Settings of {@link Asap}. Those that change the distribution are temperature, bias and the limit of tokens; the trie is valid for one
- * combination of them.
+ * Settings of {@link Asap}. Those that change the distribution are temperature, bias, adapters and the limit of tokens; the trie is valid
+ * for one combination of them.
  *
  * @param maxTokens   longest text, its end-of-generation token not counted; longer ones are not part of the language. At least 1
  * @param temperature of the model's distribution, above 0; 1 is the model's own
@@ -18,6 +19,7 @@ import java.util.Map;
  * @param denseLimit  positions that allow at most this many tokens keep all of their probabilities and are never evaluated again; others
  *                    keep those of the tokens that were drawn, and are evaluated again when another one is drawn
  * @param maxAttempts how often one draw may run into a dead end, or be rejected, before it fails
+ * @param adapters    under which the model is asked
  */
 public record AsapOptions(
         int maxTokens,
@@ -27,9 +29,10 @@ public record AsapOptions(
         long seed,
         long maxBytes,
         int denseLimit,
-        int maxAttempts) {
+        int maxAttempts,
+        AdapterSet adapters) {
 
-    private static final AsapOptions DEFAULTS = new AsapOptions(512, 1, Map.of(), 1, 1, 256L << 20, 1024, 10_000);
+    private static final AsapOptions DEFAULTS = new AsapOptions(512, 1, Map.of(), 1, 1, 256L << 20, 1024, 10_000, AdapterSet.none());
 
     public AsapOptions {
         if (maxTokens < 1) {
@@ -58,6 +61,9 @@ public record AsapOptions(
         if (maxAttempts < 1) {
             throw new IllegalArgumentException("maxAttempts must be at least 1, got " + maxAttempts);
         }
+        if (adapters == null) {
+            throw new IllegalArgumentException("adapters must be given; AdapterSet.none() for none");
+        }
         logitBias = Map.copyOf(logitBias);
     }
 
@@ -67,15 +73,15 @@ public record AsapOptions(
     }
 
     public AsapOptions withMaxTokens(int maxTokens) {
-        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts);
+        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts, adapters);
     }
 
     public AsapOptions withTemperature(double temperature) {
-        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts);
+        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts, adapters);
     }
 
     public AsapOptions withLogitBias(Map<Integer, Float> logitBias) {
-        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts);
+        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts, adapters);
     }
 
     /**
@@ -93,22 +99,26 @@ public record AsapOptions(
     }
 
     public AsapOptions withParallel(int parallel) {
-        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts);
+        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts, adapters);
     }
 
     public AsapOptions withSeed(long seed) {
-        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts);
+        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts, adapters);
     }
 
     public AsapOptions withMaxBytes(long maxBytes) {
-        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts);
+        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts, adapters);
     }
 
     public AsapOptions withDenseLimit(int denseLimit) {
-        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts);
+        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts, adapters);
     }
 
     public AsapOptions withMaxAttempts(int maxAttempts) {
-        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts);
+        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts, adapters);
+    }
+
+    public AsapOptions withAdapters(AdapterSet adapters) {
+        return new AsapOptions(maxTokens, temperature, logitBias, parallel, seed, maxBytes, denseLimit, maxAttempts, adapters);
     }
 }

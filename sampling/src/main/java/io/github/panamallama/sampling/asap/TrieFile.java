@@ -94,7 +94,7 @@ final class TrieFile {
             }
             if (!Arrays.equals(in.readNBytes(key.length), key)) {
                 throw new LlamaException(file
-                        + " belongs to another model, prompt, grammar, temperature, bias or limit of tokens; draw without it");
+                        + " belongs to another model, adapter set, prompt, grammar, temperature, bias or limit of tokens; draw without it");
             }
             long draws = in.readLong();
             Node trie = null;

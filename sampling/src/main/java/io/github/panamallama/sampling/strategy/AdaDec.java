@@ -51,7 +51,7 @@ public record AdaDec(double threshold, int candidates, int depth, boolean reuse,
     }
 
     /**
-     * With the threshold learned for this model.
+     * With the threshold learned for this model, without adapters ({@link EntropyThreshold}).
      *
      * @param thresholds file of {@link EntropyThreshold#store}
      * @throws LlamaException if it has none for this model

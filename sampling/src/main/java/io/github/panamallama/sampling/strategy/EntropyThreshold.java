@@ -26,6 +26,9 @@ import tools.jackson.databind.node.ObjectNode;
  * <p>A logistic regression of "the true token is the most likely one" on the entropy, over as many right as wrong positions; then the
  * cut of its probability that classifies best on held-out positions, turned back into an entropy (He et al., arXiv 2506.08980).
  *
+ * <p>It is learned, kept and found for the model without adapters. Generations under adapters use it as it is, although an adapter that
+ * makes the model surer or less sure moves the best threshold; give {@link AdaDec#of} another one then.
+ *
  * @param threshold nats
  * @param intercept of the logistic regression
  * @param slope     per nat, below 0

@@ -1,5 +1,6 @@
 package io.github.panamallama.sampling.strategy;
 
+import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.Vocabulary;
 import io.github.panamallama.sampling.track.Fingerprint;
@@ -25,7 +26,8 @@ final class Runs {
             case BestOfN settings -> new BestRun(settings, main, prompt, options, language);
             case Speculative settings -> {
                 requireSame(vocabulary, settings.draft().model().vocabulary(), "draft");
-                yield new SpeculativeRun(settings.length(), main, Track.open(settings.draft()), prompt, options, language);
+                var draft = Track.open(settings.draft(), AdapterSet.none());
+                yield new SpeculativeRun(settings.length(), main, draft, prompt, options, language);
             }
             case NGramDrafts settings -> {
                 settings.table().requireVocabulary(Fingerprint.of(vocabulary));
@@ -37,8 +39,8 @@ final class Runs {
             }
             case EntropySwitching settings -> {
                 requireSame(vocabulary, settings.small().model().vocabulary(), "small");
-                yield new SwitchRun(settings.threshold(), settings.window(), settings.dwell(), main, Track.open(settings.small()),
-                        prompt, options, language);
+                yield new SwitchRun(settings.threshold(), settings.window(), settings.dwell(), main,
+                        Track.open(settings.small(), AdapterSet.none()), prompt, options, language);
             }
         };
     }

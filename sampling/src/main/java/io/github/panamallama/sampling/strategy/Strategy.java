@@ -19,8 +19,9 @@ import io.github.panamallama.runtime.Sequence;
 public sealed interface Strategy permits Plain, AdaDec, Uscd, BeamSearch, BestOfN, Speculative, NGramDrafts, EntropySwitching {
     /**
      * A decoding behind {@code sequence}, after {@code prompt}; the first {@link Decoding#advance} evaluates it. Branches are forks of the
-     * sequence and are gone when the decoding ends; the sequence then holds its history, the prompt and the tokens generated, except
-     * for those at the end that nobody needed evaluated. It belongs to the decoding until that is closed.
+     * sequence, under the same adapters, and are gone when the decoding ends; the sequence then holds its history, the prompt and the
+     * tokens generated, except for those at the end that nobody needed evaluated. It belongs to the decoding until that is closed.
+     * Second models, where a strategy has one, are asked without adapters.
      *
      * @param prompt at least one token
      * @throws IllegalArgumentException if the prompt is empty, or the strategy does not fit this engine or its model

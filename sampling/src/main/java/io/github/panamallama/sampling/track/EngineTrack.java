@@ -94,7 +94,7 @@ final class EngineTrack implements Track {
 
     @Override
     public Track fresh() {
-        return new EngineTrack(engine.newSequence(), tally, true);
+        return new EngineTrack(engine.newSequence(sequence.adapters()), tally, true);
     }
 
     @Override

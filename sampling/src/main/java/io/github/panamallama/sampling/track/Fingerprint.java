@@ -1,5 +1,6 @@
 package io.github.panamallama.sampling.track;
 
+import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Vocabulary;
 import io.github.panamallama.runtime.gguf.GgufFile;
@@ -35,6 +36,20 @@ public final class Fingerprint {
         var digest = digest();
         for (var part : model.parts()) {
             add(digest, part);
+        }
+        return digest.digest();
+    }
+
+    /** Of a model under adapters: their files are sampled as the model's are. Without adapters, that of the model alone. */
+    public static byte[] of(Model model, AdapterSet adapters) {
+        if (adapters.isEmpty()) {
+            return of(model);
+        }
+        var digest = digest();
+        digest.update(of(model));
+        for (var entry : adapters.entries()) {
+            add(digest, entry.adapter().file().gguf());
+            add(digest, Float.floatToIntBits(entry.scale()));
         }
         return digest.digest();
     }

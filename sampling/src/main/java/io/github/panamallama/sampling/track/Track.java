@@ -1,5 +1,6 @@
 package io.github.panamallama.sampling.track;
 
+import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
@@ -16,9 +17,9 @@ public interface Track extends AutoCloseable {
         return new EngineTrack(sequence, new Tally(), false);
     }
 
-    /** A sequence of its own, empty at first. */
-    static Track open(Engine engine) {
-        return new EngineTrack(engine.newSequence(), new Tally(), true);
+    /** A sequence of its own under these adapters, empty at first. */
+    static Track open(Engine engine, AdapterSet adapters) {
+        return new EngineTrack(engine.newSequence(adapters), new Tally(), true);
     }
 
     /** Tokens to append to one track, and the rows that are wanted: one element per token, null where none is. */
@@ -66,10 +67,10 @@ public interface Track extends AutoCloseable {
 
     void truncate(int length);
 
-    /** An independent track with the same tokens, which shares what is cached. The caller closes it. */
+    /** An independent track with the same tokens under the same adapters, which shares what is cached. The caller closes it. */
     Track fork();
 
-    /** An independent empty track. The caller closes it. */
+    /** An independent empty track under the same adapters. The caller closes it. */
     Track fresh();
 
     /** Exchanges tokens and cache with another track of the same kind. */
