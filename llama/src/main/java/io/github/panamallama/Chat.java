@@ -1,5 +1,6 @@
 package io.github.panamallama;
 
+import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Sequence;
@@ -16,15 +17,16 @@ import java.util.stream.Stream;
 
 /**
  * A conversation: its messages, and the evaluated tokens that the next turn builds on. When it outgrows the context, the oldest whole
- * turns (a user's message and all that answers it) are forgotten, and the reply says how many; the system message stays. One thread at
- * a time; closing a {@link Reply} may come from any thread.
+ * turns (a user's message and all that answers it) are forgotten, and the reply says how many; the system message stays. The adapters it is
+ * held under are those of its options until {@link #adapters(AdapterSet)} changes them. One thread at a time; closing a {@link Reply} may
+ * come from any thread.
  */
 public final class Chat implements AutoCloseable {
     private final Llama llama;
     private final ChatOptions options;
     private final ChatTemplate template;
     private final PromptOptions prompting;
-    private final Sequence sequence;
+    private Sequence sequence;
     private List<ChatMessage> history = new ArrayList<>();
     private Reply current;
     private int forgotten;
@@ -34,7 +36,7 @@ public final class Chat implements AutoCloseable {
         this.options = options;
         template = options.template() != null ? options.template() : ChatTemplate.of(llama.model());
         prompting = PromptOptions.defaults().withTools(options.tools()).withThinking(options.reasoning());
-        sequence = llama.engine().newSequence();
+        sequence = llama.engine().newSequence(options.generation().adapters());
         reset();
     }
 
@@ -148,6 +150,48 @@ public final class Chat implements AutoCloseable {
         begun[0] = vocabulary.bos();
         System.arraycopy(tokens, 0, begun, 1, tokens.length);
         return begun;
+    }
+
+    /** What the conversation is held under. */
+    public AdapterSet adapters() {
+        return sequence.adapters();
+    }
+
+    /**
+     * Goes on under other adapters. The messages stay, and the next reply is the one that this set gives to all of them: what it evaluates
+     * otherwise than the set before is forgotten and evaluated again with the next message, so that every switch costs the time of a prompt
+     * as long as the conversation. Only an activated adapter (aLoRA) leaves what stands before its tokens. A reply that is still coming is
+     * closed first; nothing happens if the set is the present one.
+     *
+     * @throws io.github.panamallama.runtime.AdapterException if an adapter can't be applied to this model
+     * @throws io.github.panamallama.runtime.ClosedException  if an adapter is closed
+     * @throws IllegalArgumentException                       if an adapter belongs to another model; as before, the conversation is unchanged
+     */
+    public void adapters(AdapterSet adapters) {
+        settle();
+        if (adapters.equals(sequence.adapters())) {
+            return;
+        }
+        var next = sequence.fork(adapters);
+        next.truncate(evaluatedAlike(sequence, next));
+        sequence.close();
+        sequence = next;
+    }
+
+    /** Tokens at the start of two equal histories that both evaluate under the same adapters. */
+    private static int evaluatedAlike(Sequence a, Sequence b) {
+        var starts = Stream.concat(a.adapterSpans().stream(), b.adapterSpans().stream()).map(Sequence.Span::from).sorted().toList();
+        for (int from : starts) {
+            if (from < a.length() && !inForce(a, from).equals(inForce(b, from))) {
+                return from;
+            }
+        }
+        return a.length();
+    }
+
+    private static AdapterSet inForce(Sequence sequence, int position) {
+        return sequence.adapterSpans().stream().filter(span -> span.from() <= position).reduce((earlier, later) -> later).orElseThrow()
+                .adapters();
     }
 
     /** The messages so far, without forgotten ones and without a reply that is still coming. */

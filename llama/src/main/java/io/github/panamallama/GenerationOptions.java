@@ -1,5 +1,6 @@
 package io.github.panamallama;
 
+import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.sampling.SamplerOptions;
 import io.github.panamallama.sampling.grammar.Grammar;
 import io.github.panamallama.sampling.strategy.Strategy;
@@ -18,11 +19,12 @@ import java.util.List;
  *                   that it is whole
  * @param strategy   how tokens are chosen; null for one row, one token, as {@code sampling} says
  * @param confidence whether entropy, margin and log-probability of each token are measured; {@link Completion#confidence} tells them
+ * @param adapters   LoRA adapters that the text is written under; the model as it is under {@link AdapterSet#none}
  */
 public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<String> stop, int logProbs, boolean truncation,
-        Grammar grammar, Strategy strategy, boolean confidence) {
+        Grammar grammar, Strategy strategy, boolean confidence, AdapterSet adapters) {
     private static final GenerationOptions DEFAULTS =
-            new GenerationOptions(256, SamplerOptions.defaults(), List.of(), -1, false, null, null, false);
+            new GenerationOptions(256, SamplerOptions.defaults(), List.of(), -1, false, null, null, false, AdapterSet.none());
 
     public GenerationOptions {
         if (maxTokens < 0) {
@@ -38,6 +40,9 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
         if (sampling == null) {
             throw new IllegalArgumentException("sampling must be given");
         }
+        if (adapters == null) {
+            throw new IllegalArgumentException("adapters must be given; AdapterSet.none() for none");
+        }
         stop = List.copyOf(stop);
         if (stop.contains("")) {
             throw new IllegalArgumentException("a stop text is empty");
@@ -50,11 +55,11 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
     }
 
     public GenerationOptions withMaxTokens(int maxTokens) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
     }
 
     public GenerationOptions withSampling(SamplerOptions sampling) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
     }
 
     /** 0 takes the most likely token, always. */
@@ -68,7 +73,7 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
     }
 
     public GenerationOptions withStop(List<String> stop) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
     }
 
     public GenerationOptions withStop(String... stop) {
@@ -77,24 +82,29 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
 
     /** Collects log-probabilities, in nats, with this many alternatives each. */
     public GenerationOptions withLogProbs(int alternatives) {
-        return new GenerationOptions(maxTokens, sampling, stop, alternatives, truncation, grammar, strategy, confidence);
+        return new GenerationOptions(maxTokens, sampling, stop, alternatives, truncation, grammar, strategy, confidence, adapters);
     }
 
     public GenerationOptions withTruncation(boolean truncation) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
     }
 
     /** The text will belong to this grammar, as a whole. */
     public GenerationOptions withGrammar(Grammar grammar) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
     }
 
     public GenerationOptions withStrategy(Strategy strategy) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
     }
 
     /** Measures each token; the model is then asked for tokens too that a grammar leaves no choice about. */
     public GenerationOptions withConfidence(boolean confidence) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
+    }
+
+    /** The text will be written under these adapters, whatever others are written under at the same time; see {@link Llama#adapter}. */
+    public GenerationOptions withAdapters(AdapterSet adapters) {
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
     }
 }

@@ -1,6 +1,8 @@
 package io.github.panamallama;
 
 import io.github.panamallama.models.DefaultModel;
+import io.github.panamallama.runtime.Adapter;
+import io.github.panamallama.runtime.AdapterInUseException;
 import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.LlamaException;
@@ -13,6 +15,8 @@ import io.github.panamallama.sampling.grammar.JsonOptions;
 import io.github.panamallama.sampling.grammar.JsonType;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.ConcurrentHashMap;
@@ -41,6 +45,7 @@ public final class Llama implements AutoCloseable {
     private final Engine engine;
     private final GenerationOptions generation;
     private final Map<Class<?>, Typed<?>> types = new ConcurrentHashMap<>();
+    private final Map<Path, Adapter> adapters = new LinkedHashMap<>();
 
     private Llama(Model model, Engine engine, GenerationOptions generation) {
         this.model = model;
@@ -185,8 +190,8 @@ public final class Llama implements AutoCloseable {
 
     /**
      * Texts of a grammar after a prompt, drawn with the probabilities that the model gives them among all such texts: the sampler learns
-     * from draw to draw, and each draw comes with its weight. Of the options, the limit of tokens, temperature (0 stands for 1), seed and
-     * biases count; nothing truncates the distribution. The language is that of the texts which keep a way to their end within the limit.
+     * from draw to draw, and each draw comes with its weight. Of the options, the limit of tokens, temperature (0 stands for 1), seed,
+     * biases and adapters count; nothing truncates the distribution. The language is that of the texts which keep a way to their end within the limit.
      *
      * @param parallel texts drawn at the same time in one batch; needs one more of {@code EngineOptions.maxSequences}
      * @return to be closed: it keeps the prompt in the context
@@ -202,7 +207,8 @@ public final class Llama implements AutoCloseable {
         var sampling = options.sampling();
         var drawing = AsapOptions.defaults().withMaxTokens(most).withParallel(parallel).withLogitBias(sampling.logitBias())
                 .withTemperature(sampling.temperature() == 0 ? 1 : sampling.temperature())
-                .withSeed(sampling.seed().orElseGet(() -> ThreadLocalRandom.current().nextLong()));
+                .withSeed(sampling.seed().orElseGet(() -> ThreadLocalRandom.current().nextLong()))
+                .withAdapters(options.adapters());
         var constraint = grammar.constraint(model.vocabulary()).within(most);
         return Asap.open(engine, tokens.tokens, constraint, grammar.source(), drawing);
     }
@@ -275,6 +281,38 @@ public final class Llama implements AutoCloseable {
         return new Chat(this, options.generation() == null ? options.withGeneration(generation) : options);
     }
 
+    /**
+     * A LoRA adapter for this model, to be used in an {@link io.github.panamallama.runtime.AdapterSet}. The same path gives the same
+     * adapter, as it was when it was loaded first, until it is closed. It is closed with this, at the latest.
+     *
+     * <pre>{@code
+     * var style = AdapterSet.of(llama.adapter(Path.of("house-style.gguf")));
+     * llama.complete(text, GenerationOptions.defaults().withAdapters(style)).forEach(System.out::print);
+     * }</pre>
+     *
+     * @throws io.github.panamallama.runtime.gguf.GgufException if the file is missing, can't be read or breaks the format
+     * @throws io.github.panamallama.runtime.AdapterException   if it is no adapter for this model
+     */
+    public Adapter adapter(Path path) {
+        synchronized (adapters) {
+            var key = path.toAbsolutePath().normalize();
+            var known = adapters.get(key);
+            if (known != null && !known.closed()) {
+                return known;
+            }
+            var loaded = Adapter.load(model, path);
+            adapters.put(key, loaded);
+            return loaded;
+        }
+    }
+
+    /** The adapters that {@link #adapter} has loaded and nobody has closed. */
+    public List<Adapter> adapters() {
+        synchronized (adapters) {
+            return adapters.values().stream().filter(adapter -> !adapter.closed()).toList();
+        }
+    }
+
     /** The model, for whatever the facade doesn't offer. */
     public Model model() {
         return model;
@@ -285,13 +323,35 @@ public final class Llama implements AutoCloseable {
         return engine;
     }
 
-    /** Frees the context and the weights. Generations still running end with {@code ClosedException}. */
+    /**
+     * Frees the context, the adapters and the weights. Generations still running end with {@code ClosedException}.
+     *
+     * @throws AdapterInUseException if sequences of an engine that somebody else opened use an adapter; that one stays open
+     */
     @Override
     public void close() {
         try {
             engine.close();
         } finally {
-            model.close();
+            try {
+                closeAdapters();
+            } finally {
+                model.close();
+            }
+        }
+    }
+
+    private void closeAdapters() {
+        AdapterInUseException inUse = null;
+        for (var adapter : adapters()) {
+            try {
+                adapter.close();
+            } catch (AdapterInUseException e) {
+                inUse = e;
+            }
+        }
+        if (inUse != null) {
+            throw inUse;
         }
     }
 
