@@ -13,6 +13,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Callable;
+import java.util.regex.Pattern;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -34,9 +35,15 @@ final class ChatCommand implements Callable<Integer> {
     private static final String HELP = """
             /reset   forget the conversation; the system message stays
             /stats   tokens and speed of the last answer, and how full the context is
+            /adapter the adapters in force and those that are loaded
+            /adapter FILE[:SCALE] ...   go on under these, with the whole conversation; a name with blanks in quotes
+            /adapter none   go on without any
             /help    this list
             /exit    leave (also Ctrl-D)
             Ctrl-C stops an answer. A \\ at the end of a line goes on in the next.""";
+
+    /** A word, or several in quotes. */
+    private static final Pattern ARGUMENT = Pattern.compile("(\"[^\"]*\"|\\S)+");
 
     @ParentCommand
     private Main main;
@@ -63,6 +70,9 @@ final class ChatCommand implements Callable<Integer> {
     private ModelMixin model;
 
     @Mixin
+    private AdapterMixin adapters;
+
+    @Mixin
     private SamplingMixin sampling;
 
     @Mixin
@@ -79,6 +89,7 @@ final class ChatCommand implements Callable<Integer> {
         if (system != null && systemFile != null) {
             throw new ParameterException(spec.commandLine(), "--system and --system-file exclude each other");
         }
+        adapters.check(spec.commandLine());
         var told = systemFile != null ? Sources.read(systemFile) : system;
         var generation = GenerationOptions.defaults()
                 .withMaxTokens(tokens)
@@ -88,20 +99,23 @@ final class ChatCommand implements Callable<Integer> {
                 .withModel(model.options(main))
                 .withEngine(engine.options(spec.commandLine()).withMaxSequences(1))
                 .withGeneration(generation);
-        try (var llama = Llama.load(model.path(), options); var chat = llama.chat(chatOptions(told))) {
-            main.interrupts().onInterrupt(this::stopAnswer);
-            if (!main.shell().interactive()) {
-                return converse(chat, new PipedConversation(main.shell()));
-            }
-            try (var terminal = new TerminalConversation(this::stopAnswer)) {
-                terminal.note(greeting(llama));
-                return converse(chat, terminal);
+        try (var llama = Llama.load(model.path(), options)) {
+            generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter));
+            try (var chat = llama.chat(chatOptions(told, generation))) {
+                main.interrupts().onInterrupt(this::stopAnswer);
+                if (!main.shell().interactive()) {
+                    return converse(llama, chat, new PipedConversation(main.shell()));
+                }
+                try (var terminal = new TerminalConversation(this::stopAnswer)) {
+                    terminal.note(greeting(llama));
+                    return converse(llama, chat, terminal);
+                }
             }
         }
     }
 
-    private ChatOptions chatOptions(String told) {
-        var options = ChatOptions.defaults();
+    private ChatOptions chatOptions(String told, GenerationOptions generation) {
+        var options = ChatOptions.defaults().withGeneration(generation);
         if (told != null) {
             options = options.withSystem(told);
         }
@@ -138,9 +152,13 @@ final class ChatCommand implements Callable<Integer> {
         void note(String message);
     }
 
-    int converse(Chat chat, Conversation conversation) throws IOException {
+    private int converse(Llama llama, Chat chat, Conversation conversation) throws IOException {
         for (String line; !main.interrupts().raised() && (line = conversation.read()) != null; ) {
             if (line.isBlank()) {
+                continue;
+            }
+            if (line.strip().matches("/adapter(\\s.*)?")) {
+                adapter(llama, chat, conversation, line.strip().substring("/adapter".length()).strip());
                 continue;
             }
             if (line.startsWith("/")) {
@@ -170,6 +188,32 @@ final class ChatCommand implements Callable<Integer> {
             }
         }
         return main.interrupts().raised() ? Main.INTERRUPTED : Main.OK;
+    }
+
+    private void adapter(Llama llama, Chat chat, Conversation conversation, String rest) {
+        if (!rest.isEmpty()) {
+            try {
+                var texts = rest.equals("none") ? List.<String>of()
+                        : ARGUMENT.matcher(rest).results().map(match -> match.group().replace("\"", "")).toList();
+                chat.adapters(AdapterChoice.set(AdapterChoice.parse(texts), llama::adapter));
+            } catch (LlamaException | CommandException | IllegalArgumentException e) {
+                if (!main.shell().interactive()) {
+                    throw e;    // or a script would go on under other adapters than it asked for
+                }
+                conversation.note(e.getMessage());
+            }
+        }
+        conversation.note(inForce(chat));
+        if (rest.isEmpty()) {
+            for (var adapter : llama.adapters()) {
+                conversation.note(String.format(Locale.ROOT, "loaded: %s, rank %d, %.1f MB, %s", adapter.name(), adapter.maxRank(),
+                        adapter.sizeBytes() / 1e6, adapter.path()));
+            }
+        }
+    }
+
+    private static String inForce(Chat chat) {
+        return "adapters: " + (chat.adapters().isEmpty() ? "none" : chat.adapters());
     }
 
     private void answer(Chat chat, Conversation conversation, String line) {
@@ -208,6 +252,9 @@ final class ChatCommand implements Callable<Integer> {
     private String stats(Chat chat) {
         var full = String.format(Locale.ROOT, "context: %d of %d tokens; %d %s, %d forgotten", chat.length(), chat.contextSize(), chat.turns(),
                 chat.turns() == 1 ? "turn" : "turns", chat.forgottenTurns());
+        if (!chat.adapters().isEmpty()) {
+            full += "\n" + inForce(chat);
+        }
         if (last == null) {
             return full;
         }

@@ -4,6 +4,7 @@ import io.github.panamallama.Completion;
 import io.github.panamallama.GenerationOptions;
 import io.github.panamallama.Llama;
 import io.github.panamallama.LlamaOptions;
+import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Vocabulary;
 import io.github.panamallama.sampling.LogProbs;
 import io.github.panamallama.sampling.SamplerOptions;
@@ -69,6 +70,9 @@ final class CompleteCommand implements Callable<Integer> {
     private ModelMixin model;
 
     @Mixin
+    private AdapterMixin adapters;
+
+    @Mixin
     private SamplingMixin sampling;
 
     @Mixin
@@ -90,6 +94,7 @@ final class CompleteCommand implements Callable<Integer> {
         }
         var sampler = sampling.options(spec.commandLine(), strategies.otherwise(SamplerOptions.greedy()));
         strategies.check(spec.commandLine(), sampler, Set.of(StrategyMixin.Name.USCD));
+        adapters.check(spec.commandLine());
         var generation = GenerationOptions.defaults()
                 .withMaxTokens(tokens)
                 .withSampling(sampler)
@@ -104,6 +109,7 @@ final class CompleteCommand implements Callable<Integer> {
         var cut = stdin ? new Place.Cut(main.shell().readAll(), "") : cut();
         long start = System.nanoTime();
         try (var llama = Llama.load(model.path(), options)) {
+            generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter));
             long loaded = System.nanoTime() - start;
             boolean infill = !cut.suffix().isBlank() && !continueOnly;
             if (infill && !llama.canInfill()) {
@@ -119,7 +125,7 @@ final class CompleteCommand implements Callable<Integer> {
                 if (json) {
                     var text = completion.text();
                     if (!main.interrupts().raised()) {
-                        main.shell().println(Json.write(document(llama, completion, text, infill, loaded)));
+                        main.shell().println(Json.write(document(llama, completion, text, infill, generation.adapters(), loaded)));
                     }
                 } else {
                     completion.forEach(main.shell()::print);
@@ -139,10 +145,12 @@ final class CompleteCommand implements Callable<Integer> {
         }
     }
 
-    private Map<String, Object> document(Llama llama, Completion completion, String text, boolean infill, long loadNanos) {
+    private Map<String, Object> document(
+            Llama llama, Completion completion, String text, boolean infill, AdapterSet under, long loadNanos) {
         var stats = completion.stats();
         var document = new LinkedHashMap<String, Object>();
         document.put("model", model.path().toString());
+        document.put("adapters", AdapterChoice.describe(under));
         document.put("mode", infill ? "infill" : "continue");
         document.put("text", text);
         document.put("finish_reason", completion.finishReason().toString().toLowerCase(Locale.ROOT));

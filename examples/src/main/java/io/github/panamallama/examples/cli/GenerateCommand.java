@@ -4,6 +4,7 @@ import io.github.panamallama.Completion;
 import io.github.panamallama.GenerationOptions;
 import io.github.panamallama.Llama;
 import io.github.panamallama.LlamaOptions;
+import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.sampling.SamplerOptions;
 import io.github.panamallama.sampling.asap.Asap;
 import io.github.panamallama.sampling.asap.Draw;
@@ -83,6 +84,9 @@ final class GenerateCommand implements Callable<Integer> {
     private ModelMixin model;
 
     @Mixin
+    private AdapterMixin adapters;
+
+    @Mixin
     private SamplingMixin sampling;
 
     @Mixin
@@ -121,6 +125,7 @@ final class GenerateCommand implements Callable<Integer> {
         if (asap && sampler.temperature() == 0) {
             throw new ParameterException(command, "--asap draws; --temp must be above 0");
         }
+        adapters.check(command);
         var grammar = grammars.grammar(command);
         if (asap && grammar == null) {
             throw new ParameterException(command, "--asap needs --grammar, --json-schema, --regex or --choices");
@@ -139,6 +144,7 @@ final class GenerateCommand implements Callable<Integer> {
 
         long start = System.nanoTime();
         try (var llama = Llama.load(model.path(), options)) {
+            generation = generation.withAdapters(adapters.set(command, llama::adapter));
             long loaded = System.nanoTime() - start;
             if (asap) {
                 return draw(llama, text, grammar, generation, loaded);
@@ -150,7 +156,7 @@ final class GenerateCommand implements Callable<Integer> {
                 if (json) {
                     var written = completion.text();
                     if (!main.interrupts().raised()) {
-                        main.shell().println(Json.write(document(llama, completion, written, grammar, loaded)));
+                        main.shell().println(Json.write(document(llama, completion, written, grammar, generation.adapters(), loaded)));
                     }
                 } else {
                     completion.forEach(main.shell()::print);
@@ -188,6 +194,7 @@ final class GenerateCommand implements Callable<Integer> {
                 var stats = sampler.stats();
                 var document = new LinkedHashMap<String, Object>();
                 document.put("model", model.path().toString());
+                document.put("adapters", AdapterChoice.describe(generation.adapters()));
                 document.put("method", (method == null ? Asap.Method.ASAP : method).name().toLowerCase(Locale.ROOT));
                 document.put("draws", shown);
                 document.put("log_mass_bound", sampler.logMassBound());
@@ -222,10 +229,12 @@ final class GenerateCommand implements Callable<Integer> {
         return Double.isFinite(value) ? value : null;
     }
 
-    private Map<String, Object> document(Llama llama, Completion completion, String text, Grammar grammar, long loadNanos) {
+    private Map<String, Object> document(
+            Llama llama, Completion completion, String text, Grammar grammar, AdapterSet under, long loadNanos) {
         var confidence = completion.confidence();
         var document = new LinkedHashMap<String, Object>();
         document.put("model", model.path().toString());
+        document.put("adapters", AdapterChoice.describe(under));
         document.put("strategy", strategies.name() == null ? "plain" : strategies.name().toString());
         document.put("constrained", grammar != null);
         document.put("text", text);

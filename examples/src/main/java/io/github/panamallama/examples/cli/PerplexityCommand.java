@@ -1,5 +1,7 @@
 package io.github.panamallama.examples.cli;
 
+import io.github.panamallama.runtime.Adapter;
+import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Append;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.Model;
@@ -7,8 +9,10 @@ import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.RowMath;
 import io.github.panamallama.runtime.Sequence;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
@@ -41,6 +45,9 @@ final class PerplexityCommand implements Callable<Integer> {
     private ModelMixin model;
 
     @Mixin
+    private AdapterMixin adapters;
+
+    @Mixin
     private EngineMixin engine;
 
     @Parameters(paramLabel = "FILE", description = "A text of at least two windows.")
@@ -62,7 +69,9 @@ final class PerplexityCommand implements Callable<Integer> {
         if (window < 4) {
             throw new ParameterException(spec.commandLine(), "a window needs at least 4 tokens; -c is " + window);
         }
-        try (var loaded = model.load(main)) {
+        adapters.check(spec.commandLine());
+        try (var loaded = model.load(main); var opened = new Opened(loaded)) {
+            var under = adapters.set(spec.commandLine(), opened::load);
             var vocabulary = loaded.vocabulary();
             if (vocabulary.addsEos()) {
                 throw new CommandException("this vocabulary ends every text with EOS, which would be scored; its perplexity isn't defined here");
@@ -78,16 +87,34 @@ final class PerplexityCommand implements Callable<Integer> {
             int count = Math.min(chunks, tokens.length / window);
             together = Math.min(together, count);
             var options = engine.options(spec.commandLine()).withContextSize(window * together).withBatchSize(batch).withMaxSequences(together);
-            try (var opened = Engine.open(loaded, options)) {
-                score(loaded, opened, tokens, window, together, count);
+            try (var evaluating = Engine.open(loaded, options)) {
+                score(evaluating, under, tokens, window, together, count);
             }
         }
         return Main.OK;
     }
 
-    private void score(Model model, Engine engine, int[] tokens, int window, int together, int count) {
+    /** Adapters that are closed before their model. */
+    private record Opened(Model model, List<Adapter> adapters) implements AutoCloseable {
+        Opened(Model model) {
+            this(model, new ArrayList<>());
+        }
+
+        Adapter load(Path file) {
+            var adapter = Adapter.load(model, file);
+            adapters.add(adapter);
+            return adapter;
+        }
+
+        @Override
+        public void close() {
+            adapters.forEach(Adapter::close);
+        }
+    }
+
+    private void score(Engine engine, AdapterSet under, int[] tokens, int window, int together, int count) {
         int first = window / 2;
-        var vocabulary = model.vocabulary();
+        var vocabulary = engine.model().vocabulary();
         var sum = new Sum();
         var rows = new Row[together][window];
         for (var ofWindow : rows) {
@@ -106,7 +133,7 @@ final class PerplexityCommand implements Callable<Integer> {
                     if (vocabulary.addsBos()) {
                         part[0] = vocabulary.bos();
                     }
-                    sequences[s] = engine.newSequence();
+                    sequences[s] = engine.newSequence(under);
                     appends[s] = Append.all(sequences[s], part, rows[s]);
                 }
                 main.interrupts().onInterrupt(() -> Arrays.stream(sequences).forEach(Sequence::cancel));
@@ -131,6 +158,7 @@ final class PerplexityCommand implements Callable<Integer> {
         double seconds = (System.nanoTime() - start) / 1e9;
         if (json) {
             var document = new LinkedHashMap<String, Object>();
+            document.put("adapters", AdapterChoice.describe(under));
             document.put("ppl", sum.perplexity());
             document.put("ppl_stderr", sum.error());
             document.put("n_ctx", window);

@@ -32,7 +32,7 @@ final class TerminalConversation implements ChatCommand.Conversation, AutoClosea
                 .terminal(terminal)
                 .appName("panama-llama")
                 .parser(parser)
-                .completer(new StringsCompleter("/reset", "/stats", "/help", "/exit"))
+                .completer(new StringsCompleter("/reset", "/stats", "/adapter", "/help", "/exit"))
                 .option(LineReader.Option.DISABLE_EVENT_EXPANSION, true)
                 .option(LineReader.Option.INSERT_TAB, false)
                 .variable(LineReader.SECONDARY_PROMPT_PATTERN, "  ")

@@ -60,7 +60,7 @@ class ChatCommandTest {
     void helpListsTheCommandsAndOthersAreRefused() {
         var result = chat("/help\n/what\n");
         assertEquals(0, result.code());
-        for (var command : List.of("/reset", "/stats", "/help", "/exit")) {
+        for (var command : List.of("/reset", "/stats", "/adapter", "/help", "/exit")) {
             assertTrue(result.err().contains(command), result.err());
         }
         assertTrue(result.err().contains("No such command: /what"), result.err());
