@@ -5,13 +5,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.runtime.gguf.RandomModel;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.regex.Pattern;
-import java.util.stream.Collectors;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -31,7 +29,7 @@ class PerplexityTest {
         var heldOut = Project.shared().resolve("models/heldout");
         Assumptions.assumeTrue(Files.isDirectory(heldOut), () -> "skipped: no " + heldOut
                 + "; set PANAMA_LLAMA_SHARED to the folder that has models/heldout");
-        var text = javaText(heldOut);
+        var text = JavaText.below(heldOut);
         double ours = assertSamePerplexity(Models.shippedQ8(), text, 512);
         // 3.76 over the files of its card: not a broken model on both sides
         assertTrue(ours > 2 && ours < 16, "perplexity " + ours + " of a model that knows Java");
@@ -39,16 +37,16 @@ class PerplexityTest {
 
     @Test
     void textOfThisProjectHasUpstreamsPerplexity() throws Exception {
-        assertSamePerplexity(Models.shippedF16(), javaText(Project.HOME.resolve("runtime/src/main/java")), 512);
+        assertSamePerplexity(Models.shippedF16(), JavaText.below(Project.HOME.resolve("runtime/src/main/java")), 512);
         // shorter windows and many of them in a batch; F16, because with Q8_0 the rounding of activations
         // to 8 bits moves logits by a tenth as soon as the batches of the two programs differ
-        assertSamePerplexity(Models.shippedF16(), javaText(Project.HOME.resolve("runtime/src/main/java")), 128);
+        assertSamePerplexity(Models.shippedF16(), JavaText.below(Project.HOME.resolve("runtime/src/main/java")), 128);
     }
 
     /** A vocabulary that begins texts with BOS, which then replaces the first token of every window. */
     @Test
     void textUnderAVocabularyWithBosHasUpstreamsPerplexity() throws Exception {
-        assertSamePerplexity(Models.random(RandomModel.Architecture.QWEN3), javaText(Project.HOME.resolve("runtime/src/main/java")), 256);
+        assertSamePerplexity(Models.random(RandomModel.Architecture.QWEN3), JavaText.below(Project.HOME.resolve("runtime/src/main/java")), 256);
     }
 
     private double assertSamePerplexity(Path model, String text, int window) throws Exception {
@@ -75,23 +73,5 @@ class PerplexityTest {
         var matcher = ESTIMATE.matcher(output);
         assertTrue(matcher.find(), () -> "no estimate in: " + output);
         return Double.parseDouble(matcher.group(1));
-    }
-
-    /** The Java files below a folder, in the order of their names, without what stands before the package. */
-    private static String javaText(Path folder) throws IOException {
-        try (var files = Files.walk(folder)) {
-            return files.filter(file -> file.toString().endsWith(".java") && !file.endsWith("module-info.java")).sorted()
-                    .map(PerplexityTest::withoutHeader).collect(Collectors.joining("\n"));
-        }
-    }
-
-    private static String withoutHeader(Path file) {
-        try {
-            var text = Files.readString(file);
-            int start = text.indexOf("package ");
-            return start < 0 ? text : text.substring(start);
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        }
     }
 }

@@ -73,13 +73,17 @@ final class Project {
     }
 
     static Result java(String main, String... arguments) throws IOException, InterruptedException {
+        return java(main, List.of(arguments), "");
+    }
+
+    static Result java(String main, List<String> arguments, String input) throws IOException, InterruptedException {
         var command = new ArrayList<String>();
         command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
         command.addAll(List.of("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-CreateCoredumpOnCrash", "-XX:ErrorFile=/dev/null",
                 "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path")));
         command.add(main);
-        command.addAll(List.of(arguments));
-        return run(command, "");
+        command.addAll(arguments);
+        return run(command, input);
     }
 
     /** What {@code ggml-src/build} prints: the folder of the libraries and headers that the tests' JVM runs on too. */

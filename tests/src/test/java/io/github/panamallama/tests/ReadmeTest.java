@@ -4,6 +4,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.github.panamallama.runtime.gguf.GgufFile;
+import io.github.panamallama.runtime.gguf.RandomAdapter;
 import java.io.StringWriter;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -34,7 +36,8 @@ class ReadmeTest {
             var name = CLASS.matcher(example);
             assertTrue(name.find(), () -> "not a whole class: " + example);
             var classes = compile(name.group(1), example);
-            var result = runExample(classes, name.group(1));
+            var arguments = example.contains(".adapter(") ? List.of(adapter().toString()) : List.<String>of();
+            var result = runExample(classes, name.group(1), arguments);
             assertTrue(result.out().strip().length() > 20, () -> "printed next to nothing: " + result.out());
             if (example.contains("record City(")) {
                 assertTrue(result.out().matches("City\\[name=(?s:.*), population=-?\\d+]\\R"), () -> "no record: " + result.out());
@@ -58,11 +61,17 @@ class ReadmeTest {
         return classes;
     }
 
-    private static Project.Result runExample(Path classes, String name) throws Exception {
+    /** Any adapter of the shipped model. */
+    private Path adapter() {
+        return RandomAdapter.of(1).write(GgufFile.read(Models.shippedQ8()), folder.resolve("house-style.gguf"));
+    }
+
+    private static Project.Result runExample(Path classes, String name, List<String> arguments) throws Exception {
         var command = new ArrayList<String>();
         command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
         command.addAll(List.of("--enable-native-access=ALL-UNNAMED", "-cp",
                 classes + System.getProperty("path.separator") + System.getProperty("java.class.path"), name));
+        command.addAll(arguments);
         return Project.run(command, "").succeeded();
     }
 }
