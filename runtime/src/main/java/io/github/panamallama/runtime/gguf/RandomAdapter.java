@@ -32,9 +32,9 @@ public record RandomAdapter(int rank, double strength, GgmlType type, long seed)
         }
     }
 
-    /** Rank 8, F32, and strong enough to be seen in any text. */
+    /** Rank 8, F32, and about as strong as a random model's own matrices, so that it is seen in any text. */
     public static RandomAdapter of(long seed) {
-        return new RandomAdapter(8, 0.3, GgmlType.F32, seed);
+        return new RandomAdapter(8, 1, GgmlType.F32, seed);
     }
 
     /**
