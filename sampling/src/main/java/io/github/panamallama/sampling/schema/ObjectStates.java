@@ -1,6 +1,5 @@
 package io.github.panamallama.sampling.schema;
 
-import io.github.panamallama.sampling.schema.Shape.Class;
 import io.github.panamallama.sampling.schema.Shape.Member;
 import io.github.panamallama.sampling.schema.Shape.Members;
 import java.util.ArrayList;
@@ -14,8 +13,8 @@ import java.util.Set;
 import java.util.function.Consumer;
 
 /**
- * An object shape as an automaton over properties. Classes with finitely many names are turned into names, so that every class left
- * has a fresh name at any time.
+ * An object shape as an automaton over properties. Classes are split until all names of one meet the same needs, and what has few names is
+ * turned into names; of the other classes it is counted how many names are left, as far as they can be counted.
  */
 final class ObjectStates {
     private static final int MOST_NEEDS = 6;
@@ -23,6 +22,8 @@ final class ObjectStates {
     private static final long IMPOSSIBLE = 1L << 40;
     /** Names of a class that are written out. */
     private static final int FINITE = 64;
+    /** Names of a class that are counted; more are taken to be as many as any object has. */
+    private static final int COUNTED = 4_096;
 
     /**
      * @param seen  named properties that cannot come any more
@@ -45,12 +46,20 @@ final class ObjectStates {
      */
     record Step(String name, int names, Lang value, State next) { }
 
+    /**
+     * Names that are not written out.
+     *
+     * @param meets needs whose names these are, as bits
+     * @param size  how many there are, {@link #IMPOSSIBLE} for more than are counted
+     */
+    private record Others(int names, Lang value, int meets, long size) { }
+
     final Members shape;
     private final Langs langs;
     private final boolean ordered;
     private final List<String> names;
     private final List<Member> members = new ArrayList<>();
-    private final List<Class> classes = new ArrayList<>();
+    private final List<Others> classes = new ArrayList<>();
     private final BitSet required = new BitSet();
     /** Named properties that no object has. */
     private final BitSet forbidden = new BitSet();
@@ -71,13 +80,13 @@ final class ObjectStates {
         }
         var terms = langs.terms;
         Map<String, Member> all = new LinkedHashMap<>(shape.named());
-        var infinite = new ArrayList<Class>();
-        for (Class c : shape.rest()) {
-            var finite = terms.words(c.names(), FINITE);
-            if (finite == null) {
-                infinite.add(c);
+        var many = new ArrayList<Others>();
+        for (Others c : split()) {
+            var few = terms.words(c.names, FINITE);
+            if (few == null) {
+                many.add(c);
             } else {
-                finite.forEach(name -> all.putIfAbsent(name, new Member(c.value(), false)));
+                few.forEach(name -> all.putIfAbsent(name, new Member(c.value, false)));
             }
         }
         names = List.copyOf(all.keySet());
@@ -93,16 +102,41 @@ final class ObjectStates {
             }
             members.add(member);
         }
-        if (!infinite.isEmpty()) {
+        if (!many.isEmpty()) {
             int named = terms.names(names);
-            for (Class c : infinite) {
-                if (langs.inhabited(c.value())) {
-                    classes.add(new Class(terms.pool.minus(c.names(), named), c.value()));
+            for (Others c : many) {
+                if (langs.inhabited(c.value)) {
+                    int left = terms.pool.minus(c.names, named);
+                    int size = terms.size(left, COUNTED);
+                    classes.add(new Others(left, c.value, c.meets, size > COUNTED ? IMPOSSIBLE : size));
                 }
             }
         }
         counts = shape.max() < Shape.UNBOUNDED ? shape.max() : shape.min();
         possible = !none;
+    }
+
+    /** The classes, in parts of which all names meet the same needs. */
+    private List<Others> split() {
+        var terms = langs.terms;
+        var parts = new ArrayList<Others>();
+        shape.rest().forEach(c -> parts.add(new Others(c.names(), c.value(), 0, 0)));
+        for (int n = 0; n < shape.needs().size(); n++) {
+            int names = shape.needs().get(n).names();
+            for (Others part : List.copyOf(parts)) {
+                langs.budget.step();
+                int inside = terms.and(part.names, names);
+                if (!terms.isEmpty(inside)) {
+                    parts.remove(part);
+                    parts.add(new Others(inside, part.value, part.meets | 1 << n, 0));
+                    int outside = terms.and(part.names, terms.notString(names));
+                    if (!terms.isEmpty(outside)) {
+                        parts.add(new Others(outside, part.value, part.meets, 0));
+                    }
+                }
+            }
+        }
+        return parts;
     }
 
     State first() {
@@ -126,8 +160,16 @@ final class ObjectStates {
         return possible && live(first());
     }
 
-    /** Whether the object can be completed. */
     private boolean live(State s) {
+        return live(s, null);
+    }
+
+    /**
+     * Whether the object can be completed.
+     *
+     * @param taken the class of which one more name came than {@code s} knows, or null
+     */
+    private boolean live(State s, Others taken) {
         long left = shape.max() == Shape.UNBOUNDED ? IMPOSSIBLE - 1 : (long) shape.max() - s.count;
         int musts = 0;
         for (int i = required.nextSetBit(0); i >= 0; i = required.nextSetBit(i + 1)) {
@@ -136,15 +178,32 @@ final class ObjectStates {
         if (musts > left) {
             return false;
         }
-        if (classes.isEmpty() && members.size() - s.seen.cardinality() < shape.min() - s.count) {
+        var free = new long[classes.size()];
+        long names = members.size() - s.seen.cardinality();
+        for (int c = 0; c < free.length; c++) {
+            free[c] = free(classes.get(c), s) - (classes.get(c) == taken ? 1 : 0);
+            names += free[c];
+        }
+        if (names < shape.min() - s.count) {
             return false;
         }
         int open = (1 << shape.needs().size()) - 1 & ~s.met;
-        return open == 0 || musts + extra(open, (BitSet) s.seen.clone()) <= left;
+        return open == 0 || musts + extra(open, (BitSet) s.seen.clone(), free) <= left;
+    }
+
+    /** Names of a class that did not come yet. */
+    private long free(Others c, State s) {
+        long free = c.size;
+        if (free < IMPOSSIBLE) {
+            for (String name : s.others) {
+                free -= langs.terms.matches(c.names, name) ? 1 : 0;
+            }
+        }
+        return free;
     }
 
     /** Properties beyond the required ones that the open needs take at least. */
-    private long extra(int open, BitSet used) {
+    private long extra(int open, BitSet used, long[] free) {
         if (open == 0) {
             return 0;
         }
@@ -155,17 +214,19 @@ final class ObjectStates {
                 for (int meets = open; meets > 0; meets = meets - 1 & open) {
                     if ((meets >> need & 1) != 0 && namesMatch(i, meets) && langs.inhabited(meeting(members.get(i).value(), meets))) {
                         used.set(i);
-                        best = Math.min(best, (required.get(i) ? 0 : 1) + extra(open & ~meets, used));
+                        best = Math.min(best, (required.get(i) ? 0 : 1) + extra(open & ~meets, used, free));
                         used.clear(i);
                     }
                 }
             }
         }
-        for (Class c : classes) {
-            for (int meets = open; meets > 0; meets = meets - 1 & open) {
-                if ((meets >> need & 1) != 0 && !langs.terms.isEmpty(namesMeeting(c.names(), meets))
-                        && langs.inhabited(meeting(c.value(), meets))) {
-                    best = Math.min(best, 1 + extra(open & ~meets, used));
+        for (int c = 0; c < free.length; c++) {
+            int possible = open & classes.get(c).meets;
+            for (int meets = possible; meets > 0 && free[c] > 0; meets = meets - 1 & possible) {
+                if ((meets >> need & 1) != 0 && langs.inhabited(meeting(classes.get(c).value, meets))) {
+                    free[c]--;
+                    best = Math.min(best, 1 + extra(open & ~meets, used, free));
+                    free[c]++;
                 }
             }
         }
@@ -179,15 +240,6 @@ final class ObjectStates {
             }
         }
         return true;
-    }
-
-    private int namesMeeting(int names, int meets) {
-        for (int n = 0; n < shape.needs().size(); n++) {
-            if ((meets >> n & 1) != 0) {
-                names = langs.terms.and(names, shape.needs().get(n).names());
-            }
-        }
-        return names;
     }
 
     private Lang meeting(Lang value, int meets) {
@@ -224,7 +276,10 @@ final class ObjectStates {
             for (int meets = open; meets >= 0; meets = meets == 0 ? -1 : meets - 1 & open) {
                 if (meets == 0 || namesMatch(i, meets)) {
                     var next = new State(seen, count, s.met | meets, s.others);
-                    add(steps, new Step(names.get(i), 0, meeting(members.get(i).value(), meets), next));
+                    Lang value = meeting(members.get(i).value(), meets);
+                    if (live(next) && langs.inhabited(value)) {
+                        steps.add(new Step(names.get(i), 0, value, next));
+                    }
                 }
             }
         }
@@ -236,11 +291,13 @@ final class ObjectStates {
             seen = new BitSet();
             seen.set(0, members.size());
         }
-        for (Class c : classes) {
-            for (int meets = open; meets >= 0; meets = meets == 0 ? -1 : meets - 1 & open) {
-                int names = namesMeeting(c.names(), meets);
-                if (!langs.terms.isEmpty(names)) {
-                    add(steps, new Step(null, names, meeting(c.value(), meets), new State(seen, count, s.met | meets, s.others)));
+        for (Others c : classes) {
+            int possible = free(c, s) > 0 ? open & c.meets : -1;
+            for (int meets = possible; meets >= 0; meets = meets == 0 ? -1 : meets - 1 & possible) {
+                var next = new State(seen, count, s.met | meets, s.others);
+                Lang value = meeting(c.value, meets);
+                if (live(next, c) && langs.inhabited(value)) {
+                    steps.add(new Step(null, c.names, value, next));
                 }
             }
         }
@@ -280,12 +337,6 @@ final class ObjectStates {
         return needed;
     }
 
-    private void add(List<Step> steps, Step step) {
-        if (live(step.next) && langs.inhabited(step.value)) {
-            steps.add(step);
-        }
-    }
-
     /** Every language that some value can be asked to be in. */
     void eachValue(Consumer<Lang> sink) {
         var seen = new LinkedHashSet<Lang>();
@@ -296,9 +347,9 @@ final class ObjectStates {
                     seen.add(meeting(members.get(i).value(), meets));
                 }
             }
-            for (Class c : classes) {
-                if (meets == 0 || !langs.terms.isEmpty(namesMeeting(c.names(), meets))) {
-                    seen.add(meeting(c.value(), meets));
+            for (Others c : classes) {
+                if ((meets & ~c.meets) == 0) {
+                    seen.add(meeting(c.value, meets));
                 }
             }
         }

@@ -26,6 +26,7 @@ final class Terms {
     private final Map<Long, Boolean> matched = new HashMap<>();
     private final Map<String, Integer> numbered = new HashMap<>();
     private final Map<Integer, Optional<List<String>>> words = new HashMap<>();
+    private final Map<Integer, Integer> sizes = new HashMap<>();
     private final List<byte[]> spelled = new ArrayList<>();
 
     Terms(RegexPool pool, Encoding encoding) {
@@ -96,6 +97,14 @@ final class Terms {
             var found = pool.words(and(t, pool.text(Encoding.JSON_STRING_SHORTEST)), limit);
             return Optional.ofNullable(found).map(list -> list.stream().map(Terms::text).toList());
         }).orElse(null);
+    }
+
+    /** How many texts a language of string contents has; one more than {@code limit} if there are more. */
+    int size(int term, int limit) {
+        return sizes.computeIfAbsent(term, t -> {
+            var found = t == anyString ? null : pool.words(and(t, pool.text(Encoding.JSON_STRING_SHORTEST)), limit);
+            return found == null ? limit + 1 : found.size();
+        });
     }
 
     /** The name in the text of a property up to its value. */

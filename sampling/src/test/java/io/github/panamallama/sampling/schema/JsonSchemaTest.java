@@ -164,6 +164,27 @@ class JsonSchemaTest {
     }
 
     @Test
+    void aNameThatAConditionNeedsIsNotUsedUpForAnythingElse() {
+        var v = of("""
+                {"type": "object", "maxProperties": 2, "required": ["a"], "not": {"patternProperties": {"^$": {"minItems": 3}}}}""");
+        accepted(v, "{\"\":[1],\"a\":0}", "{\"a\":0,\"\":[]}");
+        assertEquals(4, v.prefix("{\"\":\"KB\""), "only an array of fewer than three items makes the condition fail");
+        assertEquals(9, v.prefix("{\"a\":0,\"b\":1"), "no room would be left for it");
+        var w = of("""
+                {"type": "object", "propertyNames": {"pattern": "^[a-j]{2}$"}, "not": {"patternProperties": {"^a": {"type": "null"}}},
+                 "minProperties": 100, "maxProperties": 100}""");
+        var text = new StringBuilder("{");
+        for (int i = 0; i < 99; i++) {
+            text.append(i == 0 ? "" : ",").append('"').append((char) ('a' + (i + 10) % 100 / 10)).append((char) ('a' + i % 10))
+                    .append("\":null");
+        }
+        assertEquals(text.length(), w.prefix(text.toString()));
+        rejected(w, text + ",\"aj\":null}");
+        accepted(w, text + ",\"aj\":1}");
+        refused("{\"type\": \"object\", \"propertyNames\": {\"pattern\": \"^[a-j]{2}$\"}, \"minProperties\": 101}");
+    }
+
+    @Test
     void negationOfObjectsIsExact() {
         var v = of("""
                 {"type": "object", "not": {"properties": {"a": {"type": "integer"}}, "patternProperties": {"^x": {"type": "null"}},

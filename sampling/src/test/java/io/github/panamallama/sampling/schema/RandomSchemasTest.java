@@ -84,7 +84,7 @@ class RandomSchemasTest {
 
     private void keyword(ObjectNode s, int depth) {
         int count = random.nextInt(4);
-        switch (random.nextInt(34)) {
+        switch (random.nextInt(35)) {
             case 0 -> s.put("type", one(TYPES));
             case 1 -> s.putArray("type").add(one(TYPES)).add(one(TYPES));
             case 2 -> s.putArray("enum").add(value(1)).add(value(1)).add(value(0));
@@ -120,13 +120,14 @@ class RandomSchemasTest {
             case 30 -> s.set("not", schema(depth));
             case 31 -> s.<ObjectNode>set("if", schema(depth)).<ObjectNode>set("then", schema(depth)).set("else", schema(depth));
             case 32 -> s.set("unevaluatedProperties", schema(depth));
+            case 33 -> s.put("uniqueItems", true);
             default -> s.set("unevaluatedItems", schema(depth));
         }
     }
 
     @Test
     void verdictsAreThoseOfAValidator() {
-        long seed = Long.getLong("panamallama.seed", 1);
+        long seed = Long.getLong("panamallama.seed", new Random().nextLong());
         int rounds = Integer.getInteger("panamallama.rounds", 1_500);
         System.out.println("seed " + seed);
         random = new Random(seed);
@@ -180,7 +181,7 @@ class RandomSchemasTest {
 
     @Test
     void damagedSchemasGiveNothingButGrammarExceptions() {
-        long seed = Long.getLong("panamallama.seed", 1);
+        long seed = Long.getLong("panamallama.seed", new Random().nextLong());
         System.out.println("seed " + seed);
         random = new Random(seed);
         int refused = 0;

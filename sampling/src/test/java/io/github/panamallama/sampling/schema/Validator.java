@@ -104,7 +104,7 @@ final class Validator {
             case "maxLength":
                 return !v.isString() || v.stringValue().codePointCount(0, v.stringValue().length()) <= k.intValue();
             case "pattern":
-                return !v.isString() || Pattern.compile(k.stringValue()).matcher(v.stringValue()).find();
+                return !v.isString() || pattern(k.stringValue()).matcher(v.stringValue()).find();
             case "minItems":
                 return !v.isArray() || v.size() >= k.intValue();
             case "maxItems":
@@ -175,7 +175,7 @@ final class Validator {
                 boolean all = true;
                 for (var p : k.properties()) {
                     for (var property : v.properties()) {
-                        if (Pattern.compile(p.getKey()).matcher(property.getKey()).find()) {
+                        if (pattern(p.getKey()).matcher(property.getKey()).find()) {
                             all &= validate(p.getValue(), property.getValue(), new Seen());
                             seen.names.add(property.getKey());
                         }
@@ -189,7 +189,7 @@ final class Validator {
                     boolean known = schema.has("properties") && schema.get("properties").has(property.getKey());
                     if (schema.has("patternProperties")) {
                         for (var p : schema.get("patternProperties").properties()) {
-                            known |= Pattern.compile(p.getKey()).matcher(property.getKey()).find();
+                            known |= pattern(p.getKey()).matcher(property.getKey()).find();
                         }
                     }
                     if (!known) {
@@ -254,6 +254,11 @@ final class Validator {
             default:
                 return true;
         }
+    }
+
+    /** ECMA-262's dollar is the very end; Java's also matches before a last line break. */
+    private static Pattern pattern(String ecma) {
+        return Pattern.compile(ecma.replace("$", "\\z"));
     }
 
     static boolean equal(JsonNode a, JsonNode b) {
