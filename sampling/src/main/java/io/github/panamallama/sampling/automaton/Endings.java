@@ -4,13 +4,22 @@ import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * How far the end is: for each state of a recogniser a number of tokens with which the text can surely be ended, and these tokens. It is
  * the cost of a short text, found part by part (the shortest word of each lexeme, cut into as few tokens as possible), and so an upper
- * bound of the shortest one. Not safe for several threads at once.
+ * bound of the shortest one.
+ *
+ * <p>Where words are remembered, what follows is planned once for all words: the words that the plan itself captures are set apart, and
+ * after any other the plan stands (see {@link NodePool.Memory}). What leads towards a word that is refused or set apart is few tokens,
+ * and looked at one by one.
+ *
+ * <p>Whoever takes a token that {@link #near} gives for n tokens has {@link #way(int) a way} of n tokens from the state after it, or
+ * {@link #way(int, int) one} that the state before it knows. Not safe for several threads at once.
  */
 public final class Endings {
     /** As a number of tokens: no end was found. */
@@ -18,8 +27,6 @@ public final class Endings {
     private static final int MAX_PARTS = 200_000;
     /** Bytes of kept bits; then they are forgotten. */
     private static final long CACHE = 16L << 20;
-    /** Tokens kept for each remembered word to come: the shortest ones may be used up until then. */
-    private static final int SPARE = 2;
 
     private final Recogniser recogniser;
     private final NodePool nodes;
@@ -35,9 +42,24 @@ public final class Endings {
     private final Map<Integer, Integer> worst = new HashMap<>();
     private final Map<Integer, Lexeme> lexemes = new HashMap<>();
     private final Map<Long, long[]> near = new HashMap<>();    // by regex and tokens
+    private final Map<Integer, Plan> plans = new HashMap<>();    // by capture node
 
     /** The highest cost within a lexeme after one of its tokens, and the nodes of the trie after which it may end and tokens go on. */
     private record Lexeme(int worst, int[] exits) {
+    }
+
+    /**
+     * What may follow a captured word up to the end of what remembers it.
+     *
+     * @param then  the node that it is a text of
+     * @param cost  in tokens
+     * @param apart words, as a regex, after which it may not follow
+     */
+    private record Plan(int then, int cost, int apart) {
+    }
+
+    /** The rest of a lexeme, and the node that follows it where that depends on the word. */
+    private record Finish(int cost, int regex, int then) {
     }
 
     public Endings(Recogniser recogniser, NodePool nodes, TokenTable table) {
@@ -66,18 +88,48 @@ public final class Endings {
 
     private int cost(int state, int item) {
         int terminal = recogniser.terminal(state, item);
-        return plus(terminal < 0 ? 1 : regexCost(terminal), rest(state, item));
+        return terminal < 0 ? plus(1, rest(state, item)) : recogniser.captures(state, item)
+                ? plus(finish(state, item).cost, tailCost(recogniser.tail(state, item))) : plus(regexCost(terminal), rest(state, item));
     }
 
-    /** What follows the lexeme of an item. */
+    /** What follows the lexeme of an item, whatever its word, but for those set apart. */
     private int rest(int state, int item) {
         int tail = tailCost(recogniser.tail(state, item));
-        if (!recogniser.captures(state, item)) {
-            return tail;
+        return recogniser.captures(state, item) ? plus(plan(recogniser.captured(state, item)).cost, tail) : tail;
+    }
+
+    /** The nearest end of an item's lexeme with what follows it: by the plan, or by the shortest word if that is a word set apart. */
+    private Finish finish(int state, int item) {
+        int regex = recogniser.terminal(state, item);
+        var plan = plan(recogniser.captured(state, item));
+        int apart = recogniser.left(state, item, plan.apart);
+        if (apart == RegexPool.NOTHING) {
+            return new Finish(plus(regexCost(regex), plan.cost), regex, plan.then);
         }
-        // whatever the word, what follows is as far from its end
-        var word = regexes.shortest(recogniser.terminal(state, item));
-        return word == null ? NEVER : plus(nodeCost(recogniser.then(state, item, word, word.length)), tail);
+        int others = regexes.minus(regex, apart);
+        var planned = new Finish(plus(regexCost(others), plan.cost), others, plan.then);
+        var word = regexes.shortest(regex);
+        if (word == null || !regexes.matches(apart, word)) {
+            return planned;
+        }
+        int then = recogniser.then(state, item, word, word.length);
+        int cost = plus(regexCost(regex), nodeCost(then));
+        return cost < planned.cost ? new Finish(cost, regex, then) : planned;
+    }
+
+    private Plan plan(int capture) {
+        var known = plans.get(capture);
+        if (known == null) {
+            var word = regexes.shortest(captured(capture));
+            int then = word == null ? NodePool.NOTHING : nodes.then(capture, word);
+            int cost = nodeCost(then);
+            var values = new HashSet<Object>();
+            if (cost < NEVER) {
+                spell(then, new ArrayList<>(), values);
+            }
+            plans.put(capture, known = new Plan(then, cost, values.isEmpty() ? RegexPool.NOTHING : nodes.memory(capture).words(values)));
+        }
+        return known;
     }
 
     private static int plus(int a, int b) {
@@ -182,7 +234,7 @@ public final class Endings {
             case CAPTURE -> {
                 int regex = captured(node);
                 var word = regexes.shortest(regex);
-                yield word == null ? NEVER : plus(regexCost(regex) + SPARE, part(nodes.then(node, word), node, open, users, work));
+                yield word == null ? NEVER : plus(regexCost(regex), part(nodes.then(node, word), node, open, users, work));
             }
         };
     }
@@ -209,7 +261,7 @@ public final class Endings {
 
     // ---- the tokens themselves
 
-    /** Tokens to an end, at most {@link #cost} of them. */
+    /** Tokens to an end, {@link #cost} of them. */
     public int[] way(int state) {
         var out = new ArrayList<Integer>();
         int cost = cost(state);
@@ -224,16 +276,66 @@ public final class Endings {
             int terminal = recogniser.terminal(state, item);
             if (terminal < 0) {
                 out.add(someToken(-terminal - 1));
+            } else if (recogniser.captures(state, item)) {
+                var finish = finish(state, item);
+                add(regexes.shortest(finish.regex), out);
+                node(finish.then, out);
             } else {
-                var word = regexes.shortest(terminal);
-                add(word, out);
-                if (recogniser.captures(state, item)) {
-                    node(recogniser.then(state, item, word, word.length), out);
-                }
+                add(regexes.shortest(terminal), out);
             }
             tail(recogniser.tail(state, item), out);
         }
-        return out.stream().mapToInt(Integer::intValue).toArray();
+        return ints(out);
+    }
+
+    /**
+     * Tokens to an end after {@code token}, as they are known before it: what {@link #near} and {@link #worst} count where the token stays
+     * within a lexeme, or ends it. The state after the token may know none as short.
+     */
+    public int[] way(int before, int token) {
+        int least = NEVER;
+        int best = -1;
+        int left = RegexPool.NOTHING;
+        for (int item = 0, n = recogniser.items(before); item < n; item++) {
+            int rest = rest(before, item);
+            if (recogniser.terminal(before, item) < 0) {
+                if (rest < least && recogniser.takes(before, item, token)) {
+                    least = rest;
+                    best = item;
+                    left = RegexPool.EMPTY;
+                }
+                continue;
+            }
+            var piece = table.piece(token);
+            int regex = piece.length == 0 || after(special(before, item), piece, piece.length) != RegexPool.NOTHING ? RegexPool.NOTHING
+                    : after(recogniser.terminal(before, item), piece, piece.length);
+            if (regex != RegexPool.NOTHING && plus(regexCost(regex), rest) < least) {
+                least = plus(regexCost(regex), rest);
+                best = item;
+                left = regex;
+            }
+        }
+        if (best < 0) {
+            throw new LimitException("the text can't be ended from here by tokens of this vocabulary");
+        }
+        var out = new ArrayList<Integer>();
+        add(regexes.shortest(left), out);
+        if (recogniser.captures(before, best)) {
+            node(plan(recogniser.captured(before, best)).then, out);
+        }
+        tail(recogniser.tail(before, best), out);
+        return ints(out);
+    }
+
+    private int after(int regex, byte[] bytes, int length) {
+        for (int i = 0; i < length && regex != RegexPool.NOTHING; i++) {
+            regex = regexes.next(regex, bytes[i]);
+        }
+        return regex;
+    }
+
+    private static int[] ints(List<Integer> list) {
+        return list.stream().mapToInt(Integer::intValue).toArray();
     }
 
     private void add(byte[] word, List<Integer> out) {
@@ -256,6 +358,11 @@ public final class Endings {
     }
 
     private void node(int start, List<Integer> out) {
+        spell(start, out, new HashSet<>());
+    }
+
+    /** Adds the tokens of a node's short text, and the values that it makes the grammar remember. */
+    private void spell(int start, List<Integer> out, Set<Object> values) {
         var stack = new ArrayDeque<Integer>();
         stack.push(start);
         while (!stack.isEmpty()) {
@@ -282,6 +389,7 @@ public final class Endings {
                 case CAPTURE -> {
                     var word = regexes.shortest(captured(node));
                     add(word, out);
+                    values.add(nodes.memory(node).value(word));
                     stack.push(nodes.then(node, word));
                 }
             }
@@ -338,7 +446,7 @@ public final class Endings {
 
     // ---- one token further
 
-    /** At least the cost of each state that one token leads to. */
+    /** At least the tokens to an end after any one token. */
     public int worst(int state) {
         var known = worst.get(state);
         if (known != null) {
@@ -352,20 +460,22 @@ public final class Endings {
                 most = Math.max(most, rest);
                 continue;
             }
-            var lexeme = lexeme(within(state, item));
-            most = Math.max(most, plus(lexeme.worst, rest));
-            if (lexeme.exits.length > 0) {
-                int after = after(state, item);
-                for (int exit : lexeme.exits) {
-                    most = Math.max(most, walk(exit, after, NEVER, null));
-                }
+            int regex = within(state, item);
+            most = Math.max(most, plus(lexeme(regex).worst, rest));
+            most = Math.max(most, beyond(state, item, lexeme(regex).exits, NEVER, null));
+            int special = special(state, item);
+            if (special != RegexPool.NOTHING) {
+                most = Math.max(most, walkAlong(state, special, NEVER, null));
             }
         }
         worst.put(state, most);
         return most;
     }
 
-    /** Sets the bits of the tokens after which the end is at most {@code tokens} away; not of those that end the generation. */
+    /**
+     * Sets the bits of the tokens after which a way of at most {@code tokens} to an end is known; not of those that end the generation. Some
+     * of these tokens may be none that can follow.
+     */
     public void near(int state, int tokens, long[] into) {
         for (int item = 0, n = recogniser.items(state); item < n; item++) {
             int terminal = recogniser.terminal(state, item);
@@ -382,34 +492,57 @@ public final class Endings {
                 }
                 continue;
             }
+            int regex = within(state, item);
+            int special = special(state, item);
             if (rest <= tokens) {
-                var bits = near(within(state, item), tokens - rest);
-                for (int i = 0; i < into.length; i++) {
-                    into[i] |= bits[i];
+                var bits = near(regex, tokens - rest);
+                if (special != RegexPool.NOTHING) {
+                    var wrong = new long[bits.length];
+                    mark(special, wrong);
+                    for (int i = 0; i < into.length; i++) {
+                        into[i] |= bits[i] & ~wrong[i];
+                    }
+                } else {
+                    for (int i = 0; i < into.length; i++) {
+                        into[i] |= bits[i];
+                    }
                 }
             }
-            var exits = lexeme(within(state, item)).exits;
-            if (exits.length > 0) {
-                int after = after(state, item);
-                for (int exit : exits) {
-                    walk(exit, after, tokens, into);
-                }
+            if (special != RegexPool.NOTHING) {
+                walkAlong(state, special, tokens, into);
             }
+            beyond(state, item, lexeme(regex).exits, tokens, into);
         }
     }
 
-    /** The state after the lexeme of an item; where that depends on its word, after the shortest one. */
-    private int after(int state, int item) {
-        if (!recogniser.captures(state, item)) {
-            return recogniser.after(state, item);
-        }
-        var word = regexes.shortest(recogniser.terminal(state, item));
-        return word == null ? Recogniser.DEAD : recogniser.after(state, item, word, word.length);
-    }
-
-    /** The lexeme of an item with the words that are refused: masks leave them out, and what is found holds for many items. */
+    /** The lexeme of an item with the words that are refused: what is found holds for many items. */
     private int within(int state, int item) {
         return recogniser.captures(state, item) ? recogniser.capturedAll(state, item) : recogniser.terminal(state, item);
+    }
+
+    /** What is left of the words of an item that are refused, or set apart by its plan. */
+    private int special(int state, int item) {
+        return !recogniser.captures(state, item) ? RegexPool.NOTHING : regexes.alt(recogniser.capturedBut(state, item),
+                recogniser.left(state, item, plan(recogniser.captured(state, item)).apart));
+    }
+
+    /** As {@code walk} for the tokens that go on behind the lexeme of an item. */
+    private int beyond(int state, int item, int[] exits, int tokens, long[] into) {
+        boolean captures = recogniser.captures(state, item);
+        int most = 0;
+        int after = captures || exits.length == 0 ? Recogniser.DEAD : recogniser.after(state, item);
+        for (int exit : exits) {
+            if (captures) {
+                var piece = table.piece(trie.below(exit));
+                int length = trie.depths[exit];
+                if (!regexes.nullable(after(recogniser.terminal(state, item), piece, length))) {
+                    continue; // refused
+                }
+                after = recogniser.after(state, item, piece, length);
+            }
+            most = Math.max(most, walk(exit, after, tokens, into));
+        }
+        return most;
     }
 
     /** The tokens within a lexeme after which its end is at most {@code tokens} away; not to be changed. */
@@ -467,21 +600,50 @@ public final class Endings {
         return most;
     }
 
+    /** Sets the bits of the tokens that words of a regex begin with. */
+    private void mark(int regex, long[] into) {
+        var stack = new int[trie.maxDepth + 1];
+        stack[0] = regex;
+        for (int i = 0, n = trie.size(); i < n; ) {
+            int next = regexes.next(stack[trie.depths[i] - 1], trie.bytes[i]);
+            if (next == RegexPool.NOTHING) {
+                i = trie.ends[i];
+                continue;
+            }
+            stack[trie.depths[i]] = next;
+            if (trie.tokens[i] != -1) {
+                trie.mark(i, into);
+            }
+            i++;
+        }
+    }
+
+    /** The tokens that words of a regex begin with: the highest cost after one, bits of those that cost at most {@code tokens}. */
+    private int walkAlong(int state, int regex, int tokens, long[] into) {
+        return walk(0, trie.size(), 0, state, regex, tokens, into);
+    }
+
     /** The tokens below a node of the trie, read on from {@code state}. */
     private int walk(int node, int state, int tokens, long[] into) {
+        return recogniser.hasLive(state) ? walk(node + 1, trie.ends[node], trie.depths[node], state, -1, tokens, into) : 0;
+    }
+
+    /** @param regex what the tokens must be a beginning of, -1 for anything */
+    private int walk(int from, int to, int depth, int state, int regex, int tokens, long[] into) {
         int most = 0;
-        if (!recogniser.hasLive(state)) {
-            return most;
-        }
         var stack = new int[trie.maxDepth + 1];
-        stack[trie.depths[node]] = state;
-        for (int i = node + 1; i < trie.ends[node]; ) {
-            int next = recogniser.push(stack[trie.depths[i] - 1], trie.bytes[i]);
+        var regexStack = new int[trie.maxDepth + 1];
+        stack[depth] = state;
+        regexStack[depth] = regex;
+        for (int i = from; i < to; ) {
+            int word = regex < 0 ? -1 : regexes.next(regexStack[trie.depths[i] - 1], trie.bytes[i]);
+            int next = word == RegexPool.NOTHING ? Recogniser.DEAD : recogniser.push(stack[trie.depths[i] - 1], trie.bytes[i]);
             if (next == Recogniser.DEAD) {
                 i = trie.ends[i];
                 continue;
             }
             stack[trie.depths[i]] = next;
+            regexStack[trie.depths[i]] = word;
             if (trie.tokens[i] != -1) {
                 int cost = cost(next);
                 most = Math.max(most, cost);

@@ -6,8 +6,8 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.function.IntSupplier;
-import java.util.function.ToIntFunction;
 
 /**
  * Context-free languages as a graph of nodes, each an {@code int}. Leaves are regular expressions of a {@link RegexPool}; a rule that
@@ -61,7 +61,7 @@ public final class NodePool {
     private byte[] nullable = new byte[256];
     private byte[] productive = new byte[256];
     private final Map<Integer, IntSupplier> expansions = new HashMap<>();
-    private final Map<Integer, ToIntFunction<byte[]>> captures = new HashMap<>();
+    private final Map<Integer, Memory> captures = new HashMap<>();
     private int[] targets = new int[256];
     private int size;
     private final Map<Integer, IntSupplier> ways = new HashMap<>();
@@ -240,15 +240,31 @@ public final class NodePool {
     }
 
     /**
+     * What a captured word is remembered for: its value. Later captures may refuse words of values that came, and nothing else of what
+     * follows depends on the word: a text that may follow one word, and whose captures have other values than the word before it, may follow
+     * each such word that is not refused.
+     */
+    public interface Memory {
+        /** What the word stands for, with {@code equals} and {@code hashCode} by value. */
+        Object value(byte[] word);
+
+        /** A term for the words of the capture with one of these values; values that no word of the capture can have are left out. */
+        int words(Set<Object> values);
+
+        /** A node of this pool, one that derives some word, for what follows the word. */
+        int then(byte[] word);
+    }
+
+    /**
      * A word of a regular expression, and then what depends on the word: the one place where a grammar remembers what it has read. Each
      * word read makes states of its own, so that the expression should match names, not texts.
      *
-     * @param key   as for {@link #generated}
-     * @param regex a term of {@link #regexes} without the empty word
-     * @param but   a term whose words are refused, {@link RegexPool#NOTHING} for none; few, since masks are found without them and mended
-     * @param then  gives a node of this pool, one that derives some word, for the bytes of the word
+     * @param key    as for {@link #generated}
+     * @param regex  a term of {@link #regexes} without the empty word
+     * @param but    a term whose words are refused, {@link RegexPool#NOTHING} for none; few, since masks are found without them and mended
+     * @param memory what follows
      */
-    public int captured(Object key, int regex, int but, ToIntFunction<byte[]> then) {
+    public int captured(Object key, int regex, int but, Memory memory) {
         if (regexes.isEmpty(regexes.minus(regex, but))) {
             return NOTHING;
         }
@@ -260,14 +276,18 @@ public final class NodePool {
             return known;
         }
         int id = add(new Shape(Kind.CAPTURE, regex, but, 0, key));
-        captures.put(id, then);
+        captures.put(id, memory);
         generated.put(key, id);
         return id;
     }
 
     /** What follows a captured word. */
     int then(int node, byte[] word) {
-        return captures.get(node).applyAsInt(word);
+        return captures.get(node).then(word);
+    }
+
+    Memory memory(int node) {
+        return captures.get(node);
     }
 
     /** Exactly the token {@code id} of the vocabulary, whatever its text. */

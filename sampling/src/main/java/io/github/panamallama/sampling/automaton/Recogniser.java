@@ -313,6 +313,12 @@ public final class Recogniser {
         return states.get(state).length >> 1;
     }
 
+    /** Whether an item is a token, and takes this one. */
+    boolean takes(int state, int item, int token) {
+        int terminal = states.get(state)[1 + 2 * item];
+        return terminal < 0 && matches(-terminal - 1, token);
+    }
+
     /** The regex of an item, negative for a token. */
     int terminal(int state, int item) {
         return regex(states.get(state)[1 + 2 * item]);
@@ -337,6 +343,22 @@ public final class Recogniser {
             text = longer(text, bytes[i]);
         }
         return nodes.then(capture[0], text(text));
+    }
+
+    /** For an item that {@link #captures}: its node. */
+    int captured(int state, int item) {
+        return captures.get(states.get(state)[1 + 2 * item] - CAPTURE)[0];
+    }
+
+    /** For an item that {@link #captures}: what the text that it has read leaves of a regex. */
+    int left(int state, int item, int regex) {
+        for (byte b : text(captures.get(states.get(state)[1 + 2 * item] - CAPTURE)[2])) {
+            if (regex == RegexPool.NOTHING) {
+                break;
+            }
+            regex = regexes.next(regex, b);
+        }
+        return regex;
     }
 
     /** The regex of a terminal; of a token itself. */

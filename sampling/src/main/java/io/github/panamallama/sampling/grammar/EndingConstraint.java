@@ -88,8 +88,13 @@ final class EndingConstraint implements Constraint {
         boolean ends = inner.isEnd(token);
         inner.accept(token);
         int left = from.left - (ends ? 0 : 1);
-        boolean onWay = !ends && from.way != null && from.at < from.way.length && from.way[from.at] == token && inner.endingCost() > left;
-        step = new Step(left, onWay ? from.way : null, onWay ? from.at + 1 : 0, from);
+        if (ends || inner.endingCost() <= left) {
+            step = new Step(left, null, 0, from);
+        } else if (from.way != null && from.at < from.way.length && from.way[from.at] == token) {
+            step = new Step(left, from.way, from.at + 1, from);
+        } else {
+            step = new Step(left, inner.endingWayFromBefore(), 0, from);
+        }
         own = null;
     }
 

@@ -331,7 +331,7 @@ public final class GrammarConstraint implements Constraint {
         return step.ended || step.state < 0 ? 0 : engine.locked(() -> engine.endings(vocabulary).cost(step.state));
     }
 
-    /** At least {@link #endingCost} after any one token. */
+    /** After any one token, a way to an end is known of at most so many tokens. */
     int endingWorst() {
         refresh();
         return engine.locked(() -> {
@@ -347,7 +347,7 @@ public final class GrammarConstraint implements Constraint {
         });
     }
 
-    /** Adds the tokens after which {@link #endingCost} is at most {@code tokens}. */
+    /** Adds the tokens after which a way to an end of at most {@code tokens} is known. */
     void endingNear(int tokens, TokenMask into) {
         refresh();
         engine.locked(() -> {
@@ -364,6 +364,12 @@ public final class GrammarConstraint implements Constraint {
             }
             return null;
         });
+    }
+
+    /** Tokens to an end that were known before the last token was taken, where the state after it may know none as short. */
+    int[] endingWayFromBefore() {
+        refresh();
+        return engine.locked(() -> engine.endings(vocabulary).way(step.before.state, step.token));
     }
 
     /** The tokens that {@link #endingCost} counts. */

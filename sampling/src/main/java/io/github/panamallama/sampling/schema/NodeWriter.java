@@ -191,9 +191,23 @@ final class NodeWriter {
         int separator = first ? pool.literal("") : pool.concat(space, pool.oneByte(','), space);
         if (states.remembers()) {
             int item = pool.concat(separator, scalars(langs.shape(step.item()), false));
-            int before = pool.concat(separator, scalars(came(state.came()), false));
-            return nodes.captured(new ItemKey(numbers.get(states.shape), step, first), item, before,
-                    word -> array(states, step.next().with(Terms.value(word)), false));
+            var memory = new NodePool.Memory() {
+                @Override
+                public Object value(byte[] word) {
+                    return Terms.value(word);
+                }
+
+                @Override
+                public int words(Set<Object> values) {
+                    return pool.concat(separator, scalars(came(values), false));
+                }
+
+                @Override
+                public int then(byte[] word) {
+                    return array(states, step.next().with(value(word)), false);
+                }
+            };
+            return nodes.captured(new ItemKey(numbers.get(states.shape), step, first), item, memory.words(state.came()), memory);
         }
         return nodes.seq(nodes.terminal(separator), value(step.item()), array(states, step.next(), false));
     }
@@ -221,8 +235,24 @@ final class NodeWriter {
             return nodes.seq(nodes.terminal(name), value, object(states, step.next(), false));
         }
         int name = pool.concat(comma, quote, step.names(), quote, colon);
-        int before = pool.concat(comma, quote, terms.names(step.next().others()), quote, colon);
-        return nodes.captured(new NameKey(numbers.get(states.shape), step, first), name, before,
-                word -> nodes.seq(value, object(states, step.next().with(Terms.name(word)), false)));
+        var memory = new NodePool.Memory() {
+            @Override
+            public Object value(byte[] word) {
+                return Terms.name(word);
+            }
+
+            @Override
+            public int words(Set<Object> values) {
+                var names = values.stream().filter(String.class::isInstance).map(String.class::cast).toList();
+                return pool.concat(comma, quote, terms.names(names), quote, colon);
+            }
+
+            @Override
+            public int then(byte[] word) {
+                return nodes.seq(value, object(states, step.next().with(Terms.name(word)), false));
+            }
+        };
+        return nodes.captured(new NameKey(numbers.get(states.shape), step, first), name, memory.words(Set.copyOf(step.next().others())),
+                memory);
     }
 }
