@@ -24,8 +24,8 @@ public final class Grammar {
     private final Source source;
     private final GrammarOptions options;
     private final List<Trigger> triggers;
-    private Engine shared;                                                             // of grammars that name no tokens
-    private final WeakHashMap<GrammarVocabulary, Engine> engines = new WeakHashMap<>(); // of those that do
+    private CompiledGrammar shared; // of grammars that name no tokens
+    private final WeakHashMap<GrammarVocabulary, CompiledGrammar> compiled = new WeakHashMap<>(); // of those that do
 
     private Grammar(String text, Source source, GrammarOptions options, List<Trigger> triggers) {
         this.text = text;
@@ -131,7 +131,7 @@ public final class Grammar {
         return translated(() -> {
             var source = reader.read();
             var grammar = new Grammar(text, source, options, List.of());
-            grammar.shared = grammar.engine((GrammarVocabulary) null);
+            grammar.shared = grammar.compiled((GrammarVocabulary) null);
             return grammar;
         });
     }
@@ -215,11 +215,11 @@ public final class Grammar {
      * may not stand there. Ignores triggers.
      */
     public int prefix(byte[] utf8) {
-        var engine = engine((GrammarVocabulary) null);
-        return engine.locked(() -> {
-            int state = engine.recogniser.start();
+        var compiled = compiled((GrammarVocabulary) null);
+        return compiled.locked(() -> {
+            int state = compiled.recogniser.start();
             for (int i = 0; i < utf8.length; i++) {
-                state = engine.recogniser.push(state, utf8[i]);
+                state = compiled.recogniser.push(state, utf8[i]);
                 if (state == 0) {
                     return i;
                 }
@@ -229,26 +229,26 @@ public final class Grammar {
     }
 
     private boolean isComplete(byte[] utf8) {
-        var engine = engine((GrammarVocabulary) null);
-        return engine.locked(() -> {
-            int state = engine.recogniser.start();
+        var compiled = compiled((GrammarVocabulary) null);
+        return compiled.locked(() -> {
+            int state = compiled.recogniser.start();
             for (byte b : utf8) {
-                state = engine.recogniser.push(state, b);
+                state = compiled.recogniser.push(state, b);
             }
-            return engine.recogniser.isComplete(state);
+            return compiled.recogniser.isComplete(state);
         });
     }
 
-    /** The engine to use now for this vocabulary; null stands for none, where tokens have no numbers. A new one once that is full. */
-    synchronized Engine engine(GrammarVocabulary vocabulary) {
+    /** The automata to use now for this vocabulary; null stands for none, where tokens have no numbers. New ones once they are full. */
+    synchronized CompiledGrammar compiled(GrammarVocabulary vocabulary) {
         boolean own = source.namesTokens() && vocabulary != null;
-        var known = own ? engines.get(vocabulary) : shared;
+        var known = own ? compiled.get(vocabulary) : shared;
         if (known == null || known.full()) {
             var pool = new NodePool();
             int root = source.build(pool, new Names(vocabulary));
-            known = new Engine(pool, root, options);
+            known = new CompiledGrammar(pool, root, options);
             if (own) {
-                engines.put(vocabulary, known);
+                compiled.put(vocabulary, known);
             } else {
                 shared = known;
             }

@@ -24,7 +24,7 @@ public final class GrammarConstraint implements Constraint {
     private final Grammar grammar;
     private final GrammarVocabulary vocabulary;
     private final TokenTable table;
-    private Engine engine;
+    private CompiledGrammar compiled;
     private Sleep sleep;       // null if the grammar is always awake
     private Step step;
     private TokenMask own;     // filled for the current step, or null
@@ -45,8 +45,8 @@ public final class GrammarConstraint implements Constraint {
         private final int[] awakeByToken;
         final Map<Integer, Integer> worst = new HashMap<>();
 
-        Sleep(Grammar grammar, Engine engine, GrammarVocabulary vocabulary) {
-            var recogniser = engine.recogniser;
+        Sleep(Grammar grammar, CompiledGrammar compiled, GrammarVocabulary vocabulary) {
+            var recogniser = compiled.recogniser;
             var ofText = grammar.triggers().stream().filter(t -> t.text() != null).toList();
             var bytes = ofText.stream().map(t -> t.text().getBytes(StandardCharsets.UTF_8)).toList();
             texts = new Triggers(bytes);
@@ -90,7 +90,7 @@ public final class GrammarConstraint implements Constraint {
         this.grammar = grammar;
         this.vocabulary = vocabulary;
         table = vocabulary.table();
-        engine = grammar.engine(vocabulary);
+        compiled = grammar.compiled(vocabulary);
         sleep = sleep();
         step = first();
     }
@@ -99,42 +99,42 @@ public final class GrammarConstraint implements Constraint {
         grammar = other.grammar;
         vocabulary = other.vocabulary;
         table = other.table;
-        engine = other.engine;
+        compiled = other.compiled;
         sleep = other.sleep;
         step = other.step;
     }
 
     private Sleep sleep() {
-        return grammar.triggers().isEmpty() ? null : engine.locked(() -> engine.sleep(grammar, vocabulary));
+        return grammar.triggers().isEmpty() ? null : compiled.locked(() -> compiled.sleep(grammar, vocabulary));
     }
 
     private Step first() {
-        return new Step(sleep == null ? engine.recogniser.start() : -1 - Triggers.START, false, -1, null);
+        return new Step(sleep == null ? compiled.recogniser.start() : -1 - Triggers.START, false, -1, null);
     }
 
-    /** Takes a new engine once the old one is full, and reads the accepted tokens again. */
+    /** Takes new automata once the old ones are full, and reads the accepted tokens again. */
     private void refresh() {
-        if (!engine.full()) {
+        if (!compiled.full()) {
             return;
         }
-        var fresh = grammar.engine(vocabulary);
-        if (fresh == engine) {
+        var fresh = grammar.compiled(vocabulary);
+        if (fresh == compiled) {
             return;
         }
         var tokens = new ArrayDeque<Integer>();
         for (var s = step; s.before != null; s = s.before) {
             tokens.push(s.token);
         }
-        engine = fresh;
+        compiled = fresh;
         sleep = sleep();
         step = first();
-        engine.locked(() -> {
+        compiled.locked(() -> {
             for (int token : tokens) {
                 step = vocabulary.isEndOfGeneration(token) ? new Step(step.state, true, token, step)
                         : new Step(after(step.state, token), false, token, step);
             }
-            if (engine.full()) {
-                engine.recogniser.grow(); // a long text needs it all
+            if (compiled.full()) {
+                compiled.recogniser.grow(); // a long text needs it all
             }
             return null;
         });
@@ -151,15 +151,15 @@ public final class GrammarConstraint implements Constraint {
         if (step.ended) {
             mask.clear();
         } else {
-            engine.locked(() -> {
+            compiled.locked(() -> {
                 if (step.state < 0) {
-                    var bits = sleep.texts.mask(-1 - step.state, table, engine.recogniser, sleep.awakeByText);
+                    var bits = sleep.texts.mask(-1 - step.state, table, compiled.recogniser, sleep.awakeByText);
                     System.arraycopy(bits, 0, mask.words(), 0, bits.length);
                     for (int token : sleep.tokens) {
                         mask.set(token);
                     }
                 } else {
-                    engine.masks(vocabulary).fill(step.state, mask.words());
+                    compiled.masks(vocabulary).fill(step.state, mask.words());
                 }
                 return null;
             });
@@ -180,7 +180,7 @@ public final class GrammarConstraint implements Constraint {
             return complete();
         }
         refresh();
-        return engine.locked(() -> after(step.state, token)) != Recogniser.DEAD;
+        return compiled.locked(() -> after(step.state, token)) != Recogniser.DEAD;
     }
 
     @Override
@@ -198,7 +198,7 @@ public final class GrammarConstraint implements Constraint {
             }
             step = new Step(step.state, true, token, step);
         } else {
-            int next = engine.locked(() -> after(step.state, token));
+            int next = compiled.locked(() -> after(step.state, token));
             if (next == Recogniser.DEAD) {
                 throw new ConstraintException("token " + token + " " + quoted(vocabulary.spelling(token)) + " is not allowed after " + tail()
                         + ": " + expectation());
@@ -210,7 +210,7 @@ public final class GrammarConstraint implements Constraint {
 
     /** The state after a token that does not end the text. */
     private int after(int state, int token) {
-        var recogniser = engine.recogniser;
+        var recogniser = compiled.recogniser;
         var piece = table.piece(token);
         if (state >= 0) {
             int byText = piece.length == 0 ? Recogniser.DEAD : push(recogniser, state, piece);
@@ -264,7 +264,7 @@ public final class GrammarConstraint implements Constraint {
 
     @Override
     public boolean complete() {
-        return step.ended || step.state < 0 || engine.locked(() -> engine.recogniser.isComplete(step.state));
+        return step.ended || step.state < 0 || compiled.locked(() -> compiled.recogniser.isComplete(step.state));
     }
 
     @Override
@@ -287,13 +287,13 @@ public final class GrammarConstraint implements Constraint {
         if (step.ended || step.state < 0) {
             return "";
         }
-        return engine.locked(() -> {
+        return compiled.locked(() -> {
             var bytes = new byte[MAX_FORCED];
             int n = 0;
             int whole = 0;
             int missing = 0; // bytes of the current character
             for (int state = step.state; n < MAX_FORCED; n++) {
-                int b = engine.recogniser.onlyByte(state);
+                int b = compiled.recogniser.onlyByte(state);
                 if (b < 0) {
                     break;
                 }
@@ -303,7 +303,7 @@ public final class GrammarConstraint implements Constraint {
                     break; // within a character that tokens before have begun
                 }
                 whole = missing == 0 ? n + 1 : whole;
-                state = engine.recogniser.push(state, b);
+                state = compiled.recogniser.push(state, b);
             }
             return new String(bytes, 0, whole, StandardCharsets.UTF_8);
         });
@@ -328,14 +328,14 @@ public final class GrammarConstraint implements Constraint {
     /** Tokens with which the text can be ended. */
     int endingCost() {
         refresh();
-        return step.ended || step.state < 0 ? 0 : engine.locked(() -> engine.endings(vocabulary).cost(step.state));
+        return step.ended || step.state < 0 ? 0 : compiled.locked(() -> compiled.endings(vocabulary).cost(step.state));
     }
 
     /** After any one token, a way to an end is known of at most so many tokens. */
     int endingWorst() {
         refresh();
-        return engine.locked(() -> {
-            var endings = engine.endings(vocabulary);
+        return compiled.locked(() -> {
+            var endings = compiled.endings(vocabulary);
             return step.state >= 0 ? endings.worst(step.state) : sleep.worst.computeIfAbsent(step.state, state -> {
                 int worst = 0;
                 for (int token = 0; token < vocabulary.size(); token++) {
@@ -350,8 +350,8 @@ public final class GrammarConstraint implements Constraint {
     /** Adds the tokens after which a way to an end of at most {@code tokens} is known. */
     void endingNear(int tokens, TokenMask into) {
         refresh();
-        engine.locked(() -> {
-            var endings = engine.endings(vocabulary);
+        compiled.locked(() -> {
+            var endings = compiled.endings(vocabulary);
             if (step.state >= 0) {
                 endings.near(step.state, tokens, into.words());
             } else {
@@ -369,13 +369,13 @@ public final class GrammarConstraint implements Constraint {
     /** Tokens to an end that were known before the last token was taken, where the state after it may know none as short. */
     int[] endingWayFromBefore() {
         refresh();
-        return engine.locked(() -> engine.endings(vocabulary).way(step.before.state, step.token));
+        return compiled.locked(() -> compiled.endings(vocabulary).way(step.before.state, step.token));
     }
 
     /** The tokens that {@link #endingCost} counts. */
     int[] endingWay() {
         refresh();
-        return step.ended || step.state < 0 ? new int[0] : engine.locked(() -> engine.endings(vocabulary).way(step.state));
+        return step.ended || step.state < 0 ? new int[0] : compiled.locked(() -> compiled.endings(vocabulary).way(step.state));
     }
 
     boolean isEnd(int token) {
@@ -389,11 +389,11 @@ public final class GrammarConstraint implements Constraint {
         }
     }
 
-    private record State(Object engine, int state, boolean ended) {}
+    private record State(Object compiled, int state, boolean ended) {}
 
     @Override
     public Object state() {
-        return new State(engine, step.state, step.ended);
+        return new State(compiled, step.state, step.ended);
     }
 
     // ---- messages
@@ -425,11 +425,11 @@ public final class GrammarConstraint implements Constraint {
     }
 
     private String expectation() {
-        return engine.locked(() -> {
+        return compiled.locked(() -> {
             if (step.state < 0) {
                 return "it wakes the grammar and goes on as that does not allow";
             }
-            var recogniser = engine.recogniser;
+            var recogniser = compiled.recogniser;
             if (recogniser.isCut(step.state)) {
                 return "the text nests as deep as the limit of " + recogniser.limits().depth() + " allows";
             }

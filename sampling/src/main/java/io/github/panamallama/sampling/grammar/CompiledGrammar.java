@@ -15,7 +15,7 @@ import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Supplier;
 
 /** One grammar's automata and what was found out about them so far. Everything within the lock. */
-final class Engine {
+final class CompiledGrammar {
     final Recogniser recogniser;
     private final NodePool pool;
     private final GrammarOptions options;
@@ -25,7 +25,7 @@ final class Engine {
 
     private final Map<GrammarVocabulary, Map<List<Trigger>, GrammarConstraint.Sleep>> sleeps = new WeakHashMap<>();
 
-    Engine(NodePool pool, int root, GrammarOptions options) {
+    CompiledGrammar(NodePool pool, int root, GrammarOptions options) {
         this.pool = pool;
         this.options = options;
         recogniser = new Recogniser(pool, root, new Recogniser.Limits(options.depth(), options.readings(), options.states()));
