@@ -1,5 +1,6 @@
 package io.github.panamallama.sampling.schema;
 
+import io.github.panamallama.sampling.automaton.LimitException;
 import io.github.panamallama.sampling.schema.Shape.Count;
 import io.github.panamallama.sampling.schema.Shape.Items;
 import java.util.ArrayDeque;
@@ -44,6 +45,9 @@ final class ArrayStates {
     private final Map<State, Boolean> live = new HashMap<>();
     private List<Lang> values;
     private boolean remembers;
+    /** Where values are remembered: those of the languages that have only few, by language; of others there is always a fresh one. */
+    private final Map<Lang, List<Object>> few = new HashMap<>();
+    private final Set<Object> scarce = new HashSet<>();
 
     ArrayStates(Langs langs, Items shape) {
         this.langs = langs;
@@ -62,12 +66,36 @@ final class ArrayStates {
     ArrayStates values(List<Lang> few) {
         values = few;
         remembers = few == null;
+        if (remembers) {
+            var unique = new UniqueValues(langs);
+            eachValue(lang -> {
+                var own = unique.scalars(lang);
+                if (own != null) {
+                    this.few.put(lang, own);
+                    scarce.addAll(own);
+                }
+            });
+            if (scarce.size() > UniqueValues.MOST) {
+                throw UniqueValues.refusal();
+            }
+        }
         return this;
     }
 
     /** Whether the values of items have to be remembered because no other may be equal. */
     boolean remembers() {
         return remembers;
+    }
+
+    /** Values that an item may not take, besides those that came: what comes later has no other. */
+    Set<Object> kept(Step step) {
+        var kept = new HashSet<>();
+        for (Object value : scarce) {
+            if (!step.next.came.contains(value) && !live(step.next.with(value))) {
+                kept.add(value);
+            }
+        }
+        return kept;
     }
 
     State first() {
@@ -133,19 +161,28 @@ final class ArrayStates {
 
     /** What may come next so that the array can still be completed. */
     List<Step> steps(State s) {
-        return all(s).stream().filter(step -> langs.inhabited(step.item) && live(step.next)).toList();
+        return all(s).stream().filter(step -> langs.inhabited(step.item) && after(step).stream().anyMatch(this::live)).toList();
     }
 
     boolean live() {
         return live(first());
     }
 
-    /** Whether the array can be completed; fresh values are taken to be there where they are remembered. */
+    /** The states after an item: one for each of few values, else that after a fresh value, which matters to nothing. */
+    private List<State> after(Step step) {
+        var own = few.get(step.item);
+        return own == null ? List.of(step.next)
+                : own.stream().filter(value -> !step.next.came.contains(value)).map(step.next::with).toList();
+    }
+
+    /** Whether the array can be completed. */
     boolean live(State start) {
-        if (!start.came.isEmpty()) {
-            return live(new State(start.index, start.counted, start.used, Set.of()));
+        if (!scarce.containsAll(start.came)) {
+            var came = new HashSet<>(start.came);
+            came.retainAll(scarce);
+            return live(new State(start.index, start.counted, start.used, Set.copyOf(came)));
         }
-        if (shape.counts().isEmpty() && values == null) {
+        if (shape.counts().isEmpty() && values == null && scarce.isEmpty()) {
             for (int i = start.index; i < shape.prefix().size() && i < shape.min(); i++) {
                 if (!langs.inhabited(shape.prefix().get(i))) {
                     return false;
@@ -173,14 +210,16 @@ final class ArrayStates {
                 }
             }
             if (from.size() > MOST_STATES) {
-                throw new Refusal(null, "whether such an array exists was not found within " + MOST_STATES + " states");
+                throw new LimitException("whether such an array exists was not found within " + MOST_STATES + " states");
             }
             var steps = all(s);
             for (int i = steps.size() - 1; i >= 0; i--) {
-                Step step = steps.get(i);
-                if (!from.containsKey(step.next) && !Boolean.FALSE.equals(live.get(step.next)) && langs.inhabited(step.item)) {
-                    from.put(step.next, s);
-                    stack.push(step.next);
+                if (langs.inhabited(steps.get(i).item)) {
+                    for (State next : after(steps.get(i))) {
+                        if (!Boolean.FALSE.equals(live.get(next)) && from.putIfAbsent(next, s) == null) {
+                            stack.push(next);
+                        }
+                    }
                 }
             }
         }

@@ -746,7 +746,8 @@ final class Langs {
 
     boolean inhabited(Items s) {
         var states = new ArrayStates(this, s);
-        return (s.unique() && s.min() > 1 ? states.values(new UniqueValues(this).of(s)) : states).live();
+        boolean several = s.min() > 1 || s.counts().stream().anyMatch(c -> c.min() > 1);
+        return (s.unique() && several ? states.values(new UniqueValues(this).of(s)) : states).live();
     }
 
     boolean inhabited(Members s) {

@@ -207,7 +207,9 @@ final class NodeWriter {
                     return array(states, step.next().with(value(word)), false);
                 }
             };
-            return nodes.captured(new ItemKey(numbers.get(states.shape), step, first), item, memory.words(state.came()), memory);
+            var refused = new HashSet<>(states.kept(step));
+            refused.addAll(state.came());
+            return nodes.captured(new ItemKey(numbers.get(states.shape), step, first), item, memory.words(refused), memory);
         }
         return nodes.seq(nodes.terminal(separator), value(step.item()), array(states, step.next(), false));
     }

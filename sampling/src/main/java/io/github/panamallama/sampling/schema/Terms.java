@@ -20,7 +20,8 @@ final class Terms {
     final Numbers numbers;
     final int anyNumber;
 
-    private static final Object NULL = List.of();
+    /** Stands for null among values. */
+    static final Object NULL = List.of();
 
     private final Map<String, Integer> literals = new HashMap<>();
     private final Map<Long, Boolean> matched = new HashMap<>();

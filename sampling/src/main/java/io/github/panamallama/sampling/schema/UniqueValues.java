@@ -11,7 +11,7 @@ import java.util.Set;
 
 /** The values that the items of a {@code uniqueItems} array can take. */
 final class UniqueValues {
-    private static final int MOST = 60;
+    static final int MOST = 60;
 
     private final Langs langs;
 
@@ -30,6 +30,37 @@ final class UniqueValues {
             }
             return null;
         }
+    }
+
+    /** The values of a language of scalars as {@link Terms#value} gives them; null if there are many. */
+    List<Object> scalars(Lang lang) {
+        Shape shape = langs.shape(lang);
+        var terms = langs.terms;
+        var values = new ArrayList<Object>();
+        if ((shape.literals() & Shape.NULL) != 0) {
+            values.add(Terms.NULL);
+        }
+        if ((shape.literals() & Shape.FALSE) != 0) {
+            values.add(false);
+        }
+        if ((shape.literals() & Shape.TRUE) != 0) {
+            values.add(true);
+        }
+        if (!terms.isEmpty(shape.number())) {
+            var numbers = terms.pool.words(terms.and(shape.number(), terms.numbers.shortest), MOST);
+            if (numbers == null) {
+                return null;
+            }
+            numbers.forEach(word -> values.add(Terms.value(word)));
+        }
+        if (!terms.isEmpty(shape.string())) {
+            var texts = terms.words(shape.string(), MOST);
+            if (texts == null) {
+                return null;
+            }
+            values.addAll(texts);
+        }
+        return values.size() > MOST ? null : values;
     }
 
     private boolean scalar(Items items) {
@@ -56,7 +87,7 @@ final class UniqueValues {
         return List.copyOf(values);
     }
 
-    private static Refusal refusal() {
+    static Refusal refusal() {
         return Refusal.of("uniqueItems", "uniqueItems can be enforced only where items are strings, numbers or literals, at most " + MOST
                 + " of them required, or have at most " + MOST + " possible values");
     }

@@ -169,7 +169,7 @@ class JsonSchemaTest {
                 {"type": "object", "maxProperties": 2, "required": ["a"], "not": {"patternProperties": {"^$": {"minItems": 3}}}}""");
         accepted(v, "{\"\":[1],\"a\":0}", "{\"a\":0,\"\":[]}");
         assertEquals(4, v.prefix("{\"\":\"KB\""), "only an array of fewer than three items makes the condition fail");
-        assertEquals(9, v.prefix("{\"a\":0,\"b\":1"), "no room would be left for it");
+        assertEquals(8, v.prefix("{\"a\":0,\"b\":1"), "no room would be left for it");
         var w = of("""
                 {"type": "object", "propertyNames": {"pattern": "^[a-j]{2}$"}, "not": {"patternProperties": {"^a": {"type": "null"}}},
                  "minProperties": 100, "maxProperties": 100}""");
@@ -311,6 +311,21 @@ class JsonSchemaTest {
         var v = of("{\"type\": \"array\", \"uniqueItems\": true, \"items\": {\"type\": [\"string\", \"number\", \"null\"]}}");
         accepted(v, "[]", "[\"a,\",\"a\",\",\",1,-1,10,null]", "[0.5,0.25]");
         rejected(v, "[\"a\",\"\\u0061\"]", "[1,2,1.0]", "[0,-0]", "[null,null]", "[1,1e0]");
+    }
+
+    @Test
+    void aValueThatALaterItemNeedsIsNotUsedUpBefore() {
+        var v = of("""
+                {"type": "array", "uniqueItems": true, "minItems": 3, "items": false,
+                 "prefixItems": [{"type": "string"}, {"type": ["string", "null"]}, {"enum": ["x", "y", null]}]}""");
+        accepted(v, "[\"a\",\"b\",\"x\"]", "[\"x\",\"y\",null]", "[\"xx\",null,\"x\"]", "[\"y\",null,\"x\"]");
+        var w = of("""
+                {"type": "array", "uniqueItems": true, "minItems": 2, "maxItems": 2, "items": {"type": "string"},
+                 "prefixItems": [{"type": "string"}, {"const": "x"}]}""");
+        accepted(w, "[\"y\",\"x\"]", "[\"\",\"x\"]");
+        assertEquals(3, w.prefix("[\"x\",\"x\"]"), "x is needed for the second item");
+        refused("""
+                {"type": "array", "uniqueItems": true, "contains": {"const": 1}, "minContains": 2, "items": {"type": "integer"}}""");
     }
 
     @Test
