@@ -11,9 +11,9 @@ import java.time.Duration;
  * tried one by one; going back leads to where one was. {@link #fuzzerTestOneInput} is where Jazzer comes in.
  */
 public final class GrammarFuzz {
-    private static final GrammarOptions LIMITS = GrammarOptions.defaults().withSourceChars(1 << 14).withReadings(2_000).withStates(1 << 14)
+    public static final GrammarOptions LIMITS = GrammarOptions.defaults().withSourceChars(1 << 14).withReadings(2_000).withStates(1 << 14)
             .withCompileTime(Duration.ofSeconds(2)).withMaskTime(Duration.ofSeconds(1));
-    private static final GrammarVocabulary VOCABULARY = vocabulary();
+    public static final GrammarVocabulary VOCABULARY = vocabulary();
 
     private GrammarFuzz() {}
 
@@ -66,11 +66,16 @@ public final class GrammarFuzz {
         try {
             walk(constraint, data, end + 1);
         } catch (ConstraintException e) {
-            if (!e.getMessage().contains("more than") && !e.getMessage().contains("longer than") && !e.getMessage().contains("left recursion")
-                    && !e.getMessage().contains("not found within")) {
+            if (!isLimit(e)) {
                 throw e;
             }
         }
+    }
+
+    /** Whether a limit was reached, which is no defect. */
+    public static boolean isLimit(ConstraintException e) {
+        return e.getMessage().contains("more than") || e.getMessage().contains("longer than") || e.getMessage().contains("left recursion")
+                || e.getMessage().contains("not found within");
     }
 
     private static void walk(GrammarConstraint constraint, byte[] data, int from) {
