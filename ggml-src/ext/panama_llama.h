@@ -178,6 +178,9 @@ struct pl_threads;
 PL_API struct pl_threads * pl_threads_attach(struct llama_context * ctx, int32_t n_threads, int32_t n_threads_batch, int32_t poll,
                                              struct pl_error * err);
 
+/* Lets a second context compute with the same pools, which must outlive it; never while the first one computes. */
+PL_API int32_t pl_threads_share(const struct pl_threads * threads, struct llama_context * ctx, struct pl_error * err);
+
 /* Lets another thread of the system have this core, if one wants it. Java's Thread.yield does not for a virtual thread. */
 PL_API void pl_yield(void);
 
@@ -194,6 +197,15 @@ PL_API int32_t pl_synchronize(struct llama_context * ctx, struct pl_error * err)
 PL_API int32_t pl_get_logits(struct llama_context * ctx, int32_t i, float * dst, int32_t n_vocab, struct pl_error * err);
 PL_API int32_t pl_get_embeddings(struct llama_context * ctx, int32_t i, float * dst, int32_t n, struct pl_error * err);
 PL_API int32_t pl_get_embeddings_seq(struct llama_context * ctx, llama_seq_id seq_id, float * dst, int32_t n, struct pl_error * err);
+
+/* ---- multi-token prediction (MTP): heads of a model that guess the token after the next ---------------------------------------------- */
+
+/* From the next decode on the context keeps hidden states [llama_model_n_embd_out]: of all tokens of a batch, in the order in which they
+ * are evaluated, or only of those whose logits are wanted. A context of the type LLAMA_CONTEXT_TYPE_MTP reads them as llama_batch.embd,
+ * each beside the token that comes after it. */
+PL_API int32_t pl_nextn_keep(struct llama_context * ctx, bool outputs_only, struct pl_error * err);
+/* Copies one to dst: of token i of the last batch, or of batch entry i if only those of outputs are kept. */
+PL_API int32_t pl_get_nextn(struct llama_context * ctx, int32_t i, float * dst, int32_t n, struct pl_error * err);
 
 /* ---- memory of a context: its KV cache or recurrent state ----------------------------------------------------------------------- */
 

@@ -26,6 +26,8 @@ struct pl_threads {
     pool_free_fn      release = reinterpret_cast<pool_free_fn>(cpu_function("ggml_threadpool_free"));
     ggml_threadpool * single  = nullptr;
     ggml_threadpool * batch   = nullptr;
+    int32_t           n_threads       = 0;
+    int32_t           n_threads_batch = 0;
 
     ~pl_threads() {
         if (batch != nullptr) {
@@ -36,6 +38,11 @@ struct pl_threads {
         }
     }
 };
+
+static void lend(const pl_threads & threads, llama_context * ctx) {
+    llama_set_n_threads(ctx, threads.n_threads, threads.n_threads_batch);
+    llama_attach_threadpool(ctx, threads.single, threads.batch);
+}
 
 extern "C" {
 
@@ -62,10 +69,15 @@ pl_threads * pl_threads_attach(llama_context * ctx, int32_t n_threads, int32_t n
         if (n_threads_batch != n_threads) {
             threads->batch = pool(n_threads_batch);
         }
-        llama_set_n_threads(ctx, n_threads, n_threads_batch);
-        llama_attach_threadpool(ctx, threads->single, threads->batch);
+        threads->n_threads       = n_threads;
+        threads->n_threads_batch = n_threads_batch;
+        lend(*threads, ctx);
         return threads.release();
     });
+}
+
+int32_t pl_threads_share(const pl_threads * threads, llama_context * ctx, pl_error * err) {
+    return pl::guard_void(err, [&] { lend(*threads, ctx); });
 }
 
 void pl_context_free(llama_context * ctx, pl_threads * threads) {
