@@ -12637,6 +12637,50 @@ public class LlamaH extends LlamaH_1 {
         }
     }
 
+    private static class pl_threads_share {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_threads_share");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_threads_share$descriptor() {
+        return pl_threads_share.DESC;
+    }
+
+    public static MethodHandle pl_threads_share$handle() {
+        return pl_threads_share.HANDLE;
+    }
+
+    public static MemorySegment pl_threads_share$address() {
+        return pl_threads_share.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_threads_share(const struct pl_threads *threads, struct llama_context *ctx, struct pl_error *err)
+     * }
+     */
+    public static int pl_threads_share(MemorySegment threads, MemorySegment ctx, MemorySegment err) {
+        var mh$ = pl_threads_share.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_threads_share", threads, ctx, err);
+            }
+            return (int)mh$.invokeExact(threads, ctx, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class pl_yield {
         public static final FunctionDescriptor DESC = FunctionDescriptor.ofVoid(    );
 
@@ -12980,6 +13024,96 @@ public class LlamaH extends LlamaH_1 {
                 traceDowncall("pl_get_embeddings_seq", ctx, seq_id, dst, n, err);
             }
             return (int)mh$.invokeExact(ctx, seq_id, dst, n, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_nextn_keep {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_BOOL,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_nextn_keep");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_nextn_keep$descriptor() {
+        return pl_nextn_keep.DESC;
+    }
+
+    public static MethodHandle pl_nextn_keep$handle() {
+        return pl_nextn_keep.HANDLE;
+    }
+
+    public static MemorySegment pl_nextn_keep$address() {
+        return pl_nextn_keep.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_nextn_keep(struct llama_context *ctx, _Bool outputs_only, struct pl_error *err)
+     * }
+     */
+    public static int pl_nextn_keep(MemorySegment ctx, boolean outputs_only, MemorySegment err) {
+        var mh$ = pl_nextn_keep.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_nextn_keep", ctx, outputs_only, err);
+            }
+            return (int)mh$.invokeExact(ctx, outputs_only, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_get_nextn {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_get_nextn");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_get_nextn$descriptor() {
+        return pl_get_nextn.DESC;
+    }
+
+    public static MethodHandle pl_get_nextn$handle() {
+        return pl_get_nextn.HANDLE;
+    }
+
+    public static MemorySegment pl_get_nextn$address() {
+        return pl_get_nextn.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_get_nextn(struct llama_context *ctx, int32_t i, float *dst, int32_t n, struct pl_error *err)
+     * }
+     */
+    public static int pl_get_nextn(MemorySegment ctx, int i, MemorySegment dst, int n, MemorySegment err) {
+        var mh$ = pl_get_nextn.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_get_nextn", ctx, i, dst, n, err);
+            }
+            return (int)mh$.invokeExact(ctx, i, dst, n, err);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
