@@ -24,7 +24,7 @@ import java.util.List;
  * }</pre>
  *
  * @param architecture   which of llama.cpp's architectures
- * @param layers         number of blocks
+ * @param layers         number of blocks; a head for multi-token prediction is one more
  * @param width          size of the embedding, {@code n_embd}
  * @param heads          query heads; ignored by MAMBA
  * @param keyValueHeads  key and value heads, a divisor of {@code heads}
@@ -62,7 +62,11 @@ public record RandomModel(
         /** Recurrent: a state of fixed size and no KV cache. */
         MAMBA("mamba"),
         /** Hybrid: even layers attend, odd ones are recurrent. */
-        JAMBA("jamba");
+        JAMBA("jamba"),
+        /** As QWEN3, with a head for multi-token prediction (MTP). */
+        HY_V3("hy_v3"),
+        /** Hybrid: even layers are recurrent, odd ones attend; with a head for multi-token prediction (MTP). */
+        QWEN35("qwen35");
 
         private final String key;
 
@@ -73,6 +77,10 @@ public record RandomModel(
         /** What {@code general.architecture} says. */
         public String key() {
             return key;
+        }
+
+        private boolean predictsMoreTokens() {
+            return this == HY_V3 || this == QWEN35;
         }
     }
 
@@ -96,6 +104,9 @@ public record RandomModel(
         atLeast("slidingWindow", slidingWindow, 1);
         if (layers > 512) {
             throw new IllegalArgumentException("layers is " + layers + "; llama.cpp allows 512");
+        }
+        if (architecture == Architecture.QWEN35) {
+            atLeast("layers", layers, 2);
         }
         if (heads % keyValueHeads != 0 || headSize % 2 != 0) {
             throw new IllegalArgumentException(
@@ -200,7 +211,7 @@ public record RandomModel(
                 .putU32(key + ".vocab_size", vocabularySize)
                 .putU32(key + ".context_length", contextLength)
                 .putU32(key + ".embedding_length", width)
-                .putU32(key + ".block_count", layers)
+                .putU32(key + ".block_count", layers + (architecture.predictsMoreTokens() ? 1 : 0))
                 .putF32(key + ".attention.layer_norm_rms_epsilon", 1e-5f);
         if (architecture == Architecture.MAMBA) {
             writer.putU32(key + ".feed_forward_length", 0).putU32(key + ".attention.head_count", 0);
@@ -219,6 +230,22 @@ public record RandomModel(
                     .putU32(key + ".attention.value_length", headSize)
                     .putU32(key + ".rope.dimension_count", headSize)
                     .putF32(key + ".rope.freq_base", 10000f);
+        }
+        if (architecture.predictsMoreTokens()) {
+            writer.putU32(key + ".nextn_predict_layers", 1);
+        }
+        if (architecture == Architecture.HY_V3) {
+            writer.putU32(key + ".expert_feed_forward_length", feedForward);
+        }
+        if (architecture == Architecture.QWEN35) {
+            // every other layer attends; keys and values of the recurrent ones have heads of STATE each
+            writer.putU32s(key + ".rope.dimension_sections", new int[] {headSize / 2, 0, 0, 0})
+                    .putU32(key + ".full_attention_interval", 2)
+                    .putU32(key + ".ssm.conv_kernel", CONVOLUTION)
+                    .putU32(key + ".ssm.inner_size", 2 * heads * STATE)
+                    .putU32(key + ".ssm.state_size", STATE)
+                    .putU32(key + ".ssm.time_step_rank", 2 * heads)
+                    .putU32(key + ".ssm.group_count", heads);
         }
         if (architecture == Architecture.GEMMA3) {
             writer.putU32(key + ".attention.sliding_window", slidingWindow).putU32(key + ".attention.sliding_window_pattern", 2);
@@ -308,37 +335,80 @@ public record RandomModel(
         constant(out, "output_norm.weight", 1, width);
         matrix(out, "output.weight", width, vocabularySize, LOGIT_DEVIATION * scale);
         for (int i = 0; i < layers; i++) {
-            var block = "blk." + i + ".";
-            constant(out, block + "attn_norm.weight", 1, width);
-            if (isRecurrent(i)) {
-                recurrent(out, block);
-            } else {
-                attention(out, block);
-            }
-            if (architecture != Architecture.MAMBA) {
-                constant(out, block + "ffn_norm.weight", 1, width);
-                matrix(out, block + "ffn_gate.weight", width, feedForward, scale);
-                matrix(out, block + "ffn_up.weight", width, feedForward, scale);
-                // silu(gate) * up of unit normals has deviation 0.6
-                matrix(out, block + "ffn_down.weight", feedForward, width, residual() / Math.sqrt(feedForward) / 0.6);
-            }
-            if (architecture == Architecture.GEMMA3) {
-                constant(out, block + "post_attention_norm.weight", (float) residual(), width);
-                constant(out, block + "post_ffw_norm.weight", (float) residual(), width);
-            }
+            block(out, i);
         }
+        if (architecture.predictsMoreTokens()) {
+            head(out);
+        }
+    }
+
+    private void block(TensorSink out, int i) {
+        double scale = 1 / Math.sqrt(width);
+        var block = "blk." + i + ".";
+        constant(out, block + "attn_norm.weight", 1, width);
+        if (!isRecurrent(i)) {
+            attention(out, block);
+        } else if (architecture == Architecture.QWEN35) {
+            deltaNet(out, block);
+        } else {
+            recurrent(out, block);
+        }
+        if (architecture != Architecture.MAMBA) {
+            constant(out, block + (architecture == Architecture.QWEN35 ? "post_attention_norm.weight" : "ffn_norm.weight"), 1, width);
+            matrix(out, block + "ffn_gate.weight", width, feedForward, scale);
+            matrix(out, block + "ffn_up.weight", width, feedForward, scale);
+            // silu(gate) * up of unit normals has deviation 0.6
+            matrix(out, block + "ffn_down.weight", feedForward, width, residual() / Math.sqrt(feedForward) / 0.6);
+        }
+        if (architecture == Architecture.GEMMA3) {
+            constant(out, block + "post_attention_norm.weight", (float) residual(), width);
+            constant(out, block + "post_ffw_norm.weight", (float) residual(), width);
+        }
+    }
+
+    /** A block behind the others, whose input is mostly the token, so that it sometimes agrees with the model. */
+    private void head(TensorSink out) {
+        block(out, layers);
+        var block = "blk." + layers + ".nextn.";
+        constant(out, block + "enorm.weight", 1, width);
+        constant(out, block + "hnorm.weight", 1, width);
+        constant(out, block + "shared_head_norm.weight", 1, width);
+        var projection = new float[2 * width * width]; // each row: the token's part, then that of the hidden state
+        for (int i = 0; i < width; i++) {
+            projection[2 * width * i + i] = 1;
+            projection[2 * width * i + width + i] = 0.1f;
+        }
+        out.tensor(block + "eh_proj.weight", GgmlType.F32, List.of(2L * width, (long) width), floats(projection));
     }
 
     private void attention(TensorSink out, String block) {
         double scale = 1 / Math.sqrt(width);
-        matrix(out, block + "attn_q.weight", width, heads * headSize, scale);
+        // qwen35's has a gate beside each query
+        matrix(out, block + "attn_q.weight", width, heads * headSize * (architecture == Architecture.QWEN35 ? 2 : 1), scale);
         matrix(out, block + "attn_k.weight", width, keyValueHeads * headSize, scale);
         matrix(out, block + "attn_v.weight", width, keyValueHeads * headSize, scale);
         matrix(out, block + "attn_output.weight", heads * headSize, width, residual() / Math.sqrt(heads * headSize));
-        if (architecture == Architecture.QWEN3 || architecture == Architecture.GEMMA3) {
+        if (architecture == Architecture.QWEN3 || architecture == Architecture.GEMMA3 || architecture.predictsMoreTokens()) {
             constant(out, block + "attn_q_norm.weight", 1, headSize);
             constant(out, block + "attn_k_norm.weight", 1, headSize);
         }
+    }
+
+    /** A gated delta net of {@code heads} key heads and twice as many value heads, all of size {@value #STATE}. */
+    private void deltaNet(TensorSink out, String block) {
+        int keys = heads * STATE;
+        int values = 2 * keys;
+        double scale = 1 / Math.sqrt(width);
+        matrix(out, block + "attn_qkv.weight", width, 2 * keys + values, scale);
+        matrix(out, block + "attn_gate.weight", width, values, scale);
+        plain(out, block + "ssm_conv1d.weight", CONVOLUTION, 2 * keys + values, 1 / Math.sqrt(CONVOLUTION));
+        // softplus(-3) is a decay of 0.05
+        constant(out, block + "ssm_dt.bias", -3, 2 * heads);
+        constant(out, block + "ssm_a", -1, 2 * heads);
+        matrix(out, block + "ssm_beta.weight", width, 2 * heads, scale);
+        matrix(out, block + "ssm_alpha.weight", width, 2 * heads, scale);
+        constant(out, block + "ssm_norm.weight", 1, STATE);
+        matrix(out, block + "ssm_out.weight", values, width, residual() / Math.sqrt(values) / 0.6);
     }
 
     private void recurrent(TensorSink out, String block) {
@@ -394,7 +464,12 @@ public record RandomModel(
     }
 
     private boolean isRecurrent(int layer) {
-        return architecture == Architecture.MAMBA || architecture == Architecture.JAMBA && layer % 2 == 1;
+        return switch (architecture) {
+            case MAMBA -> true;
+            case JAMBA -> layer % 2 == 1;
+            case QWEN35 -> layer % 2 == 0 && layer < layers;
+            default -> false;
+        };
     }
 
     /** Two additions per layer shall not make the residual stream grow. */
