@@ -109,14 +109,17 @@ final class CellPool {
         int cells = a.cells;
         int valid = a.valid;
         var checkpoints = a.checkpoints;
+        var states = a.states;
         a.id = b.id;
         a.cells = b.cells;
         a.valid = b.valid;
         a.checkpoints = b.checkpoints;
+        a.states = b.states;
         b.id = id;
         b.cells = cells;
         b.valid = valid;
         b.checkpoints = checkpoints;
+        b.states = states;
         if (a.id >= 0) {
             byId[a.id] = a;
         }
@@ -145,6 +148,7 @@ final class CellPool {
         context.copy(parent.id, id, 0, share);
         child.cells = share;
         child.valid = share;
+        child.states = parent.states == null ? null : parent.states.share(share);
         reused += share;
     }
 
@@ -189,6 +193,9 @@ final class CellPool {
         if (prune.depth > 0 && leafId != sequence.id) {
             context.remove(sequence.id, sequence.length);
             context.copy(leafId, sequence.id, sequence.length, end);
+        }
+        if (prune.node >= 0 && context.mtp() != null) {
+            context.mtp().keepBranch(tree, prune.node);
         }
         unbranch(tree);
         sequence.lastUse = System.nanoTime();
@@ -274,6 +281,7 @@ final class CellPool {
         }
         sequence.cells = 0;
         sequence.valid = 0;
+        sequence.states = null;
     }
 
     /**

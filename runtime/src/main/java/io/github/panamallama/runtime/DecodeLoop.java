@@ -1,6 +1,7 @@
 package io.github.panamallama.runtime;
 
 import io.github.panamallama.runtime.Work.Adopt;
+import io.github.panamallama.runtime.Work.Draft;
 import io.github.panamallama.runtime.Work.Exchange;
 import io.github.panamallama.runtime.Work.Fork;
 import io.github.panamallama.runtime.Work.Prune;
@@ -26,6 +27,7 @@ import java.util.function.Consumer;
  *       (between {@value #LINGER_MIN_NANOS} and {@value #LINGER_MAX_NANOS} ns), whichever is first.
  *   <li>Short runs (at most {@value #SHORT_RUN} tokens: the next token, a draft to verify, a tree) go first. Prompts share what is
  *       left of the batch evenly; beside short runs they get at most {@link EngineOptions#promptChunk} tokens together.
+ *   <li>Drafts of the MTP head go before a step, one token of each in one call.
  *   <li>When native ids or cells run out, {@link CellPool} says who loses them; what is lost is evaluated again when its owner goes on.
  * </ul>
  */
@@ -64,6 +66,7 @@ final class DecodeLoop {
 
     // the leader's
     private final List<Request> active = new ArrayList<>();
+    private final List<Draft> drafts = new ArrayList<>();
     private final Request[] batch;
     private int batchRequests;
     private final CellPool pool;
@@ -182,7 +185,8 @@ final class DecodeLoop {
             } catch (Throwable e) {
                 failAll(e);
             }
-            var successor = active.isEmpty() ? null : active.getFirst().ticket.waiter();
+            var waiting = !active.isEmpty() ? active.getFirst() : drafts.isEmpty() ? null : drafts.getFirst();
+            var successor = waiting == null ? null : waiting.ticket.waiter();
             LEADING.setVolatile(this, false);
             if (inbox == null) {
                 if (successor != null) {
@@ -254,7 +258,8 @@ final class DecodeLoop {
             }
             gather();
             dropCancelled();
-            if (active.isEmpty()) {
+            draft();
+            if (own.done() || active.isEmpty()) {
                 return;
             }
             if (!select()) {
@@ -323,6 +328,10 @@ final class DecodeLoop {
                 pool.keep(request.sequence, request.keep);
                 active.add(request);
             }
+            case Draft draft -> {
+                pool.keep(draft.sequence, draft.keep);
+                drafts.add(draft);
+            }
             case Fork fork -> finish(fork, pool::fork);
             case Adopt adopt -> finish(adopt, it -> context.adopt(it.sequence));
             case Exchange exchange -> finish(exchange, this::exchange);
@@ -334,6 +343,10 @@ final class DecodeLoop {
                     request.finish(new ClosedException("the engine was closed while this decode was in flight"));
                 }
                 active.clear();
+                for (var draft : drafts) {
+                    draft.finish(new ClosedException("the engine was closed while this draft was in flight"));
+                }
+                drafts.clear();
                 pool.clear();
                 context.close();
                 shutdown.finish(null);
@@ -428,9 +441,54 @@ final class DecodeLoop {
             request.finish(failure);
         }
         active.clear();
+        for (var draft : drafts) {
+            draft.finish(failure);
+        }
+        drafts.clear();
         if (e instanceof VirtualMachineError fatal) {
             throw fatal;
         }
+    }
+
+    // --- drafts ---------------------------------------------------------------------------------------------------------
+
+    /** Evaluates the drafts that wait; those whose history is not evaluated end at once. */
+    private void draft() {
+        for (int i = 0; i < drafts.size(); i++) {
+            var draft = drafts.get(i);
+            var sequence = draft.sequence;
+            if (sequence.id >= 0 && !pool.trim(sequence)) {
+                pool.drop(sequence);
+            }
+            draft.stale = sequence.id < 0 || sequence.valid < sequence.length;
+            if (sequence.closed() || draft.stale) {
+                drafts.remove(i--);
+                draft.finish(sequence.closed() ? new ClosedException("this sequence is closed") : null);
+            }
+        }
+        while (!drafts.isEmpty()) {
+            boolean fits = context.draft(drafts);
+            long now = System.nanoTime();
+            for (int i = 0; i < drafts.size(); i++) {
+                var draft = drafts.get(i);
+                if (!fits || draft.complete) {
+                    drafts.remove(i--);
+                    expect(draft, draft.sequence, now);
+                    draft.finish(fits ? null : new ContextFullException("no cells left for a draft of " + draft.tokens.length
+                            + " tokens behind " + draft.sequence.length + "; raise EngineOptions.contextSize"));
+                }
+            }
+        }
+    }
+
+    /** The caller of a piece of work that ends well may be back in a moment. */
+    private void expect(Work work, Sequence sequence, long now) {
+        sequence.lastUse = now;
+        if (!sequence.awaited) {
+            sequence.awaited = true;
+            awaited++;
+        }
+        sequence.caller = work.ticket.waiter();
     }
 
     // --- choosing a batch -----------------------------------------------------------------------------------------------
@@ -439,12 +497,14 @@ final class DecodeLoop {
     private boolean select() {
         batchRequests = 0;
         int room = batchSize;
+        int more = context.maxBatchSequences();
         for (int i = 0; i < active.size(); i++) {
             var request = active.get(i);
             request.sliceCount = 0;
-            if (!admit(request)) {
+            if (more == 0 || !admit(request)) {
                 continue;
             }
+            more--;
             int due = request.due();
             if (due > SHORT_RUN && !request.treeIsDue()) {
                 request.sliceCount = PROMPT; // sized below
@@ -570,6 +630,9 @@ final class DecodeLoop {
         for (int position = request.sliceStart, end = position + request.sliceCount; position < end; position++) {
             boolean wanted = position >= sequence.length && request.wants(position - sequence.length);
             size = context.add(sequence.tokens[position], position, sequence.id, wanted);
+            if (context.mtp() != null) {
+                context.mtp().link(size - 1, position == request.sliceStart ? -1 : size - 2, sequence, position);
+            }
         }
         return size;
     }
@@ -580,6 +643,10 @@ final class DecodeLoop {
         int size = 0;
         for (int i = 0; i < request.count; i++) {
             size = context.add(sequence.tokens[sequence.length + i], sequence.length + tree.depth(i), tree.ids(i), request.wants(i));
+            if (context.mtp() != null) {
+                int parent = tree.parent(i);
+                context.mtp().link(size - 1, parent < 0 ? -1 : request.batchIndex + parent, sequence, sequence.length + tree.depth(i));
+            }
         }
         return size;
     }
@@ -640,22 +707,26 @@ final class DecodeLoop {
             if (tree) {
                 sequence.cells = sequence.length + request.count;
                 request.openTree = request.tree;
+                if (context.mtp() != null) {
+                    context.mtp().keep(request.tree, request.batchIndex);
+                }
             } else {
+                if (context.mtp() != null) {
+                    context.mtp().keep(sequence, request.sliceStart, request.batchIndex, request.sliceCount);
+                }
                 sequence.valid += request.sliceCount;
                 sequence.cells = sequence.valid;
             }
             if (tree || sequence.valid == sequence.length + request.count) {
                 active.remove(request);
-                sequence.lastUse = now;
-                if (!sequence.awaited) {
-                    sequence.awaited = true;
-                    awaited++;
-                }
-                sequence.caller = request.ticket.waiter();
+                expect(request, sequence, now);
                 if (checkpointLimit > 0 && !tree && request.count >= CHECKPOINT_RUN) {
                     sequence.remember(context.save(sequence.id, sequence.valid), checkpointLimit);
                 }
                 request.finish(null);
+            } else if (context.maxBatchSequences() < active.size()) {
+                active.remove(request); // the others' turn
+                active.add(request);
             }
         }
         batchRequests = 0;

@@ -1,5 +1,6 @@
 package io.github.panamallama.runtime;
 
+import java.util.Objects;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 
@@ -218,6 +219,20 @@ public final class Engine implements AutoCloseable {
             throw new IllegalArgumentException(
                     "a row of " + row.size() + " logits for a vocabulary of " + vocabularySize + "; use Engine.newRow()");
         }
+    }
+
+    void checkDraft(int[] tokens, Row row) {
+        if (!model.options().mtp()) {
+            throw new IllegalStateException("'" + model.description() + "' was loaded without a head for multi-token prediction; "
+                    + (model.mtpHeads() > 0 ? "load it with ModelOptions.withMtp(true)" : "it has none, so draft with a small model"));
+        }
+        if (tokens.length < 1 || tokens.length > Sequence.MAX_DRAFT) {
+            throw new IllegalArgumentException("a draft of " + tokens.length + " tokens; it must be 1 to " + Sequence.MAX_DRAFT);
+        }
+        for (int token : tokens) {
+            checkToken(token);
+        }
+        checkRow(Objects.requireNonNull(row, "row"));
     }
 
     void checkTree(TokenTree tree) {

@@ -34,7 +34,7 @@ final class MemoryCheck {
     }
 
     static void ensure(Model model, EngineOptions options, long available) {
-        var bound = engineBound(model.gguf().metadata(), options);
+        var bound = engineBound(model.gguf().metadata(), model.options(), options);
         if (bound.host().total() <= available / 2 && model.options().devices().isEmpty() && Model.devices().isEmpty()) {
             return;
         }
@@ -98,7 +98,7 @@ final class MemoryCheck {
     /** Model and engine; exact unless planning itself would take too much of what is available. */
     static MemoryEstimate estimate(List<GgufFile> parts, ModelOptions options, EngineOptions engine, long available) {
         var metadata = parts.getFirst().metadata();
-        var bound = engineBound(metadata, engine);
+        var bound = engineBound(metadata, options, engine);
         long cells = cells(metadata, engine);
         if (cells * CELL_BYTES > available / 4 && bound.host().total() > available) {
             long weights = parts.stream().mapToLong(GgufFile::tensorBytes).sum();
@@ -110,29 +110,47 @@ final class MemoryCheck {
     }
 
     private static MemoryEstimate plan(List<GgufFile> parts, ModelOptions options, EngineOptions engine) {
-        var error = new NativeError();
+        var metadata = parts.getFirst().metadata();
         try (var arena = Arena.ofConfined()) {
-            var params = Model.params(arena, parts, options);
-            var context = engine == null ? MemorySegment.NULL : NativeContext.parameters(arena, parts.getFirst().metadata(), engine);
-            var uses = pl_memory_use.allocateArray(MAX_DEVICES, arena);
-            int count = LlamaH.pl_memory_estimate(Model.paths(arena, parts), parts.size(), params, context, uses, MAX_DEVICES, error.segment());
-            if (count < 0) {
-                throw new LlamaException(parts.getFirst().path() + ": the memory it needs can't be planned: " + error.message());
+            if (engine == null) {
+                return plan(arena, parts, options, MemorySegment.NULL, 0);
             }
-            boolean maps = Model.maps(parts, options);
-            long cells = engine == null ? 0 : cells(parts.getFirst().metadata(), engine);
-            var devices = new ArrayList<MemoryEstimate.Device>();
-            for (int i = 0; i < Math.min(count, MAX_DEVICES); i++) {
-                var use = pl_memory_use.asSlice(uses, i);
-                boolean host = pl_memory_use.host(use) != 0;
-                long weights = pl_memory_use.model(use);
-                devices.add(new MemoryEstimate.Device(pl_memory_use.device(use).getString(0), weights,
-                        host && maps ? weights - pl_memory_use.copied(use) : 0,
-                        pl_memory_use.context(use) + (host ? cells * CELL_BYTES : 0),
-                        pl_memory_use.compute(use)));
-            }
-            return new MemoryEstimate(devices, true);
+            var main = plan(arena, parts, options, NativeContext.parameters(arena, metadata, engine), cells(metadata, engine) * CELL_BYTES);
+            return !options.mtp() ? main : together(main, plan(arena, parts, options, MtpContext.parameters(arena, metadata, engine),
+                    cells(metadata, engine) * CELL_BYTES + stateBytes(metadata, engine)));
         }
+    }
+
+    /** Two contexts over the same weights. */
+    private static MemoryEstimate together(MemoryEstimate first, MemoryEstimate second) {
+        return new MemoryEstimate(first.devices().stream().map(device -> {
+            var other = second.devices().stream().filter(each -> each.name().equals(device.name())).findFirst();
+            return other.isEmpty() ? device : new MemoryEstimate.Device(device.name(), device.weights(), device.mapped(),
+                    device.context() + other.get().context(), device.compute() + other.get().compute());
+        }).toList(), true);
+    }
+
+    /** @param more bytes beside those of native buffers, on the host */
+    private static MemoryEstimate plan(Arena arena, List<GgufFile> parts, ModelOptions options, MemorySegment context, long more) {
+        var error = new NativeError();
+        var params = Model.params(arena, parts, options);
+        var uses = pl_memory_use.allocateArray(MAX_DEVICES, arena);
+        int count = LlamaH.pl_memory_estimate(Model.paths(arena, parts), parts.size(), params, context, uses, MAX_DEVICES, error.segment());
+        if (count < 0) {
+            throw new LlamaException(parts.getFirst().path() + ": the memory it needs can't be planned: " + error.message());
+        }
+        boolean maps = Model.maps(parts, options);
+        var devices = new ArrayList<MemoryEstimate.Device>();
+        for (int i = 0; i < Math.min(count, MAX_DEVICES); i++) {
+            var use = pl_memory_use.asSlice(uses, i);
+            boolean host = pl_memory_use.host(use) != 0;
+            long weights = pl_memory_use.model(use);
+            devices.add(new MemoryEstimate.Device(pl_memory_use.device(use).getString(0), weights,
+                    host && maps ? weights - pl_memory_use.copied(use) : 0,
+                    pl_memory_use.context(use) + (host ? more : 0),
+                    pl_memory_use.compute(use)));
+        }
+        return new MemoryEstimate(devices, true);
     }
 
     /** The cells of the KV cache; models without attention have none, whatever the context. */
@@ -143,11 +161,17 @@ final class MemoryCheck {
         return (NativeContext.contextSize(metadata, options) + 255L) / 256 * 256;
     }
 
+    /** Hidden states kept for an MTP head: of every token of the context, and of a batch twice. */
+    private static long stateBytes(GgufMetadata metadata, EngineOptions options) {
+        double width = value(metadata, metadata.string("general.architecture").orElse("") + ".embedding_length", 1);
+        return (long) ((cells(metadata, options) + 2.0 * options.batchSize()) * width * Float.BYTES);
+    }
+
     /**
      * More than any known architecture takes, in bytes: every layer keeps keys and values of all tokens and states of all sequences,
      * scores of all heads are there at once.
      */
-    private static MemoryEstimate engineBound(GgufMetadata metadata, EngineOptions options) {
+    private static MemoryEstimate engineBound(GgufMetadata metadata, ModelOptions model, EngineOptions options) {
         var architecture = metadata.string("general.architecture").orElse("") + ".";
         double layers = value(metadata, architecture + "block_count", 1);
         double width = value(metadata, architecture + "embedding_length", 1);
@@ -170,6 +194,10 @@ final class MemoryCheck {
         double experts = Math.max(1, value(metadata, architecture + "expert_used_count", 1));
         double compute = options.ubatchSize() * 4.0 * (2 * tokens + 32 * width + 8 * inside * experts + 2 * heads * cells + 2 * cells)
                 + options.batchSize() * 4.0 * tokens + OVERHEAD;
+        if (model.mtp()) { // its layers are among those counted, beside cells and buffers of its own
+            context += cells * 2 * CELL_BYTES + stateBytes(metadata, options);
+            compute *= 2;
+        }
         return new MemoryEstimate(List.of(new MemoryEstimate.Device("CPU", 0, 0, (long) context, (long) compute)), false);
     }
 

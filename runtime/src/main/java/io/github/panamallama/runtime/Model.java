@@ -88,13 +88,16 @@ public final class Model implements AutoCloseable {
      *
      * @param path a GGUF file; of a split model the first part, {@code <name>-00001-of-00003.gguf}
      * @throws io.github.panamallama.runtime.gguf.GgufException if the file is missing, can't be read or breaks the format
-     * @throws ModelLoadException if it is no model that can be loaded, or the load was cancelled
+     * @throws ModelLoadException if it is no model that can be loaded, its MTP head is asked for and it has none, or the load was cancelled
      * @throws InsufficientMemoryException if the weights don't fit; nothing was read then
      */
     public static Model load(Path path, ModelOptions options) {
         Objects.requireNonNull(options, "options");
         var parts = GgufFile.readParts(path);
         ModelCheck.check(parts, options.vocabularyOnly());
+        if (options.mtp()) {
+            MtpHeads.require(parts);
+        }
         MemoryCheck.ensureWeights(parts, options, AvailableMemory.now());
 
         MemorySegment handle;
@@ -168,6 +171,9 @@ public final class Model implements AutoCloseable {
     public static MemoryEstimate estimate(Path path, ModelOptions options, EngineOptions engine) {
         var parts = GgufFile.readParts(path);
         ModelCheck.check(parts, options.vocabularyOnly());
+        if (options.mtp()) {
+            MtpHeads.require(parts);
+        }
         return MemoryCheck.estimate(parts, options, Objects.requireNonNull(engine, "engine"), AvailableMemory.now());
     }
 
@@ -189,6 +195,7 @@ public final class Model implements AutoCloseable {
         llama_model_params.n_gpu_layers(params, options.gpuLayers());
         llama_model_params.load_mode(params, loadMode(parts, options));
         llama_model_params.vocab_only(params, options.vocabularyOnly());
+        llama_model_params.load_mtp(params, options.mtp());
         llama_model_params.check_tensors(params, options.checkTensors());
         llama_model_params.use_extra_bufts(params, options.repack());
         if (!options.devices().isEmpty()) {
@@ -295,6 +302,14 @@ public final class Model implements AutoCloseable {
     /** Tokens that layers with a sliding window see; 0 without such layers. */
     public int slidingWindow() {
         return slidingWindow;
+    }
+
+    /**
+     * Heads for multi-token prediction (MTP) in the file, 0 for most models and for those whose heads llama.cpp can't evaluate. They are
+     * of use where the model is loaded with {@link ModelOptions#withMtp}.
+     */
+    public int mtpHeads() {
+        return MtpHeads.count(parts);
     }
 
     /** Whether text has to be encoded before it is decoded, as in T5. */

@@ -16,6 +16,10 @@ import java.util.function.DoubleConsumer;
  * @param repack         whether weights may be copied into layouts that this processor's fastest kernels want. Such copies can't be
  *                       mapped
  * @param vocabularyOnly whether weights are left out: the model can tokenize, but no engine can be opened with it
+ * @param mtp            whether the head for multi-token prediction is loaded that some models carry ({@link Model#mtpHeads}), so that
+ *                       {@link Sequence#draft} can ask it. Every engine of the model then evaluates it with each token (one block more)
+ *                       and keeps a hidden state per token in Java memory; models that can't forget single tokens evaluate their
+ *                       sequences one after the other instead of in one batch
  * @param checkTensors   whether all weights are checked for NaN and invalid blocks, which reads the whole file
  * @param progress       told the loaded part, 0 to 1 and never less than before: 0 before anything is read and 1 at the end on the
  *                       loading thread, what is between on another one, every 50 ms. What it throws cancels the load and is thrown by
@@ -30,11 +34,12 @@ public record ModelOptions(
         List<String> devices,
         boolean repack,
         boolean vocabularyOnly,
+        boolean mtp,
         boolean checkTensors,
         DoubleConsumer progress,
         BooleanSupplier cancellation) {
 
-    private static final ModelOptions DEFAULTS = new ModelOptions(true, false, -1, List.of(), true, false, false, null, null);
+    private static final ModelOptions DEFAULTS = new ModelOptions(true, false, -1, List.of(), true, false, false, false, null, null);
 
     public ModelOptions {
         devices = List.copyOf(devices);
@@ -49,15 +54,15 @@ public record ModelOptions(
     }
 
     public ModelOptions withMmap(boolean on) {
-        return new ModelOptions(on, mlock, gpuLayers, devices, repack, vocabularyOnly, checkTensors, progress, cancellation);
+        return new ModelOptions(on, mlock, gpuLayers, devices, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withMlock(boolean on) {
-        return new ModelOptions(mmap, on, gpuLayers, devices, repack, vocabularyOnly, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, on, gpuLayers, devices, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withGpuLayers(int count) {
-        return new ModelOptions(mmap, mlock, count, devices, repack, vocabularyOnly, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, count, devices, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withDevices(String... names) {
@@ -65,26 +70,30 @@ public record ModelOptions(
     }
 
     public ModelOptions withDevices(List<String> names) {
-        return new ModelOptions(mmap, mlock, gpuLayers, names, repack, vocabularyOnly, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, names, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withRepack(boolean on) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, on, vocabularyOnly, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, on, vocabularyOnly, mtp, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withVocabularyOnly(boolean on) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, on, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, on, mtp, checkTensors, progress, cancellation);
+    }
+
+    public ModelOptions withMtp(boolean on) {
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, vocabularyOnly, on, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withCheckTensors(boolean on) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, vocabularyOnly, on, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, vocabularyOnly, mtp, on, progress, cancellation);
     }
 
     public ModelOptions withProgress(DoubleConsumer consumer) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, vocabularyOnly, checkTensors, consumer, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, vocabularyOnly, mtp, checkTensors, consumer, cancellation);
     }
 
     public ModelOptions withCancellation(BooleanSupplier cancelled) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, vocabularyOnly, checkTensors, progress, cancelled);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, vocabularyOnly, mtp, checkTensors, progress, cancelled);
     }
 }

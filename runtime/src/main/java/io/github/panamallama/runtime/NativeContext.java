@@ -10,6 +10,7 @@ import io.github.panamallama.runtime.natives.Natives;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.List;
 
 /**
  * One native context with its batch arrays: the words of llama.h in Java, without policy. Everything but {@link #abort} belongs to
@@ -54,6 +55,8 @@ final class NativeContext {
     private final int ids;
     /** Null until a sequence with adapters is made. */
     private AdapterBank adapters;
+    /** Null without one. */
+    private final MtpContext mtp;
 
     NativeContext(Model model, EngineOptions options) {
         Natives.load();
@@ -108,6 +111,13 @@ final class NativeContext {
         for (int i = 0; i < batchSize; i++) {
             pointToOwnId(i);
         }
+        try {
+            mtp = model.options().mtp() ? new MtpContext(model, options, context, threads, flags, batch, batchSize, failure) : null;
+        } catch (RuntimeException e) {
+            LlamaH.pl_context_free(context, threads);
+            arena.close();
+            throw e;
+        }
     }
 
     /** Native parameters for a model with this metadata, as far as they decide about memory. */
@@ -131,10 +141,14 @@ final class NativeContext {
 
     private MemorySegment parameters(Model model, EngineOptions options) {
         var p = parameters(arena, model.gguf().metadata(), options);
+        runtimeParameters(p, flags);
+        return p;
+    }
+
+    static void runtimeParameters(MemorySegment p, MemorySegment flags) {
         llama_context_params.no_perf(p, true);
         llama_context_params.abort_callback(p, LlamaH.pl_abort_callback$address());
         llama_context_params.abort_callback_data(p, flags);
-        return p;
     }
 
     /** The context that these options ask for, in tokens, before upstream rounds it up; 0 stands for the model's own. */
@@ -149,6 +163,9 @@ final class NativeContext {
     void close() {
         if (adapters != null) {
             adapters.close();
+        }
+        if (mtp != null) {
+            mtp.close();
         }
         LlamaH.pl_context_free(context, threads);
         arena.close();
@@ -181,6 +198,19 @@ final class NativeContext {
         return recurrent;
     }
 
+    /** The context of the model's MTP head, null without one. */
+    MtpContext mtp() {
+        return mtp;
+    }
+
+    /**
+     * Most sequences in one batch. Caches that forget no single tokens may evaluate the tokens of several in another order than the
+     * batch's, in which hidden states could not be told apart.
+     */
+    int maxBatchSequences() {
+        return mtp == null || forgetsSingleTokens() ? Integer.MAX_VALUE : 1;
+    }
+
     // --- a batch --------------------------------------------------------------------------------------------------------
 
     void begin() {
@@ -200,6 +230,9 @@ final class NativeContext {
     /** Adds a token of one sequence and returns the batch's new size. */
     int add(int token, int position, int id, boolean output) {
         int i = size++;
+        if (mtp != null) {
+            mtp.forgetDraft(id);
+        }
         tokens.setAtIndex(INT, i, token);
         positions.setAtIndex(INT, i, position);
         seqIds.setAtIndex(INT, i, id);
@@ -228,12 +261,29 @@ final class NativeContext {
         llama_batch.n_tokens(batch, size);
         long begin = System.nanoTime();
         int code = adapters == null ? LlamaH.pl_decode(context, batch, error) : LlamaH.pl_adapters_decode(adapters.handle(), batch, error);
+        boolean following = code == 0 && mtp != null;
+        if (following) {
+            code = mtp.follow(size);
+        }
         decodeNanos += System.nanoTime() - begin;
-        if (failure.failed()) {
+        if (failure.failed() || following && code != 0 && code != ABORTED) {
             broken |= failure.assertionFailed();
-            throw new DecodeException("native code failed to evaluate " + size + " tokens: " + failure.message());
+            throw new DecodeException("native code failed to evaluate " + size + " tokens" + (following ? " with the MTP head: " : ": ")
+                    + describe(code));
         }
         return code;
+    }
+
+    /** {@link MtpContext#advance} of the model's head; false when it found no cells. */
+    boolean draft(List<Work.Draft> drafts) {
+        long begin = System.nanoTime();
+        int code = mtp.advance(drafts);
+        decodeNanos += System.nanoTime() - begin;
+        if (code != 0 && code != NO_CELLS) {
+            broken |= failure.assertionFailed();
+            throw new DecodeException("native code failed to evaluate drafts: " + describe(code));
+        }
+        return code == 0;
     }
 
     /** Time in {@link #decode} since the context was made. Any thread. */
@@ -291,6 +341,9 @@ final class NativeContext {
     boolean remove(int id, int from) {
         boolean removed = LlamaH.pl_memory_seq_rm(memory, id, from, -1, error);
         failure.check("access to the KV cache");
+        if (removed && mtp != null) {
+            mtp.remove(id, from);
+        }
         return removed;
     }
 
@@ -299,6 +352,9 @@ final class NativeContext {
         // a recurrent state has no parts: it goes over whole
         LlamaH.pl_memory_seq_cp(memory, source, target, recurrent ? -1 : from, recurrent ? -1 : to, error);
         failure.check("access to the KV cache");
+        if (mtp != null) {
+            mtp.copy(source, target, from, to);
+        }
     }
 
     /** Makes a sequence end at {@code length}; false when what is left would not be a complete history of that length. */

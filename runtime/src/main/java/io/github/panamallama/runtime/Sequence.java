@@ -16,6 +16,9 @@ import java.util.List;
  * {@link #close} may come from any thread at any time.
  */
 public final class Sequence implements AutoCloseable {
+    /** Most tokens of a {@link #draft}. */
+    public static final int MAX_DRAFT = 32;
+
     private static final VarHandle BUSY;
 
     static {
@@ -65,6 +68,8 @@ public final class Sequence implements AutoCloseable {
     Thread caller;
     /** States to go back to where the model can't forget single tokens; ascending by length. */
     List<Checkpoint> checkpoints = List.of();
+    /** Of the first {@link #valid} tokens, in an engine with an MTP head. */
+    HiddenStates states;
 
     Sequence(Engine engine, long birth, int[] tokens, int length, AdapterSet adapters) {
         this.engine = engine;
@@ -291,6 +296,60 @@ public final class Sequence implements AutoCloseable {
             deactivate();
         } finally {
             leave();
+        }
+    }
+
+    /**
+     * What the model's own head for multi-token prediction (MTP) expects behind this history and {@code tokens}, which the model itself
+     * has not seen: cheap guesses to be verified. Nothing is appended. A call with the tokens of the last one and one more evaluates one
+     * token, by the first head where a model has several. Callers that draft at the same time share a batch.
+     *
+     * <p>A history that lost its cells is evaluated again before.
+     *
+     * @param tokens 1 to {@value #MAX_DRAFT} tokens that might come next
+     * @param row    receives the head's logits {@code [n_vocab]} behind the last of them
+     * @throws IllegalStateException    when the model was loaded without its head ({@link ModelOptions#withMtp}), or this sequence is empty
+     * @throws ContextFullException     when the tokens don't fit behind the history
+     * @throws DecodeCancelledException when the sequence was cancelled, interrupted or closed while its history was evaluated again
+     */
+    public void draft(int[] tokens, Row row) {
+        enter();
+        try {
+            engine.checkDraft(tokens, row);
+            if (length == 0) {
+                throw new IllegalStateException("nothing to draft behind: this sequence is empty");
+            }
+            if (length + tokens.length > engine.contextSize()) {
+                throw new ContextFullException("context full: " + tokens.length + " drafted tokens do not fit behind " + length + " of "
+                        + engine.contextSize());
+            }
+            for (int attempt = 0; attempt < 3; attempt++) {
+                var draft = new Work.Draft(this, tokens, row, unchanged);
+                engine.loop().call(ticket, draft);
+                unchanged = length;
+                if (draft.failure != null) {
+                    throw draft.failure;
+                }
+                if (!draft.stale) {
+                    return;
+                }
+                evaluateAgain();
+            }
+            throw new ContextFullException("others took the cells of this sequence of " + length
+                    + " tokens again and again before it could draft; raise EngineOptions.contextSize");
+        } finally {
+            leave();
+        }
+    }
+
+    /** Appends the last token once more, and with it what the cache has lost of those before it. */
+    private void evaluateAgain() {
+        length--;
+        try {
+            run(1);
+        } catch (RuntimeException e) {
+            length++;
+            throw e;
         }
     }
 

@@ -30,6 +30,8 @@ public final class TokenTree implements AutoCloseable {
     private final int[] leafIds;
     private int idsHeld;
     private final int[][] idsOfNode;
+    /** Hidden states of the nodes, for an engine with an MTP head. */
+    float[] states;
 
     /**
      * A tree behind {@code sequence}.
@@ -129,7 +131,7 @@ public final class TokenTree implements AutoCloseable {
         if (state != State.OPEN) {
             throw new IllegalStateException("this tree is " + (state == State.NEW ? "not evaluated yet" : "closed"));
         }
-        end(anyLeaf[node], depths[node] + 1);
+        end(anyLeaf[node], depths[node] + 1, node);
         for (int i = node; i >= 0; i = parents[i]) {
             sequence.tokens[sequence.length + depths[i]] = tokens[i];
         }
@@ -144,7 +146,7 @@ public final class TokenTree implements AutoCloseable {
     public void close() {
         if (state == State.OPEN) {
             try {
-                end(0, 0);
+                end(0, 0, -1);
                 sequence.leave();
             } catch (ClosedException e) {
                 // the engine is gone, and the branches with it
@@ -153,9 +155,9 @@ public final class TokenTree implements AutoCloseable {
         state = State.DONE;
     }
 
-    private void end(int leaf, int depth) {
+    private void end(int leaf, int depth, int node) {
         state = State.DONE;
-        var prune = new Work.Prune(this, leaf, depth);
+        var prune = new Work.Prune(this, leaf, depth, node);
         sequence.engine().loop().call(sequence.ticket(), prune);
         if (prune.failure != null) {
             sequence.unchanged = 0;

@@ -83,6 +83,28 @@ abstract sealed class Work {
         }
     }
 
+    /** Asks the MTP head for the logits behind a sequence and some tokens that it has not evaluated. */
+    static final class Draft extends Work {
+        final Sequence sequence;
+        final int[] tokens;
+        final Row row;
+        /** As that of {@link Request}. */
+        final int keep;
+
+        // the leader's
+        /** The row is filled. */
+        boolean complete;
+        /** The history is not evaluated as far as it goes, so there is nothing to start from. */
+        boolean stale;
+
+        Draft(Sequence sequence, int[] tokens, Row row, int keep) {
+            this.sequence = sequence;
+            this.tokens = tokens;
+            this.row = row;
+            this.keep = keep;
+        }
+    }
+
     /** Makes {@code child} share the cells of {@code parent}'s first {@code share} tokens. */
     static final class Fork extends Work {
         final Sequence parent;
@@ -124,11 +146,14 @@ abstract sealed class Work {
         final TokenTree tree;
         final int leaf;
         final int depth;
+        /** Where the branch that stays ends, -1 without any. */
+        final int node;
 
-        Prune(TokenTree tree, int leaf, int depth) {
+        Prune(TokenTree tree, int leaf, int depth, int node) {
             this.tree = tree;
             this.leaf = leaf;
             this.depth = depth;
+            this.node = node;
         }
     }
 
