@@ -305,6 +305,15 @@ public final class Model implements AutoCloseable {
     }
 
     /**
+     * {@link #mtpHeads()} of a file that is not loaded.
+     *
+     * @throws io.github.panamallama.runtime.gguf.GgufException as {@link #load}
+     */
+    public static int mtpHeads(Path path) {
+        return MtpHeads.count(GgufFile.readParts(path));
+    }
+
+    /**
      * Heads for multi-token prediction (MTP) in the file, 0 for most models and for those whose heads llama.cpp can't evaluate. They are
      * of use where the model is loaded with {@link ModelOptions#withMtp}.
      */

@@ -103,7 +103,7 @@ final class CompleteCommand implements Callable<Integer> {
             generation = generation.withLogProbs(top);
         }
         var options = LlamaOptions.defaults()
-                .withModel(model.options(main))
+                .withModel(strategies.modelOptions(spec.commandLine(), model.path(), model.options(main)))
                 .withEngine(engine.options(spec.commandLine()).withMaxSequences(Math.min(256, strategies.sequences())));
 
         var cut = stdin ? new Place.Cut(main.shell().readAll(), "") : cut();

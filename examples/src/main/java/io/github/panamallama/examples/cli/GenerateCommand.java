@@ -139,7 +139,7 @@ final class GenerateCommand implements Callable<Integer> {
                 .withStop(stops.stream().map(stop -> stop.replace("\\n", "\n")).toList())
                 .withGrammar(grammar);
         int sequences = asap ? (parallel == null ? 1 : parallel) + 2 : strategies.sequences();
-        var options = LlamaOptions.defaults().withModel(model.options(main))
+        var options = LlamaOptions.defaults().withModel(strategies.modelOptions(command, model.path(), model.options(main)))
                 .withEngine(engine.options(command).withMaxSequences(Math.min(256, sequences)));
 
         long start = System.nanoTime();

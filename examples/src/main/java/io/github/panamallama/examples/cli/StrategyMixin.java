@@ -4,11 +4,13 @@ import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.ModelOptions;
 import io.github.panamallama.sampling.SamplerOptions;
 import io.github.panamallama.sampling.strategy.AdaDec;
 import io.github.panamallama.sampling.strategy.BeamSearch;
 import io.github.panamallama.sampling.strategy.BestOfN;
 import io.github.panamallama.sampling.strategy.EntropySwitching;
+import io.github.panamallama.sampling.strategy.MtpDrafts;
 import io.github.panamallama.sampling.strategy.NGramDrafts;
 import io.github.panamallama.sampling.strategy.Speculative;
 import io.github.panamallama.sampling.strategy.Strategy;
@@ -46,7 +48,7 @@ final class StrategyMixin {
 
     @Option(names = "--strategy", paramLabel = "NAME", converter = NameConverter.class, description = {
         "How tokens are chosen: greedy (the default without --temp), sample, beam, best (of several), adadec (looks ahead where the "
-                + "model is unsure), uscd (contrasts with a second prompt), draft (a small model drafts), ngram (drafts from text), switch (two "
+                + "model is unsure), uscd (contrasts with a second prompt), draft (a small model or the model's own head drafts), ngram (drafts from text), switch (two "
                 + "models by entropy)."})
     private Name name;
 
@@ -81,10 +83,12 @@ final class StrategyMixin {
             description = "uscd: above this collision probability nothing is contrasted. Default: 0.6.")
     private Double kappa;
 
-    @Option(names = "--draft-model", paramLabel = "GGUF", description = "draft: a small model of the same vocabulary.")
+    @Option(names = "--draft-model", paramLabel = "GGUF", description = "draft: a small model of the same vocabulary. Without it "
+            + "the model's own head for multi-token prediction (MTP), which some models have.")
     private Path draftModel;
 
-    @Option(names = "--draft-tokens", paramLabel = "N", description = "draft: tokens drafted at a time. Default: 4.")
+    @Option(names = "--draft-tokens", paramLabel = "N", description = "draft: tokens drafted at a time. Default: 4; 2 with the model's own "
+            + "head.")
     private Integer draftTokens;
 
     @Option(names = "--corpus", paramLabel = "FILE", description = "ngram: text that drafts are taken from. May be repeated.")
@@ -156,7 +160,6 @@ final class StrategyMixin {
             throw new ParameterException(command, "--lame-prompt is empty; leave out the examples of the prompt, not all of it");
         }
         needed(command, Name.USCD, "--lame-prompt TEXT", lamePrompt);
-        needed(command, Name.DRAFT, "--draft-model GGUF", draftModel);
         needed(command, Name.SWITCH, "--small-model GGUF", smallModel);
         if (name == Name.GREEDY && sampling.temperature() > 0) {
             throw new ParameterException(command, "--strategy greedy draws nothing; leave --temp out, or use --strategy sample");
@@ -195,6 +198,22 @@ final class StrategyMixin {
         return name == Name.SAMPLE || name == Name.BEST ? SamplerOptions.defaults() : usual;
     }
 
+    /** How the model has to be loaded: with its own head, if that is to draft. */
+    ModelOptions modelOptions(CommandLine command, Path model, ModelOptions usual) {
+        if (!ownHead()) {
+            return usual;
+        }
+        if (Model.mtpHeads(model) == 0) {
+            throw new ParameterException(command, "--strategy draft: " + model + " has no head of its own for multi-token prediction (MTP); "
+                    + "name a small model with --draft-model GGUF");
+        }
+        return usual.withMtp(true);
+    }
+
+    private boolean ownHead() {
+        return name == Name.DRAFT && draftModel == null;
+    }
+
     /** Sequences that the engine needs at the same time. */
     int sequences() {
         return name == null ? 1 : switch (name) {
@@ -227,7 +246,7 @@ final class StrategyMixin {
         if (name == null || name == Name.GREEDY || name == Name.SAMPLE) {
             return new Ready(null, null, null);
         }
-        if (name != Name.DRAFT && name != Name.SWITCH) {
+        if (ownHead() || name != Name.DRAFT && name != Name.SWITCH) {
             return new Ready(checked(command, () -> alone(model)), null, null);
         }
         var second = Model.load(name == Name.DRAFT ? draftModel : smallModel);
@@ -250,6 +269,7 @@ final class StrategyMixin {
 
     private Strategy alone(Model model) {
         return switch (name) {
+            case DRAFT -> draftTokens == null ? MtpDrafts.of() : new MtpDrafts(draftTokens);
             case BEAM -> new BeamSearch(beams(), alpha == null ? 1 : alpha);
             case BEST -> BestOfN.of(bestOf == null ? 4 : bestOf);
             case ADADEC -> {

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.models.DefaultModel;
+import io.github.panamallama.runtime.gguf.RandomModel;
 import io.github.panamallama.sampling.grammar.Grammar;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -163,6 +164,23 @@ class GenerateCommandTest {
         var result = generate("-p", "x", "--strategy", "draft", "--draft-model", folder.resolve("no.gguf").toString());
         assertEquals(1, result.code());
         assertTrue(result.err().contains("no.gguf"), result.err());
+    }
+
+    @Test
+    void withoutASecondModelTheModelsOwnHeadDrafts() {
+        var model = folder.resolve("head.gguf").toString();
+        RandomModel.tiny(RandomModel.Architecture.HY_V3).write(Path.of(model));
+        var greedy = generate("-m", model, "-p", "int max(", "-n", "24");
+        assertEquals(0, greedy.code(), greedy.err());
+        var drafted = generate("-m", model, "-p", "int max(", "-n", "24", "--strategy", "draft", "--draft-tokens", "3", "--json");
+        assertEquals(0, drafted.code(), drafted.err());
+        assertEquals(greedy.out().strip(), drafted.json().get("text").asString().strip());
+        assertTrue(drafted.json().get("work").get("events").get("drafted").asLong() > 0, drafted.out());
+        assertEquals(2, generate("-m", model, "-p", "x", "--strategy", "draft", "--draft-tokens", "0").code());
+
+        var without = generate("-p", "x", "--strategy", "draft");
+        assertEquals(2, without.code());
+        assertTrue(without.err().contains("has no head of its own") && without.err().contains("--draft-model"), without.err());
     }
 
     @Test

@@ -27,7 +27,15 @@ final class Runs {
             case Speculative settings -> {
                 requireSame(vocabulary, settings.draft().model().vocabulary(), "draft");
                 var draft = Track.open(settings.draft(), AdapterSet.none());
-                yield new SpeculativeRun(settings.length(), main, draft, prompt, options, language);
+                yield new SpeculativeRun(settings.length(), main, Drafter.model(main, draft), prompt, options, language);
+            }
+            case MtpDrafts settings -> {
+                if (!engine.model().options().mtp()) {
+                    throw new IllegalArgumentException("'" + engine.model().description() + (engine.model().mtpHeads() > 0
+                            ? "' was loaded without its head for multi-token prediction; load it with ModelOptions.withMtp(true)"
+                            : "' has no head for multi-token prediction; draft with a small model (Speculative)"));
+                }
+                yield new SpeculativeRun(settings.length(), main, Drafter.head(main, settings.length()), prompt, options, language);
             }
             case NGramDrafts settings -> {
                 settings.table().requireVocabulary(Fingerprint.of(vocabulary));

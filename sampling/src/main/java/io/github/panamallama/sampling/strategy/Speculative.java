@@ -8,10 +8,8 @@ import io.github.panamallama.runtime.Engine;
  * {@code p} has above {@code q} (Leviathan et al., arXiv 2211.17192; Chen et al., arXiv 2302.01318), so that texts are distributed as
  * without drafts, for every sampling; greedy texts are the same.
  *
- * <p>Heads for several tokens that some models carry (MTP) are not used as drafts: what they need, the hidden states, is not part of
- * llama.cpp's public C interface in the pinned version.
- *
- * <p>Counts {@code drafted} and {@code accepted} tokens and {@code passes} of the large model.
+ * <p>Counts {@code drafted} and {@code accepted} tokens and {@code passes} of the large model, and {@code draftFull} passes for which
+ * the draft model's context was full. Where the model carries a head for that purpose, {@link MtpDrafts} needs no second model.
  *
  * @param draft  engine of the small model, of the same vocabulary; may serve several decodings at once
  * @param length tokens drafted per pass, at least 1

@@ -10,24 +10,20 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
 
-/** {@link Speculative}. */
+/** {@link Speculative} and {@link MtpDrafts}. */
 final class SpeculativeRun extends Run {
-    private final Track draft;
+    private final Drafter drafter;
     private final int length;
-    private final int[] prefix;           // what the main track held when the decoding began
     private final SplittableRandom random;
     private final Candidates p;
     private final Distribution[] q;
     private final Row draftRow;
     private final Row[] rows;
-    private int draftValid;               // of the draft's track: what is in the history
-    private boolean helperFull;
 
-    SpeculativeRun(int length, Track main, Track draft, int[] prompt, StrategyOptions options, Language language) {
+    SpeculativeRun(int length, Track main, Drafter drafter, int[] prompt, StrategyOptions options, Language language) {
         super(main, prompt, options, language);
-        this.draft = draft;
+        this.drafter = drafter;
         this.length = length;
-        prefix = main.tokens();
         random = new SplittableRandom(options.sampling().seed().orElseGet(() -> new SplittableRandom().nextLong()));
         p = new Candidates(main.vocabularySize());
         q = new Distribution[length];
@@ -93,7 +89,7 @@ final class SpeculativeRun extends Run {
 
     @Override
     Tally helper() {
-        return draft.tally();
+        return drafter.tally();
     }
 
     @Override
@@ -102,7 +98,6 @@ final class SpeculativeRun extends Run {
             take(row, null, -1, out);    // the prompt's own row needs no draft
             return;
         }
-        int before = base + history.size();
         int[] drafted = draft();
         int[] pending = history.from(main.length() - base);
         int room = main.contextSize() - main.length() - pending.length;
@@ -130,7 +125,6 @@ final class SpeculativeRun extends Run {
             }
         }
         count("accepted", accepted);
-        draftValid = Math.min(draft.length(), before + accepted);
         if (accepted == drafted.length && (drafted.length == 0 || !language.ends(history.last()))) {
             take(accepted == 0 ? row : rows[accepted - 1], null, -1, out);
         }
@@ -163,20 +157,15 @@ final class SpeculativeRun extends Run {
         return draftOf != null && token == drafted;
     }
 
-    /** Tokens that the draft model draws behind the history; {@link #q} then holds what they were drawn from. */
+    /** Tokens drawn behind the history, as many as there is room for; {@link #q} then holds what they were drawn from. */
     private int[] draft() {
-        if (helperFull) {
-            return new int[0];
-        }
-        draft.truncate(Math.min(draftValid, draft.length()));
         var tokens = new Ints();
         var own = chooser.fork();
         try {
-            int[] due = due();
+            if (!drafter.follow(history, draftRow)) {
+                return new int[0];
+            }
             while (true) {
-                if (due.length > 0) {
-                    draft.append(due, draftRow);
-                }
                 own.distribution(draftRow, p);
                 var from = q[tokens.size()];
                 from.set(p);
@@ -186,10 +175,9 @@ final class SpeculativeRun extends Run {
                     break;
                 }
                 own.accept(token);
-                due = new int[] {token};
+                drafter.append(token, draftRow);
             }
         } catch (ContextFullException e) {
-            helperFull = true;
             count("draftFull");
         } catch (ConstraintException e) {
             // the draft ran into a dead end: what there is will do
@@ -197,22 +185,9 @@ final class SpeculativeRun extends Run {
         return tokens.toArray();
     }
 
-    /** What the draft model has to evaluate to come after the history. */
-    private int[] due() {
-        var due = new Ints();
-        int from = draft.length();
-        for (int i = from; i < base; i++) {
-            due.add(prefix[i]);
-        }
-        for (int i = Math.max(0, from - base); i < history.size(); i++) {
-            due.add(history.get(i));
-        }
-        return due.toArray();
-    }
-
     @Override
     void end(int generated) {
-        draft.close();
+        drafter.close();
         super.end(generated);
     }
 }

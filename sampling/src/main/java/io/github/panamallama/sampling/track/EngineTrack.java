@@ -83,6 +83,11 @@ final class EngineTrack implements Track {
     }
 
     @Override
+    public void draft(int[] tokens, Row row) {
+        sequence.draft(tokens, row);
+    }
+
+    @Override
     public void truncate(int length) {
         sequence.truncate(length);
     }

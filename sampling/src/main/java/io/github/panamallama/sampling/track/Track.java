@@ -65,6 +65,9 @@ public interface Track extends AutoCloseable {
     /** Evaluates branches behind this track; {@code parents} as in {@link io.github.panamallama.runtime.TokenTree}. */
     Tree tree(int[] tokens, int[] parents, Row[] rows);
 
+    /** What the model's own MTP head expects behind this track and {@code tokens}, as {@link Sequence#draft}. */
+    void draft(int[] tokens, Row row);
+
     void truncate(int length);
 
     /** An independent track with the same tokens under the same adapters, which shares what is cached. The caller closes it. */

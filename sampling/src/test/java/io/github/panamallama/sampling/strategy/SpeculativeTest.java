@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.sampling.FiniteConstraint;
 import io.github.panamallama.sampling.FinishReason;
 import io.github.panamallama.sampling.SamplerOptions;
@@ -19,8 +20,18 @@ class SpeculativeTest {
 
     private static Decoding start(Function<int[], float[]> large, Function<int[], float[]> small, int size, int length,
             StrategyOptions options) {
-        return new Decoding(new SpeculativeRun(length, Letters.table(large, size), Letters.table(small, size), PROMPT, options,
-                Letters.IT));
+        return start(Letters.table(large, size), Letters.table(small, size), length, options);
+    }
+
+    private static Decoding start(TableTrack large, TableTrack small, int length, StrategyOptions options) {
+        return new Decoding(new SpeculativeRun(length, large, Drafter.model(large, small), PROMPT, options, Letters.IT));
+    }
+
+    /** With the small one as the large one's own head. */
+    private static Decoding startHead(Function<int[], float[]> large, Function<int[], float[]> small, int size, int length,
+            StrategyOptions options) {
+        var main = Letters.table(large, size).withHead(small);
+        return new Decoding(new SpeculativeRun(length, main, Drafter.head(main, length), PROMPT, options, Letters.IT));
     }
 
     @Test
@@ -31,6 +42,7 @@ class SpeculativeTest {
             var greedy = Letters.plain(large, 9, PROMPT, options);
             for (var small : List.of(large, TableTrack.random(9, -1, 2, seed + 1000), TableTrack.random(9, 1, 0.1, seed))) {
                 assertArrayEquals(greedy, Letters.run(start(large, small, 9, 1 + (int) seed % 6, options)));
+                assertArrayEquals(greedy, Letters.run(startHead(large, small, 9, 1 + (int) seed % 6, options)));
             }
         }
     }
@@ -46,6 +58,12 @@ class SpeculativeTest {
                 assertEquals(20, decoding.work().count("passes"), "five tokens per pass, behind the one of the prompt");
                 assertEquals(21, decoding.work().batches());
             }
+            try (var decoding = startHead(model, model, 9, 4, Letters.options(101).withSampling(sampling))) {
+                Letters.run(decoding);
+                assertEquals(decoding.work().count("drafted"), decoding.work().count("accepted"));
+                assertEquals(20, decoding.work().count("passes"));
+                assertEquals(80, decoding.work().helperRows(), "one row for each drafted token");
+            }
         }
     }
 
@@ -57,12 +75,14 @@ class SpeculativeTest {
         System.out.println("SpeculativeTest seeds 0 to " + draws);
         for (var sampling : List.of(Letters.FREE, Letters.FREE.withTopK(3).withTemperature(1.4f))) {
             for (var small : List.of(TableTrack.random(size, 2, 1.2, 78), TableTrack.random(size, 1, 3, 79))) {
-                var counts = new int[256];
-                for (int seed = 0; seed < draws; seed++) {
-                    var tokens = Letters.run(start(large, small, size, 3, Letters.options(4).withSampling(sampling.withSeed(seed))));
-                    counts[index(tokens)]++;
+                for (boolean head : new boolean[] {false, true}) {
+                    var counts = new int[256];
+                    for (int seed = 0; seed < draws; seed++) {
+                        var options = Letters.options(4).withSampling(sampling.withSeed(seed));
+                        counts[index(Letters.run(head ? startHead(large, small, size, 3, options) : start(large, small, size, 3, options)))]++;
+                    }
+                    assertDistribution(exact(large, sampling, size), counts, draws);
                 }
-                assertDistribution(exact(large, sampling, size), counts, draws);
             }
         }
     }
@@ -155,11 +175,14 @@ class SpeculativeTest {
             var options = Letters.options(50).withConstraint(new FiniteConstraint(9, texts, 0)).withConfidence(seed % 2 == 0)
                     .withSampling(seed % 3 == 0 ? SamplerOptions.greedy() : Letters.FREE.withSeed(seed));
             var large = TableTrack.random(9, -1, 2, seed);
-            var tokens = Letters.run(start(large, TableTrack.random(9, -1, 2, seed + 50), 9, 4, options));
-            assertTrue(texts.stream().anyMatch(text -> Arrays.equals(Arrays.copyOf(text, text.length + 1), tokens)),
-                    Arrays.toString(tokens));
-            if (seed % 3 == 0) {
-                assertArrayEquals(Letters.plain(large, 9, PROMPT, options), tokens);
+            var small = TableTrack.random(9, -1, 2, seed + 50);
+            for (var decoding : List.of(start(large, small, 9, 4, options), startHead(large, small, 9, 4, options))) {
+                var tokens = Letters.run(decoding);
+                assertTrue(texts.stream().anyMatch(text -> Arrays.equals(Arrays.copyOf(text, text.length + 1), tokens)),
+                        Arrays.toString(tokens));
+                if (seed % 3 == 0) {
+                    assertArrayEquals(Letters.plain(large, 9, PROMPT, options), tokens);
+                }
             }
         }
     }
@@ -168,13 +191,16 @@ class SpeculativeTest {
     void aFullContextOfEitherModelEndsNothingTooEarly() {
         var model = Letters.endless(TableTrack.random(9, 2, 2, 3));
         var greedy = Letters.plain(model, 9, PROMPT, Letters.options(60));
-        try (var decoding = new Decoding(new SpeculativeRun(4, new TableTrack(9, 1000, model), new TableTrack(9, 20, model), PROMPT,
-                Letters.options(60), Letters.IT))) {
+        try (var decoding = start(new TableTrack(9, 1000, model), new TableTrack(9, 20, model), 4, Letters.options(60))) {
             assertArrayEquals(greedy, Letters.run(decoding));
             assertEquals(1, decoding.work().count("draftFull"));
         }
-        try (var decoding = new Decoding(new SpeculativeRun(4, new TableTrack(9, 20, model), new TableTrack(9, 1000, model), PROMPT,
-                Letters.options(60), Letters.IT))) {
+        try (var decoding = start(new TableTrack(9, 20, model), new TableTrack(9, 1000, model), 4, Letters.options(60))) {
+            assertArrayEquals(Arrays.copyOf(greedy, 19), Letters.run(decoding));
+            assertEquals(FinishReason.CONTEXT_FULL, decoding.finishReason());
+        }
+        var narrow = new TableTrack(9, 20, model).withHead(model);
+        try (var decoding = new Decoding(new SpeculativeRun(4, narrow, Drafter.head(narrow, 4), PROMPT, Letters.options(60), Letters.IT))) {
             assertArrayEquals(Arrays.copyOf(greedy, 19), Letters.run(decoding));
             assertEquals(FinishReason.CONTEXT_FULL, decoding.finishReason());
         }
@@ -183,5 +209,7 @@ class SpeculativeTest {
     @Test
     void settingsOutOfRangeAreRefused() {
         assertThrows(IllegalArgumentException.class, () -> new Speculative(null, 4));
+        assertThrows(IllegalArgumentException.class, () -> new MtpDrafts(0));
+        assertThrows(IllegalArgumentException.class, () -> new MtpDrafts(Sequence.MAX_DRAFT + 1));
     }
 }

@@ -12,6 +12,7 @@ public final class TableTrack implements Track {
     private final int vocabularySize;
     private final int contextSize;
     private final Function<int[], float[]> logits;
+    private Function<int[], float[]> head;
     private final Tally tally;
     private final int[] open;    // tracks that are forked and not closed, shared
     private int[] tokens = {};
@@ -29,6 +30,12 @@ public final class TableTrack implements Track {
         this.tally = tally;
         this.open = open;
         this.tokens = tokens;
+    }
+
+    /** Gives the model an MTP head that says these logits. */
+    public TableTrack withHead(Function<int[], float[]> head) {
+        this.head = head;
+        return this;
     }
 
     /** Forks that nobody closed. */
@@ -130,6 +137,22 @@ public final class TableTrack implements Track {
                 treeOpen = false;
             }
         };
+    }
+
+    @Override
+    public void draft(int[] drafted, Row row) {
+        usable();
+        if (tokens.length == 0 || drafted.length == 0) {
+            throw new IllegalArgumentException("nothing to start from");
+        }
+        if (tokens.length + drafted.length > contextSize) {
+            throw new ContextFullException("context full");
+        }
+        var all = tokens;
+        for (int token : drafted) {
+            all = with(all, token);
+        }
+        row.copyFrom(head.apply(all));
     }
 
     @Override
