@@ -13,6 +13,9 @@ import java.util.stream.Collectors;
 
 /** A program of {@code src/test/c}, compiled against the headers and libraries that this JVM runs on. */
 final class CProgram {
+    /** Upstream's own sources; not there where the natives were taken from the cache and nothing else was asked for. */
+    static final Path UPSTREAM = Project.HOME.resolve("ggml-src/upstream/src");
+
     private final Path executable;
 
     private CProgram(Path executable) {
@@ -20,13 +23,23 @@ final class CProgram {
     }
 
     static CProgram compile(Path folder, String name) throws IOException, InterruptedException {
+        return compile(folder, name + ".c", List.of(System.getenv().getOrDefault("CC", "cc"), "-std=gnu11"));
+    }
+
+    /** One in C++, which also sees the headers that upstream does not install. */
+    static CProgram compileCpp(Path folder, String name) throws IOException, InterruptedException {
+        return compile(folder, name + ".cpp", List.of(System.getenv().getOrDefault("CXX", "c++"), "-std=c++17", "-I" + UPSTREAM));
+    }
+
+    private static CProgram compile(Path folder, String source, List<String> compiler) throws IOException, InterruptedException {
         var natives = Project.natives();
-        var executable = folder.resolve(name);
-        var compiler = System.getenv().getOrDefault("CC", "cc");
-        Project.run(List.of(compiler, "-std=gnu11", "-O1", "-Wall", "-Werror", "-I" + natives.resolve("include"),
-                Project.HOME.resolve("tests/src/test/c/" + name + ".c").toString(), "-o", executable.toString(),
+        var executable = folder.resolve(source.substring(0, source.indexOf('.')));
+        var command = new ArrayList<>(compiler);
+        command.addAll(List.of("-O1", "-Wall", "-Werror", "-I" + natives.resolve("include"),
+                Project.HOME.resolve("tests/src/test/c/" + source).toString(), "-o", executable.toString(),
                 "-L" + natives.resolve("lib"), "-lllama", "-lggml", "-lggml-cpu", "-lggml-base", "-lm",
-                "-Wl,-rpath," + natives.resolve("lib"), "-Wl,-rpath-link," + natives.resolve("lib")), "").succeeded();
+                "-Wl,-rpath," + natives.resolve("lib"), "-Wl,-rpath-link," + natives.resolve("lib")));
+        Project.run(command, "").succeeded();
         return new CProgram(executable);
     }
 
@@ -49,6 +62,10 @@ final class CProgram {
             return new Step('A', tokens);
         }
 
+        static Step draft(int... tokens) {
+            return new Step('D', tokens);
+        }
+
         static Step truncate(int length) {
             return new Step('R', new int[] {length});
         }
@@ -56,7 +73,7 @@ final class CProgram {
         int rows() {
             return switch (kind) {
                 case 'L' -> 1;
-                case 'A' -> values.length;
+                case 'A', 'D' -> values.length;
                 default -> 0;
             };
         }
@@ -69,7 +86,7 @@ final class CProgram {
         return Project.run(command, "").succeeded().out().lines().toList();
     }
 
-    /** For {@code logits.c}: the rows of all steps in their order, each {@code [n_vocab]}. */
+    /** For {@code logits.c} and {@code mtp.cpp}: the rows of all steps in their order, each {@code [n_vocab]}. */
     List<float[]> run(Path model, Setting setting, List<Step> steps) throws IOException, InterruptedException {
         var out = Files.createTempFile(executable.getParent(), "rows", ".bin");
         try {
