@@ -109,16 +109,19 @@ final class CellPool {
         int cells = a.cells;
         int valid = a.valid;
         var checkpoints = a.checkpoints;
+        var draftStart = a.draftStart;
         var states = a.states;
         a.id = b.id;
         a.cells = b.cells;
         a.valid = b.valid;
         a.checkpoints = b.checkpoints;
+        a.draftStart = b.draftStart;
         a.states = b.states;
         b.id = id;
         b.cells = cells;
         b.valid = valid;
         b.checkpoints = checkpoints;
+        b.draftStart = draftStart;
         b.states = states;
         if (a.id >= 0) {
             byId[a.id] = a;
@@ -297,12 +300,12 @@ final class CellPool {
             sequence.cells = sequence.valid;
             return true;
         }
+        int last = sequence.checkpoints.isEmpty() ? 0 : sequence.checkpoints.getLast().length();
+        if (sequence.draftStart != null && sequence.draftStart.length() > last && restore(sequence, sequence.draftStart)) {
+            return true;
+        }
         for (int i = sequence.checkpoints.size() - 1; i >= 0; i--) {
-            var checkpoint = sequence.checkpoints.get(i);
-            if (checkpoint.length() <= sequence.valid && context.restore(sequence.id, checkpoint)) {
-                sequence.cells = checkpoint.length();
-                sequence.valid = checkpoint.length();
-                reused += checkpoint.length();
+            if (restore(sequence, sequence.checkpoints.get(i))) {
                 return true;
             }
         }
@@ -312,5 +315,15 @@ final class CellPool {
             return true;
         }
         return false;
+    }
+
+    private boolean restore(Sequence sequence, Sequence.Checkpoint checkpoint) {
+        if (checkpoint.length() > sequence.valid || !context.restore(sequence.id, checkpoint)) {
+            return false;
+        }
+        sequence.cells = checkpoint.length();
+        sequence.valid = checkpoint.length();
+        reused += checkpoint.length();
+        return true;
     }
 }

@@ -395,6 +395,7 @@ final class DecodeLoop {
         pool.drop(sequence);
         context.release(sequence);
         sequence.checkpoints = List.of();
+        sequence.draftStart = null;
     }
 
     /** A sequence loses its id: it takes no part in the step that is being put together. */
@@ -464,6 +465,8 @@ final class DecodeLoop {
             if (sequence.closed() || draft.stale) {
                 drafts.remove(i--);
                 draft.finish(sequence.closed() ? new ClosedException("this sequence is closed") : null);
+            } else if (checkpointLimit > 0 && (sequence.draftStart == null || sequence.draftStart.length() != sequence.length)) {
+                sequence.draftStart = context.save(sequence.id, sequence.length, sequence.draftStart);
             }
         }
         while (!drafts.isEmpty()) {

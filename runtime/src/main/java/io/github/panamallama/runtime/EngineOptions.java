@@ -21,7 +21,7 @@ import io.github.panamallama.runtime.gguf.GgmlType;
  *                       larger means faster prompts
  * @param polling        how long idle CPU threads spin for the next graph, 0 (sleep at once) to 100; llama.cpp's value is 50
  * @param checkpoints    states kept per sequence where a model can't forget single tokens (recurrent, hybrid, sliding window),
- *                       so that {@link Sequence#truncate} need not evaluate everything again
+ *                       so that {@link Sequence#truncate} need not evaluate everything again; 0 also keeps none for rejected drafts
  */
 public record EngineOptions(
         int contextSize,

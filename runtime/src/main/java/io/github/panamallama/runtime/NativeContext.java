@@ -372,10 +372,15 @@ final class NativeContext {
 
     /** Keeps what can't be computed backwards: the recurrent state, or the cells of the sliding window. */
     Sequence.Checkpoint save(int id, int length) {
+        return save(id, length, null);
+    }
+
+    /** @param before one that is not needed any more, whose memory is used again where it fits; may be null */
+    Sequence.Checkpoint save(int id, int length, Sequence.Checkpoint before) {
         int kind = LlamaH.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY();
         long bytes = LlamaH.pl_state_seq_get_size(context, id, kind, error);
         failure.check("access to the KV cache");
-        var state = Arena.ofAuto().allocate(bytes, 64);
+        var state = before != null && before.state().byteSize() == bytes ? before.state() : Arena.ofAuto().allocate(bytes, 64);
         LlamaH.pl_state_seq_get_data(context, state, bytes, id, kind, error);
         failure.check("access to the KV cache");
         return new Sequence.Checkpoint(length, state);

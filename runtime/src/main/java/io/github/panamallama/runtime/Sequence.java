@@ -68,6 +68,8 @@ public final class Sequence implements AutoCloseable {
     Thread caller;
     /** States to go back to where the model can't forget single tokens; ascending by length. */
     List<Checkpoint> checkpoints = List.of();
+    /** Where the last draft began, kept beside the others for its rejection; null before the first one. Never shared. */
+    Checkpoint draftStart;
     /** Of the first {@link #valid} tokens, in an engine with an MTP head. */
     HiddenStates states;
 
@@ -542,6 +544,9 @@ public final class Sequence implements AutoCloseable {
 
     /** Checkpoints of a history that is no longer this one's are worth nothing. */
     void forgetCheckpointsAfter(int unchanged) {
+        if (draftStart != null && draftStart.length() > unchanged) {
+            draftStart = new Checkpoint(0, draftStart.state()); // the memory stays for the next one
+        }
         if (!checkpoints.isEmpty() && checkpoints.getLast().length() > unchanged) {
             checkpoints = checkpoints.stream().filter(checkpoint -> checkpoint.length() <= unchanged).toList();
         }

@@ -179,6 +179,37 @@ class MtpTest {
     }
 
     @Test
+    void aRejectedDraftCostsRecurrentModelsOnlyTheTokensOfItsPass() {
+        try (var model = load(Architecture.QWEN35); var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence()) {
+            var history = Evaluation.tokens(model, 60, 9);
+            double tolerance = tolerance(model, history);
+            sequence.append(Arrays.copyOf(history, 40), null);
+            for (int i = 40; i < 60; i++) {
+                sequence.append(history[i], null);
+            }
+            var row = engine.newRow();
+            for (int pass = 0; pass < 5; pass++) {
+                int length = sequence.length();
+                sequence.draft(DRAFT, row);
+                sequence.append(DRAFT, null);
+                sequence.truncate(length + 1); // one was good
+                long evaluated = engine.stats().evaluated();
+                assertDrafts(model, sequence, tolerance, "pass " + pass);
+                assertEquals(evaluated + 1, engine.stats().evaluated(), "pass " + pass);
+            }
+            sequence.truncate(40);
+            long evaluated = engine.stats().evaluated();
+            sequence.append(330, row);
+            assertEquals(evaluated + 1, engine.stats().evaluated(), "the checkpoint after the prompt is still there");
+            sequence.truncate(40);
+            for (int i = 0; i < 21; i++) {
+                sequence.append(350 + i, null);
+            }
+            assertDrafts(model, sequence, tolerance, "as long as where a draft began, and another history");
+        }
+    }
+
+    @Test
     void draftsGiveWayToTheModelWhereCellsAreShort() {
         var options = OPTIONS.withContextSize(256);
         try (var model = load(Architecture.HY_V3); var engine = Engine.open(model, options);

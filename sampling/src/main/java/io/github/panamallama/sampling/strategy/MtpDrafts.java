@@ -10,8 +10,8 @@ import io.github.panamallama.runtime.Sequence;
  * <p>Counts {@code drafted} and {@code accepted} tokens and {@code passes} of the model, and {@code draftFull} passes for which there was
  * no room to draft.
  *
- * @param length tokens drafted per pass, 1 to {@value Sequence#MAX_DRAFT}. Where a model can't forget single tokens, a rejected draft
- *               costs the evaluation of what lies behind its last checkpoint
+ * @param length tokens drafted per pass, 1 to {@value Sequence#MAX_DRAFT}. Where a model can't forget single tokens, each pass
+ *               also keeps its state, and one with a rejected token is followed by another that evaluates the accepted ones again
  */
 public record MtpDrafts(int length) implements Strategy {
     public MtpDrafts {
