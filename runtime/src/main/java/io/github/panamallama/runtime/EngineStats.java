@@ -4,7 +4,7 @@ package io.github.panamallama.runtime;
  * What an {@link Engine} has done and holds.
  *
  * @param steps         native calls that evaluated a batch
- * @param decodeNanos   time in them, in nanoseconds; the rest of a call's time is spent in Java or waiting
+ * @param decodeNanos   time in them and in drafts of an MTP head, in nanoseconds; the rest of a call's time is spent in Java or waiting
  * @param evaluated     tokens evaluated, those that had to be evaluated again included
  * @param reused        tokens that a fork or a checkpoint saved from evaluation
  * @param evictions     times that an idle sequence lost its cells to another
