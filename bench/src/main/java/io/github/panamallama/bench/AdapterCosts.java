@@ -9,12 +9,8 @@ import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.runtime.gguf.GgmlType;
-import io.github.panamallama.runtime.gguf.GgufFile;
-import io.github.panamallama.runtime.gguf.GgufTensor;
-import io.github.panamallama.runtime.gguf.GgufWriter;
+import io.github.panamallama.runtime.gguf.RandomAdapter;
 import java.io.IOException;
-import java.lang.foreign.Arena;
-import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -67,36 +63,8 @@ final class AdapterCosts implements AutoCloseable {
         prompt = new SplittableRandom(1).ints(promptLength, 300, Math.min(model.vocabulary().size(), 4000)).toArray();
     }
 
-    /** A random F16 adapter of all projections of the blocks. */
     private void write(Path path, int rank, long seed) {
-        var random = new SplittableRandom(seed);
-        var writer = new GgufWriter().put("general.type", "adapter").put("adapter.type", "lora").put("general.architecture", model.architecture())
-                .putF32("adapter.lora.alpha", rank);
-        for (var tensor : GgufFile.read(bench.path()).tensors()) {
-            if (projection(tensor)) {
-                long in = tensor.shape().get(0);
-                long out = tensor.shape().get(1);
-                half(writer, tensor.name() + ".lora_a", in, rank, 1 / Math.sqrt(in), random.split());
-                half(writer, tensor.name() + ".lora_b", rank, out, 0.1 / Math.sqrt(rank), random.split());
-            }
-        }
-        writer.write(path);
-    }
-
-    private static boolean projection(GgufTensor tensor) {
-        return tensor.name().matches("blk\\.\\d+\\.(attn_(q|k|v|output)|ffn_(gate|up|down))\\.weight");
-    }
-
-    private static void half(GgufWriter writer, String name, long columns, long rows, double size, SplittableRandom random) {
-        writer.tensor(name, GgmlType.F16, List.of(columns, rows), out -> {
-            try (var arena = Arena.ofConfined()) {
-                var bytes = arena.allocate(2 * columns * rows, 8);
-                for (long i = 0; i < columns * rows; i++) {
-                    bytes.setAtIndex(ValueLayout.JAVA_SHORT, i, Float.floatToFloat16((float) ((random.nextDouble() * 2 - 1) * size)));
-                }
-                out.write(bytes);
-            }
-        });
+        new RandomAdapter(rank, 0.1, GgmlType.F16, seed).write(model.gguf(), path);
     }
 
     /** All of it. */
@@ -311,6 +279,9 @@ final class AdapterCosts implements AutoCloseable {
                 sequence.append(prompt[0], null);
                 sequence.close();
                 flush();
+            }
+            for (int i = 0; i < RESIDENT; i++) { // the heap grows to what this takes
+                Adapter.load(model, file).close();
             }
             long before = Machine.residentBytes();
             for (int i = 0; i < RESIDENT; i++) {

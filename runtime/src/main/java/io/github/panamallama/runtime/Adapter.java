@@ -38,7 +38,7 @@ public final class Adapter implements AutoCloseable {
         this.model = model;
         this.file = file;
         boolean complete = false;
-        try (var channel = FileChannel.open(file.path(), StandardOpenOption.READ)) {
+        try (var channel = FileChannel.open(file.path(), StandardOpenOption.READ); var scratch = new Scratch()) {
             var targets = file.targets();
             long bytes = 0;
             for (var target : targets) {
@@ -50,7 +50,6 @@ public final class Adapter implements AutoCloseable {
                         + MemoryEstimate.text(available) + " are available; close other adapters or use a smaller type");
             }
             var weights = arena.allocate(bytes, 64);
-            var scratch = new Scratch();
             parts = pl_adapter_part.allocateArray(targets.size(), arena);
             long used = 0;
             for (int i = 0; i < targets.size(); i++) {
@@ -60,10 +59,10 @@ public final class Adapter implements AutoCloseable {
                 var b = weights.asSlice(used, bytesOfB(target));
                 used += padded(b.byteSize());
                 read(channel, target.a(), a);
-                checkFinite(target.a(), a);
+                checkFinite(target.a(), a, scratch.error);
                 if (target.transposed()) {
                     read(channel, target.b(), b);
-                    checkFinite(target.b(), b);
+                    checkFinite(target.b(), b, scratch.error);
                 } else {
                     readTransposed(channel, target, b, scratch);
                 }
@@ -139,7 +138,7 @@ public final class Adapter implements AutoCloseable {
         var type = typeOfB(target);
         var from = scratch.of(tensor.byteSize());
         read(channel, tensor, from);
-        checkFinite(tensor, from);
+        checkFinite(tensor, from, scratch.error);
         long width = tensor.shape().get(1);
         long experts = target.experts();
         if (type != tensor.type()) {
@@ -159,8 +158,7 @@ public final class Adapter implements AutoCloseable {
         }
     }
 
-    private void checkFinite(GgufTensor tensor, MemorySegment weights) {
-        var error = new NativeError();
+    private void checkFinite(GgufTensor tensor, MemorySegment weights, NativeError error) {
         long columns = tensor.shape().getFirst();
         long index = LlamaH.pl_weights_first_not_finite(weights, tensor.type().id(), columns, tensor.elementCount() / columns, error.segment());
         error.check(file.path() + ": checking \"" + tensor.name() + "\"");
@@ -185,23 +183,29 @@ public final class Adapter implements AutoCloseable {
     }
 
     /** Room for one matrix after the other while a file is read. */
-    private static final class Scratch {
+    private static final class Scratch implements AutoCloseable {
         final NativeError error = new NativeError();
+        private final Arena arena = Arena.ofConfined();
         private MemorySegment first = MemorySegment.NULL;
         private MemorySegment second = MemorySegment.NULL;
 
         MemorySegment of(long bytes) {
             if (first.byteSize() < bytes) {
-                first = Arena.ofAuto().allocate(bytes, 64);
+                first = arena.allocate(bytes, 64);
             }
             return first.asSlice(0, bytes);
         }
 
         MemorySegment second(long bytes) {
             if (second.byteSize() < bytes) {
-                second = Arena.ofAuto().allocate(bytes, 64);
+                second = arena.allocate(bytes, 64);
             }
             return second.asSlice(0, bytes);
+        }
+
+        @Override
+        public void close() {
+            arena.close();
         }
     }
 
