@@ -3,6 +3,8 @@
  */
 module panamallama.adapters {
     requires transitive panamallama.runtime;
+    requires ejml.core;
+    requires ejml.ddense;
     requires tools.jackson.databind;
 
     exports io.github.panamallama.adapters;

@@ -39,6 +39,13 @@ final class TensorValues {
      * @throws AdapterException if its type isn't one of {@link #TYPES}, it has too many values for an array, or one isn't finite
      */
     static float[] read(GgufFile file, GgufTensor tensor) {
+        var values = readUnchecked(file, tensor);
+        requireFinite(file.path() + ": tensor \"" + tensor.name() + "\"", values);
+        return values;
+    }
+
+    /** As {@link #read}, with values that may not be finite. */
+    static float[] readUnchecked(GgufFile file, GgufTensor tensor) {
         var what = file.path() + ": tensor \"" + tensor.name() + "\"";
         if (!TYPES.contains(tensor.type())) {
             throw new AdapterException(what + " is of type " + tensor.type().label() + ", which can't be read here; " + labels() + " can");
@@ -74,7 +81,6 @@ final class TensorValues {
                 }
             }
         }
-        requireFinite(what, values);
         return values;
     }
 
