@@ -105,6 +105,68 @@ public record LoraWeights(
     }
 
     /**
+     * Reads an adapter file of either kind, LoRA or NOLA; the latter is expanded.
+     *
+     * @throws io.github.panamallama.runtime.gguf.GgufException if there is no such file, or it breaks a rule of GGUF
+     * @throws AdapterException if it is no adapter, or can't be read as {@link #read(AdapterFile)} and {@link NolaAdapter#read} say
+     */
+    public static LoraWeights read(Path path) {
+        return NolaAdapter.isNola(GgufFile.read(path)) ? NolaAdapter.read(path).expand() : read(AdapterFile.read(path));
+    }
+
+    /**
+     * Reads an adapter file of either kind, if it is for a model.
+     *
+     * @param base the parts of the model, as {@link GgufFile#readParts} gives them
+     * @throws io.github.panamallama.runtime.gguf.GgufException if there is no such file, or it breaks a rule of GGUF
+     * @throws AdapterException if it is no adapter, or not for this model
+     */
+    public static LoraWeights read(Path path, List<GgufFile> base) {
+        if (NolaAdapter.isNola(GgufFile.read(path))) {
+            var nola = NolaAdapter.read(path);
+            nola.check(base);
+            return nola.expand();
+        }
+        var file = AdapterFile.read(path);
+        file.check(base);
+        return read(file);
+    }
+
+    /**
+     * Checks that every matrix is one of a model, in this shape. What a file declares beyond that {@link AdapterFile#check} compares.
+     *
+     * @param base the parts of the model, as {@link GgufFile#readParts} gives them
+     * @throws AdapterException if the architecture, a name or a shape differs; the message has both values
+     */
+    public void check(List<GgufFile> base) {
+        requireArchitecture(name, architecture, base);
+        targets.forEach(target -> requireMatrix(name, base, target.name, target.inputs, target.outputs, target.experts));
+    }
+
+    static void requireArchitecture(String adapter, String architecture, List<GgufFile> base) {
+        var model = base.getFirst();
+        var theirs = model.metadata().string("general.architecture").orElse("");
+        if (!theirs.equals(architecture)) {
+            throw new AdapterException("\"" + adapter + "\" is for architecture \"" + architecture + "\", but " + model.path() + " is \"" + theirs
+                    + "\"; use the model it was trained on");
+        }
+    }
+
+    static void requireMatrix(String adapter, List<GgufFile> base, String matrix, long inputs, long outputs, long experts) {
+        var model = base.getFirst();
+        var tensor = base.stream().flatMap(part -> part.tensor(matrix).stream()).findFirst().orElseThrow(() -> new AdapterException("\"" + adapter
+                + "\" adapts \"" + matrix + "\", which " + model.path() + " has not; use the model it was trained on"));
+        var found = new ArrayList<>(tensor.shape());
+        while (found.size() < 3) {
+            found.add(1L);
+        }
+        if (!found.equals(List.of(inputs, outputs, experts))) {
+            throw new AdapterException("\"" + adapter + "\" adapts \"" + matrix + "\" as " + inputs + " x " + outputs + " x " + experts
+                    + " (row length, rows, experts), but in " + model.path() + " it is " + tensor.shape() + "; use the model it was trained on");
+        }
+    }
+
+    /**
      * Reads the weights of an adapter.
      *
      * @throws AdapterException if a value is NaN or infinite, or a tensor of a type other than f32, f16, bf16, q8_0 and q4_0

@@ -21,6 +21,7 @@ import java.util.HashSet;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.ForkJoinPool;
 import java.util.regex.Pattern;
 
@@ -179,6 +180,11 @@ public final class NolaAdapter {
         return new AdapterException("NOLA adapter \"" + name + "\": " + message);
     }
 
+    /** Whether a file says that it is a NOLA adapter. */
+    public static boolean isNola(GgufFile file) {
+        return file.metadata().contains("adapter.type") && file.metadata().string("adapter.type").equals(Optional.of("nola"));
+    }
+
     /**
      * Reads an adapter.
      *
@@ -335,22 +341,12 @@ public final class NolaAdapter {
      * @throws AdapterException if architecture, name or shape of a matrix or the model's hash differs; the message has both values
      */
     public void check(List<GgufFile> base) {
-        var model = base.getFirst();
-        var theirs = model.metadata().string("general.architecture").orElse("");
-        if (!theirs.equals(architecture)) {
-            throw refused("it is for architecture \"" + architecture + "\", but " + model.path() + " is \"" + theirs + "\"");
-        }
-        for (var target : targets) {
-            var tensor = base.stream().flatMap(part -> part.tensor(target.name).stream()).findFirst()
-                    .orElseThrow(() -> refused("it adapts \"" + target.name + "\", which " + model.path() + " has not"));
-            var wanted = List.of((long) target.inputs, (long) target.outputs);
-            if (!tensor.shape().equals(wanted)) {
-                throw refused("it adapts \"" + target.name + "\" as a matrix of " + wanted + ", but in " + model.path() + " it is " + tensor.shape());
-            }
-        }
+        // before the hash, because these say more
+        LoraWeights.requireArchitecture(name, architecture, base);
+        targets.forEach(target -> LoraWeights.requireMatrix(name, base, target.name, target.inputs, target.outputs, 1));
         var hash = baseHash(base);
         if (!hash.equals(baseHash)) {
-            throw refused("it was trained on the model with hash " + baseHash + ", but " + model.path() + " has hash " + hash
+            throw refused("it was trained on the model with hash " + baseHash + ", but " + base.getFirst().path() + " has hash " + hash
                     + "; use that model in the same quantisation");
         }
     }

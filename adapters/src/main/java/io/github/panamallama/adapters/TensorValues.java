@@ -109,7 +109,8 @@ final class TensorValues {
         });
     }
 
-    private static void block(String name, GgmlType type, float[] values, int from, MemorySegment to, long at) {
+    /** Writes the block of {@code type} that starts with value {@code from}. */
+    static void block(String name, GgmlType type, float[] values, int from, MemorySegment to, long at) {
         switch (type) {
             case F32 -> to.set(FLOAT, at, values[from]);
             case F16 -> to.set(SHORT, at, half(name, type, values[from]));

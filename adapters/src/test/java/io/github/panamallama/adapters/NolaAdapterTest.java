@@ -260,7 +260,7 @@ class NolaAdapterTest {
         refuses("qwen3", () -> new NolaAdapter("qwen3", "other", hash, 2, 4, List.of(fits)).check(base));
         refuses("blk.9.attn_q.weight", () -> new NolaAdapter("llama", "name", hash, 2, 4,
                 List.of(target("blk.9.attn_q.weight", 1, 64, 64, 4, 4, new Random(1)))).check(base));
-        refuses("[64, 32]", () -> new NolaAdapter("llama", "shape", hash, 2, 4,
+        refuses("64 x 32", () -> new NolaAdapter("llama", "shape", hash, 2, 4,
                 List.of(target("blk.1.attn_q.weight", 1, 64, 32, 4, 4, new Random(1)))).check(base));
         RandomModel.tiny(RandomModel.Architecture.LLAMA).withSeed(2).write(model);
         refuses(hash, () -> new NolaAdapter("llama", "hash", hash, 2, 4, List.of(fits)).check(GgufFile.readParts(model)));
