@@ -13,6 +13,7 @@ import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * A LoRA adapter in memory, as floats: what the tools of this package read, make and write. Arrays are shared, not copied; who
@@ -31,6 +32,9 @@ import java.util.Map;
  */
 public record LoraWeights(
         String architecture, String name, float alpha, int[] invocationTokens, Map<String, Object> metadata, List<Target> targets) {
+
+    /** The types that adapters are read and written in. */
+    public static final Set<GgmlType> TYPES = Collections.unmodifiableSet(TensorValues.TYPES);
 
     /**
      * The two factors of one matrix.
