@@ -7,6 +7,7 @@ module panamallama.examples {
     requires panamallama.adapters;
     requires panamallama.models;
     requires tools.jackson.databind;
+    requires xchart;
 
     provides System.LoggerFinder with io.github.panamallama.examples.cli.Log;
 

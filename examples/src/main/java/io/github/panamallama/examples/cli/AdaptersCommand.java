@@ -7,8 +7,10 @@ import picocli.CommandLine.ParentCommand;
 import picocli.CommandLine.Spec;
 
 /** What can be done with files of LoRA adapters. */
-@Command(name = "adapters", description = "Look at LoRA adapters and convert them.",
-        subcommands = {AdaptersInspectCommand.class, AdaptersConvertCommand.class}, synopsisSubcommandLabel = "COMMAND")
+@Command(name = "adapters", description = "Look at LoRA adapters, convert, merge, compare and add them.",
+        subcommands = {AdaptersInspectCommand.class, AdaptersConvertCommand.class, AdaptersMergeCommand.class, AdaptersDiffCommand.class,
+                AdaptersCombineCommand.class},
+        synopsisSubcommandLabel = "COMMAND")
 final class AdaptersCommand implements Runnable {
     @ParentCommand
     private Main main;
