@@ -341,10 +341,22 @@ public final class NolaAdapter {
      * @throws AdapterException if architecture, name or shape of a matrix or the model's hash differs; the message has both values
      */
     public void check(List<GgufFile> base) {
-        // before the hash, because these say more
+        checkMatrices(base);
+        checkHash(base, baseHash(base));
+    }
+
+    /** As {@link #check(List)}, of a model whose hash is known. */
+    void check(List<GgufFile> base, String hash) {
+        checkMatrices(base);
+        checkHash(base, hash);
+    }
+
+    private void checkMatrices(List<GgufFile> base) {
         LoraWeights.requireArchitecture(name, architecture, base);
         targets.forEach(target -> LoraWeights.requireMatrix(name, base, target.name, target.inputs, target.outputs, 1));
-        var hash = baseHash(base);
+    }
+
+    private void checkHash(List<GgufFile> base, String hash) {
         if (!hash.equals(baseHash)) {
             throw refused("it was trained on the model with hash " + baseHash + ", but " + base.getFirst().path() + " has hash " + hash
                     + "; use that model in the same quantisation");
@@ -438,6 +450,11 @@ public final class NolaAdapter {
     /** The number of coefficients of all matrices. */
     public long coefficientCount() {
         return targets.stream().mapToLong(target -> (long) target.alpha.length + target.beta.length).sum();
+    }
+
+    /** Bytes of all factors after {@link #expand}, as floats. */
+    public long expandedSize() {
+        return targets.stream().mapToLong(target -> 4L * rank * ((long) target.inputs + target.outputs)).sum();
     }
 
     /** Bytes of all coefficients in {@code type}, a multiple of whose block each k and l is. */
