@@ -315,8 +315,9 @@ class NGramDraftsTest {
         var expected = Letters.plain(sound, 9, PROMPT, Letters.options(13));
         var track = Letters.table(broken, 9);
         var options = Letters.options(50);
+        var drafted = Letters.table(broken, 9);
         for (var run : List.of(new NGramRun(NGramDrafts.of(perfect(sound, 9)), track, PROMPT, options, Letters.IT),
-                new SpeculativeRun(4, Letters.table(broken, 9), Letters.table(sound, 9), PROMPT, options, Letters.IT))) {
+                new SpeculativeRun(4, drafted, Drafter.model(drafted, Letters.table(sound, 9)), PROMPT, options, Letters.IT))) {
             try (var decoding = new Decoding(run)) {
                 for (int token : expected) {
                     assertTrue(decoding.advance());

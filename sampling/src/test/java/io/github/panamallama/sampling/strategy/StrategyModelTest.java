@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.runtime.Candidates;
+import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.Model;
@@ -461,7 +462,7 @@ class StrategyModelTest {
                 var small = Engine.open(two, OPTIONS); var sequence = large.newSequence()) {
             int[] start = {300, 301, 302, 303};
             double bits = RowMath.entropy(fresh(large, start)) / Math.log(2) - 0.02;
-            var run = new SwitchRun(bits, 1, 1, Track.of(sequence), Track.open(small), start, options().withMaxTokens(60),
+            var run = new SwitchRun(bits, 1, 1, Track.of(sequence), Track.open(small, AdapterSet.none()), start, options().withMaxTokens(60),
                     Language.of(one.vocabulary(), false));
             try (var decoding = new Decoding(run)) {
                 int[] text = Letters.run(decoding);
