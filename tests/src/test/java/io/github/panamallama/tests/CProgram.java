@@ -9,6 +9,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
 import java.util.stream.Collectors;
 
 /** A program of {@code src/test/c}, compiled against the headers and libraries that this JVM runs on. */
@@ -41,6 +42,29 @@ final class CProgram {
                 "-Wl,-rpath," + natives.resolve("lib"), "-Wl,-rpath-link," + natives.resolve("lib")));
         Project.run(command, "").succeeded();
         return new CProgram(executable);
+    }
+
+    /** A program over kernels of {@code ggml-src/kernels}, compiled with some flags of the compiler's. */
+    static CProgram compileKernels(Path folder, String name, String flags) throws IOException, InterruptedException {
+        var natives = Project.natives();
+        var executable = folder.resolve(name);
+        var command = new ArrayList<>(List.of(System.getenv().getOrDefault("CXX", "c++"), "-std=gnu++17", "-O3", "-Wall", "-Wno-psabi",
+                "-Wno-maybe-uninitialized"));
+        Arrays.stream(flags.split(" ")).filter(flag -> !flag.isEmpty()).forEach(command::add);
+        command.addAll(List.of("-I" + natives.resolve("include"), "-I" + Project.HOME.resolve("ggml-src/kernels"),
+                Project.HOME.resolve("tests/src/test/c/" + name + ".cpp").toString(), "-o", executable.toString(),
+                "-L" + natives.resolve("lib"), "-lggml-base", "-lm", "-Wl,-rpath," + natives.resolve("lib")));
+        Project.run(command, "").succeeded();
+        return new CProgram(executable);
+    }
+
+    /** Whether the compiler may use these instruction sets ({@code -mavx2 ...}) on this machine. */
+    static boolean processorHas(String flags) throws IOException, InterruptedException {
+        if (!System.getProperty("os.arch").matches("amd64|x86_64")) {
+            return false;
+        }
+        var macros = Project.run(List.of(System.getenv().getOrDefault("CXX", "c++"), "-march=native", "-dM", "-E", "-x", "c", "/dev/null"), "").succeeded().out();
+        return Arrays.stream(flags.split(" ")).allMatch(flag -> macros.contains("__" + flag.substring(2).toUpperCase(Locale.ROOT) + "__"));
     }
 
     /**
