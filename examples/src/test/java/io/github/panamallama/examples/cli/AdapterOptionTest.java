@@ -157,7 +157,7 @@ class AdapterOptionTest {
         assertEquals(3, answers.size(), result.out());
         assertNotEquals(answers.get(0), answers.get(1));
         assertEquals(answers.get(0), answers.get(2));
-        assertEquals(chat(QUESTION, "--adapter", one.toString()).out().strip(), answers.get(1));
+        assertEquals(chat(QUESTION, "--adapter", one.toString()).out().strip(), answers.get(1).strip());
         assertTrue(result.err().contains("adapters: one\n") && result.err().contains("adapters: none\n"), result.err());
     }
 
