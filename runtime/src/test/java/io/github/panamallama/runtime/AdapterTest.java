@@ -131,7 +131,8 @@ class AdapterTest {
     void aPromptAndSingleTokensEqualTheMergedModel(RandomModel.Architecture architecture) {
         var base = fresh("base");
         RandomModel.tiny(architecture).write(base);
-        assertActsAsMerged(base, TestLora.random(GgufFile.read(base), 8, 3, TestLora::projection));
+        assertActsAsMerged(base, TestLora.random(GgufFile.read(base), 8, 3,
+                name -> TestLora.projection(name) && !name.startsWith("blk.4."))); // a head for further tokens, which plain decoding leaves alone
     }
 
     @ParameterizedTest
