@@ -509,7 +509,7 @@ final class DecodeLoop {
             }
             more--;
             int due = request.due();
-            if (due > SHORT_RUN && !request.treeIsDue()) {
+            if (due > Math.min(SHORT_RUN, batchSize) && !request.treeIsDue()) {
                 request.sliceCount = PROMPT; // sized below
             } else if (due <= room) {
                 take(request, due);

@@ -88,7 +88,7 @@ final class NativeContext {
         context = created;
         threads = pool;
         contextSize = LlamaH.llama_n_ctx(context);
-        batchSize = Math.min(LlamaH.llama_n_batch(context), contextSize);
+        batchSize = Math.min(options.batchSize(), contextSize);
         vocabularySize = model.vocabulary().size();
         recurrent = model.isRecurrent() || model.isHybrid();
         window = model.slidingWindow();
@@ -124,7 +124,8 @@ final class NativeContext {
     static MemorySegment parameters(Arena arena, GgufMetadata metadata, EngineOptions options) {
         var p = LlamaH.llama_context_default_params(arena);
         llama_context_params.n_ctx(p, contextSize(metadata, options));
-        llama_context_params.n_batch(p, options.batchSize());
+        // llama.cpp plans for an output of every sequence and asserts that a batch has room for them
+        llama_context_params.n_batch(p, Math.max(options.batchSize(), options.maxSequences()));
         llama_context_params.n_ubatch(p, options.ubatchSize());
         llama_context_params.n_seq_max(p, options.maxSequences());
         llama_context_params.type_k(p, options.keyType().id());

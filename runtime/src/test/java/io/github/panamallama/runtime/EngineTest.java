@@ -55,6 +55,21 @@ class EngineTest {
 
     // --- sequences ------------------------------------------------------------------------------------------------------
 
+    /** Fewer than the sequences, and fewer than a run that counts as short. */
+    @Test
+    void smallBatchesEvaluateRunsInParts() {
+        var history = tokens(13, 21);
+        var expected = Evaluation.fresh(model, OPTIONS, history);
+        for (int size : new int[] {1, 4, 8}) {
+            try (var engine = Engine.open(model, OPTIONS.withBatchSize(size)); var sequence = engine.newSequence()) {
+                var row = engine.newRow();
+                sequence.append(history, row);
+                assertClose(expected, row, tolerance, "in batches of " + size);
+                assertEquals((13 + size - 1) / size, engine.stats().steps());
+            }
+        }
+    }
+
     @Test
     void equalBatchShapesGiveEqualBits() {
         var history = tokens(100, 2);
