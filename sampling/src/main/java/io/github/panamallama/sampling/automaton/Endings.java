@@ -473,8 +473,8 @@ public final class Endings {
     }
 
     /**
-     * Sets the bits of the tokens after which a way of at most {@code tokens} to an end is known; not of those that end the generation. Some
-     * of these tokens may be none that can follow.
+     * Sets the bits of the tokens after which a way of at most {@code tokens} to an end is known; not of those that end the generation.
+     * Some of these tokens may be none that can follow.
      */
     public void near(int state, int tokens, long[] into) {
         for (int item = 0, n = recogniser.items(state); item < n; item++) {

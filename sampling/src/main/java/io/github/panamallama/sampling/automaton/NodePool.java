@@ -241,8 +241,8 @@ public final class NodePool {
 
     /**
      * What a captured word is remembered for: its value. Later captures may refuse words of values that came, and nothing else of what
-     * follows depends on the word: a text that may follow one word, and whose captures have other values than the word before it, may follow
-     * each such word that is not refused.
+     * follows depends on the word: a text that may follow one word may also follow another that is not refused, unless that has the value
+     * of a word that the text captures.
      */
     public interface Memory {
         /** What the word stands for, with {@code equals} and {@code hashCode} by value. */

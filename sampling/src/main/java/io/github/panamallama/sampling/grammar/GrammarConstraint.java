@@ -200,8 +200,8 @@ public final class GrammarConstraint implements Constraint {
         } else {
             int next = compiled.locked(() -> after(step.state, token));
             if (next == Recogniser.DEAD) {
-                throw new ConstraintException("token " + token + " " + quoted(vocabulary.spelling(token)) + " is not allowed after " + tail()
-                        + ": " + expectation());
+                throw new ConstraintException("token " + token + " " + quoted(vocabulary.spelling(token)) + " is not allowed after "
+                        + tail() + ": " + expectation());
             }
             step = new Step(next, false, token, step);
         }

@@ -14,8 +14,8 @@ import tools.jackson.core.JacksonException;
 import tools.jackson.databind.JsonNode;
 
 /**
- * One run of a fuzzer: bytes become a JSON Schema and a document. Whatever they are, the schema is refused with a {@link GrammarException} or
- * compiled; where it is compiled, tokens chosen by the document's bytes make a whole text in time, and the verdict about the document is
+ * One run of a fuzzer: bytes become a JSON Schema and a document. Whatever they are, the schema is refused with a {@link GrammarException}
+ * or compiled; where it is compiled, tokens chosen by the document's bytes make a whole text in time, and the verdict about the document is
  * {@link Validator}'s, if that knows the schema's keywords. {@link #fuzzerTestOneInput} is where Jazzer comes in.
  */
 public final class SchemaFuzz {
