@@ -64,7 +64,7 @@ final class Project {
             } catch (IOException e) {
                 throw new UncheckedIOException(e);
             }
-        });
+        }, Thread::startVirtualThread); // the common pool may have a single thread, which the other stream keeps
     }
 
     /** Runs {@code main} in a JVM of its own with this one's class path: what might end a JVM ends only that one. */
