@@ -246,7 +246,8 @@ public final class Adapter implements AutoCloseable {
 
     /**
      * The tokens that switch an activated LoRA (aLoRA) on: it acts from the first of them on, and what stands before is evaluated without
-     * it. A sequence that grows is switched on by their first occurrence, one that is forked from a longer history by the last one there. Empty for an adapter that always acts.
+     * it. A sequence that grows is switched on by their first occurrence, one that is forked from a longer history by the last one there.
+     * Empty for an adapter that always acts.
      */
     public int[] invocationTokens() {
         return file.invocationTokens();

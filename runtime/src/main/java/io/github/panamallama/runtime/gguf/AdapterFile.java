@@ -132,7 +132,7 @@ public final class AdapterFile {
         return alpha;
     }
 
-    /** The tokens from whose last occurrence on an activated LoRA (aLoRA) acts; empty for other adapters. A copy. */
+    /** The tokens that switch an activated LoRA (aLoRA) on, see {@link io.github.panamallama.runtime.Adapter#invocationTokens}; empty for others. */
     public int[] invocationTokens() {
         return invocationTokens.clone();
     }
