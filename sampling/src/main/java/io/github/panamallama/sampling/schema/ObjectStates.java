@@ -23,7 +23,7 @@ final class ObjectStates {
     /** Names of a class that are written out. */
     private static final int FINITE = 64;
     /** Names of a class that are counted; more are taken to be as many as any object has. */
-    private static final int COUNTED = 4_096;
+    private static final int COUNTED = 256;
 
     /**
      * @param seen  named properties that cannot come any more
