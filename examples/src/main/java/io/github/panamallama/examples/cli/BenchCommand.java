@@ -3,9 +3,12 @@ package io.github.panamallama.examples.cli;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.ModelOptions;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
+import io.github.panamallama.runtime.gguf.RandomModel;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Instant;
@@ -39,6 +42,11 @@ final class BenchCommand implements Callable<Integer> {
 
     /** A small model's warm-up run is over before the JVM has compiled anything: it is repeated for so long. */
     private static final long WARM_UP_NANOS = 500_000_000;
+
+    /** Tokens of a run that is there to be compiled, how many such runs there are, and how long they may take. */
+    private static final int COMPILED_RUN = 64;
+    private static final int COMPILED_RUNS = 500;
+    private static final long COMPILE_NANOS = 3_000_000_000L;
 
     /** The tokens do not matter to the time; they are the same in every run. */
     private static final long SEED = 1;
@@ -107,6 +115,9 @@ final class BenchCommand implements Callable<Integer> {
                 throw new ParameterException(spec.commandLine(), "--poll " + poll + ": " + e.getMessage());
             }
         }
+        if (!cold) {
+            compileFirst(options.withContextSize(COMPILED_RUN).withBatchSize(COMPILED_RUN));
+        }
         try (var loaded = model.load(main)) {
             var documents = new ArrayList<Map<String, Object>>();
             if (!json) {
@@ -127,6 +138,32 @@ final class BenchCommand implements Callable<Integer> {
             }
         }
         return Main.OK;
+    }
+
+    /**
+     * Lets the JVM compile what stands between a program and the library, on a model of next to no size. A program that runs for
+     * some minutes has all of it compiled; in a test of a few hundred tokens the interpreter and the compiler would take a per cent.
+     */
+    private void compileFirst(EngineOptions options) {
+        try {
+            var file = Files.createTempFile("panama-llama-bench", ".gguf");
+            try {
+                RandomModel.tiny(RandomModel.Architecture.LLAMA).write(file);
+                try (var tiny = Model.load(file, ModelOptions.defaults()); var engine = Engine.open(tiny, options)) {
+                    var row = new Row(tiny.vocabulary().size());
+                    var random = new SplittableRandom(SEED);
+                    long start = System.nanoTime();
+                    for (int i = 0; i < COMPILED_RUNS && System.nanoTime() - start < COMPILE_NANOS && !main.interrupts().raised(); i++) {
+                        run(engine, new Test(COMPILED_RUN, 0), 0, random, row);
+                        run(engine, new Test(0, COMPILED_RUN), 0, random, row);
+                    }
+                }
+            } finally {
+                Files.deleteIfExists(file);
+            }
+        } catch (IOException e) {
+            throw new UncheckedIOException("no temporary file for the warm-up: " + e.getMessage(), e);
+        }
     }
 
     private int positive(String option, int value) {
