@@ -5,6 +5,7 @@ module panamallama.examples {
     requires org.jline.terminal;
     requires panamallama;
     requires panamallama.adapters;
+    requires panamallama.layers;
     requires panamallama.models;
     requires tools.jackson.databind;
     requires xchart;
