@@ -88,7 +88,7 @@ public final class LayerPlan {
             }
             byte action = RUN;
             if (match.group(3) != null) {
-                action = runs(number(match.group(3), text));
+                action = times(number(match.group(3), text));
             } else if (match.group(4) != null) {
                 action = switch (match.group(4)) {
                     case "attn" -> ATTENTION;
@@ -110,7 +110,7 @@ public final class LayerPlan {
         }
     }
 
-    private static byte runs(int times) {
+    private static byte times(int times) {
         if (times < 1 || times > MAX_RUNS) {
             throw new IllegalArgumentException("a block that runs " + times + " times; it may run 1 to " + MAX_RUNS
                     + " times, and is left out of the list otherwise");
@@ -149,7 +149,7 @@ public final class LayerPlan {
      * @param times 1 to {@value #MAX_RUNS}
      */
     public LayerPlan repeat(int block, int times) {
-        return with(runs(times), block);
+        return with(times(times), block);
     }
 
     private LayerPlan with(byte action, int... changed) {
