@@ -7,7 +7,7 @@
 //
 // The nodes are custom operations of the CPU: on other devices the scheduler brings their inputs to the CPU and the result back.
 #include "guard.hpp"
-#include "graph_hook.h"
+#include "hooked.hpp"
 #include "lora_kernels.h"
 
 #include "llama-batch.h"
@@ -422,15 +422,6 @@ struct bank final : graph_hook {
     }
 };
 
-// A thread's hook while it evaluates.
-class hooked {
-public:
-    explicit hooked(graph_hook * hook) { thread_graph_hook() = hook; }
-    ~hooked() { thread_graph_hook() = nullptr; }
-    hooked(const hooked &) = delete;
-    hooked & operator=(const hooked &) = delete;
-};
-
 bank & of(pl_adapters * adapters) { return *reinterpret_cast<bank *>(adapters); }
 
 lora_matrix matrix(const void * data, int32_t type, int64_t columns) {
@@ -484,6 +475,9 @@ template <typename T> void transpose(const T * src, int64_t columns, int64_t row
 }
 
 } // namespace
+
+graph_hook * hook_of(pl_adapters * adapters) { return adapters == nullptr ? nullptr : &of(adapters); }
+
 } // namespace pl
 
 extern "C" {
@@ -560,13 +554,6 @@ int32_t pl_adapters_assign(pl_adapters * adapters, llama_seq_id seq, const llama
         auto & spans = pl::of(adapters).spans.at(seq);
         spans.clear();
         for (int32_t i = 0; i < n; i++) { spans.push_back({ from[i], sets[i] }); }
-    });
-}
-
-int32_t pl_adapters_decode(pl_adapters * adapters, const llama_batch * batch, pl_error * err) {
-    return pl::guard_upstream_code(err, [&] {
-        const pl::hooked scope(&pl::of(adapters));
-        return llama_decode(pl::of(adapters).ctx, *batch);
     });
 }
 

@@ -1,13 +1,44 @@
 // Guards over contexts: evaluation, rows, memory of sequences, state.
 #include "guard.hpp"
+#include "hooked.hpp"
 
 #include <cstring>
+#include <mutex>
+#include <unordered_map>
+
+namespace pl {
+namespace {
+
+std::mutex spares_lock;
+std::unordered_map<const llama_context *, std::vector<spare_layers::kv>> spares;
+
+} // namespace
+
+std::vector<spare_layers::kv> spare_layers_of(const llama_context * ctx) {
+    const std::lock_guard<std::mutex> held(spares_lock);
+    const auto found = spares.find(ctx);
+    return found == spares.end() ? std::vector<spare_layers::kv>() : found->second;
+}
+
+void forget_spare_layers(const llama_context * ctx) {
+    const std::lock_guard<std::mutex> held(spares_lock);
+    spares.erase(ctx);
+}
+
+} // namespace pl
 
 extern "C" {
 
-llama_context * pl_context_new(llama_model * model, const llama_context_params * params, pl_error * err) {
-    return pl::guard_value<llama_context *>(err, "the context was not made, and no reason was logged",
-                                            [&] { return llama_init_from_model(model, *params); });
+llama_context * pl_context_new(llama_model * model, const llama_context_params * params, uint32_t spare_layers, pl_error * err) {
+    return pl::guard_value<llama_context *>(err, "the context was not made, and no reason was logged", [&] {
+        const pl::spare_scope scope(spare_layers);
+        llama_context * ctx = llama_init_from_model(model, *params);
+        if (ctx != nullptr && spare_layers > 0) {
+            const std::lock_guard<std::mutex> held(pl::spares_lock);
+            pl::spares[ctx] = pl::thread_spare_layers().made;
+        }
+        return ctx;
+    });
 }
 
 int32_t pl_encode(llama_context * ctx, const llama_batch * batch, pl_error * err) {

@@ -1,5 +1,6 @@
 // What a model and a context would take, planned by upstream on buffers without memory.
 #include "guard.hpp"
+#include "hooked.hpp"
 #include "model.hpp"
 
 #include "llama-ext.h"
@@ -26,7 +27,8 @@ void describe(pl_memory_use & use, ggml_backend_dev_t device, bool host) {
 } // namespace
 
 extern "C" int32_t pl_memory_estimate(const char * const * paths, size_t n_paths, const llama_model_params * params,
-                                      const llama_context_params * context, pl_memory_use * out, int32_t n_max, pl_error * err) {
+                                      const llama_context_params * context, uint32_t spare_layers, pl_memory_use * out,
+                                      int32_t n_max, pl_error * err) {
     return pl::guard_code(err, [&]() -> int32_t {
         llama_model_params planned = *params;
         planned.no_alloc  = true;
@@ -40,6 +42,7 @@ extern "C" int32_t pl_memory_estimate(const char * const * paths, size_t n_paths
             if (context == nullptr) {
                 smallest.n_ctx = 256;
             }
+            const pl::spare_scope spares(spare_layers);
             ctx.reset(llama_init_from_model(model.get(), context != nullptr ? *context : smallest));
         }
         if (!ctx) {

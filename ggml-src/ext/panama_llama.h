@@ -112,8 +112,8 @@ struct pl_memory_use {
 /* What pl_model_load and pl_context_new with these parameters would take, by upstream's own planning and without allocating it.
  * Writes up to n_max entries, the host first; returns how many there are, or a negative code. context may be NULL: the model alone. */
 PL_API int32_t pl_memory_estimate(const char * const * paths, size_t n_paths, const struct llama_model_params * params,
-                                  const struct llama_context_params * context, struct pl_memory_use * out, int32_t n_max,
-                                  struct pl_error * err);
+                                  const struct llama_context_params * context, uint32_t spare_layers, struct pl_memory_use * out,
+                                  int32_t n_max, struct pl_error * err);
 
 /* ---- adapters ---------------------------------------------------------------------------------------------------------------- */
 
@@ -156,9 +156,6 @@ PL_API int32_t pl_adapters_define(struct pl_adapters * adapters, int32_t set, co
 /* The sets of a sequence id: from[i] is the first position under sets[i]; ascending. Positions before the first are under set 0. */
 PL_API int32_t pl_adapters_assign(struct pl_adapters * adapters, llama_seq_id seq, const llama_pos * from, const int32_t * sets, int32_t n,
                                   struct pl_error * err);
-/* As pl_decode. */
-PL_API int32_t pl_adapters_decode(struct pl_adapters * adapters, const struct llama_batch * batch, struct pl_error * err);
-
 /* Index of the first weight that is NaN or infinite, -1 when all are finite. */
 PL_API int64_t pl_weights_first_not_finite(const void * data, int32_t type, int64_t columns, int64_t rows, struct pl_error * err);
 /* Any type to F16, [rows][columns]; what is too large becomes infinite. */
@@ -166,10 +163,38 @@ PL_API int32_t pl_weights_to_f16(const void * src, int32_t type, int64_t columns
 /* dst[columns][rows] from src[rows][columns], for types without blocks. */
 PL_API int32_t pl_weights_transpose(const void * src, int32_t type, int64_t columns, int64_t rows, void * dst, struct pl_error * err);
 
+/* ---- layer plans and taps --------------------------------------------------------------------------------------------------- */
+
+/* Which blocks run, and what is read of them. Belongs to one context and to the thread that decodes with it. See ext/layers.cpp. */
+struct pl_layers;
+
+PL_API struct pl_layers * pl_layers_new(struct llama_context * ctx, struct pl_error * err);
+PL_API void    pl_layers_free(struct pl_layers * layers);
+/* Plans: per block how often it runs, 0 to leave it out, -1 for its keys and values alone, -2 for its attention alone, -3 for its
+ * feed-forward part alone; NULL for the model as it is. Checking builds the graph once, fails where it can't be done, and changes
+ * nothing; only checked plans may be used, from the next decode on. */
+PL_API int32_t pl_layers_check(struct pl_layers * layers, const int8_t * actions, int32_t n, struct pl_error * err);
+PL_API int32_t pl_layers_use(struct pl_layers * layers, const int8_t * actions, int32_t n, struct pl_error * err);
+/* What is read from the next decode on: norms of all blocks; the output of blocks, -1 for the embedding; the input of weights. */
+PL_API int32_t pl_layers_tap(struct pl_layers * layers, bool norms, const int32_t * hidden, int32_t n_hidden, const char * const * weights,
+                             int32_t n_weights, struct pl_error * err);
+/* Floats per token of a vector: the hidden ones first, then the inputs of weights. */
+PL_API int64_t pl_layers_tap_width(struct pl_layers * layers, int32_t index);
+/* Of token i of the last batch [1 + blocks][3], the embedding first: norm of the output, norm of the difference, cosine; NaN where the
+ * block did not evaluate the token. */
+PL_API void    pl_layers_norms(struct pl_layers * layers, int32_t token, float * dst);
+/* Copies a vector of token i of the last batch; false where it was not computed. */
+PL_API bool    pl_layers_vector(struct pl_layers * layers, int32_t index, int32_t token, float * dst);
+
+/* As pl_decode, with adapters and layer plans of this context; either may be NULL. */
+PL_API int32_t pl_hooked_decode(struct llama_context * ctx, struct pl_adapters * adapters, struct pl_layers * layers,
+                                const struct llama_batch * batch, struct pl_error * err);
+
 /* ---- contexts ---------------------------------------------------------------------------------------------------------------- */
 
+/* spare_layers: of the KV cache, for plans that run blocks again. */
 PL_API struct llama_context * pl_context_new(struct llama_model * model, const struct llama_context_params * params,
-                                             struct pl_error * err);
+                                             uint32_t spare_layers, struct pl_error * err);
 
 /* Threads that stay with a context: one pool for single rows and, if its size differs, another for batches. */
 struct pl_threads;

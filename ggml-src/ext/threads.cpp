@@ -1,6 +1,7 @@
 // Thread pools that live as long as a context. They come from the CPU back end, which may be a module loaded at run time, so its
 // functions are looked up.
 #include "guard.hpp"
+#include "hooked.hpp"
 
 #include <memory>
 #include <thread>
@@ -82,6 +83,7 @@ int32_t pl_threads_share(const pl_threads * threads, llama_context * ctx, pl_err
 
 void pl_context_free(llama_context * ctx, pl_threads * threads) {
     pl_error ignored;
+    pl::forget_spare_layers(ctx);
     pl::guard_void(&ignored, [&] { llama_free(ctx); });
     pl::guard_void(&ignored, [&] { delete threads; });
 }

@@ -173,25 +173,9 @@ public final class Chat implements AutoCloseable {
             return;
         }
         var next = sequence.fork(adapters);
-        next.truncate(evaluatedAlike(sequence, next));
+        next.truncate(sequence.evaluatedAlike(next, sequence.length()));
         sequence.close();
         sequence = next;
-    }
-
-    /** Tokens at the start of two equal histories that both evaluate under the same adapters. */
-    private static int evaluatedAlike(Sequence a, Sequence b) {
-        var starts = Stream.concat(a.adapterSpans().stream(), b.adapterSpans().stream()).map(Sequence.Span::from).sorted().toList();
-        for (int from : starts) {
-            if (from < a.length() && !inForce(a, from).equals(inForce(b, from))) {
-                return from;
-            }
-        }
-        return a.length();
-    }
-
-    private static AdapterSet inForce(Sequence sequence, int position) {
-        return sequence.adapterSpans().stream().filter(span -> span.from() <= position).reduce((earlier, later) -> later).orElseThrow()
-                .adapters();
     }
 
     /** The messages so far, without forgotten ones and without a reply that is still coming. */

@@ -11919,6 +11919,7 @@ public class LlamaH extends LlamaH_1 {
             LlamaH.C_LONG_LONG,
             LlamaH.C_POINTER,
             LlamaH.C_POINTER,
+            LlamaH.C_INT,
             LlamaH.C_POINTER,
             LlamaH.C_INT,
             LlamaH.C_POINTER
@@ -11943,16 +11944,16 @@ public class LlamaH extends LlamaH_1 {
 
     /**
      * {@snippet lang=c :
-     * int32_t pl_memory_estimate(const char *const *paths, size_t n_paths, const struct llama_model_params *params, const struct llama_context_params *context, struct pl_memory_use *out, int32_t n_max, struct pl_error *err)
+     * int32_t pl_memory_estimate(const char *const *paths, size_t n_paths, const struct llama_model_params *params, const struct llama_context_params *context, uint32_t spare_layers, struct pl_memory_use *out, int32_t n_max, struct pl_error *err)
      * }
      */
-    public static int pl_memory_estimate(MemorySegment paths, long n_paths, MemorySegment params, MemorySegment context, MemorySegment out, int n_max, MemorySegment err) {
+    public static int pl_memory_estimate(MemorySegment paths, long n_paths, MemorySegment params, MemorySegment context, int spare_layers, MemorySegment out, int n_max, MemorySegment err) {
         var mh$ = pl_memory_estimate.HANDLE;
         try {
             if (TRACE_DOWNCALLS) {
-                traceDowncall("pl_memory_estimate", paths, n_paths, params, context, out, n_max, err);
+                traceDowncall("pl_memory_estimate", paths, n_paths, params, context, spare_layers, out, n_max, err);
             }
-            return (int)mh$.invokeExact(paths, n_paths, params, context, out, n_max, err);
+            return (int)mh$.invokeExact(paths, n_paths, params, context, spare_layers, out, n_max, err);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -12363,50 +12364,6 @@ public class LlamaH extends LlamaH_1 {
         }
     }
 
-    private static class pl_adapters_decode {
-        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
-            LlamaH.C_INT,
-            LlamaH.C_POINTER,
-            LlamaH.C_POINTER,
-            LlamaH.C_POINTER
-        );
-
-        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_adapters_decode");
-
-        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
-    }
-
-    public static FunctionDescriptor pl_adapters_decode$descriptor() {
-        return pl_adapters_decode.DESC;
-    }
-
-    public static MethodHandle pl_adapters_decode$handle() {
-        return pl_adapters_decode.HANDLE;
-    }
-
-    public static MemorySegment pl_adapters_decode$address() {
-        return pl_adapters_decode.ADDR;
-    }
-
-    /**
-     * {@snippet lang=c :
-     * int32_t pl_adapters_decode(struct pl_adapters *adapters, const struct llama_batch *batch, struct pl_error *err)
-     * }
-     */
-    public static int pl_adapters_decode(MemorySegment adapters, MemorySegment batch, MemorySegment err) {
-        var mh$ = pl_adapters_decode.HANDLE;
-        try {
-            if (TRACE_DOWNCALLS) {
-                traceDowncall("pl_adapters_decode", adapters, batch, err);
-            }
-            return (int)mh$.invokeExact(adapters, batch, err);
-        } catch (Error | RuntimeException ex) {
-           throw ex;
-        } catch (Throwable ex$) {
-           throw new AssertionError("should not reach here", ex$);
-        }
-    }
-
     private static class pl_weights_first_not_finite {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             LlamaH.C_LONG_LONG,
@@ -12547,11 +12504,411 @@ public class LlamaH extends LlamaH_1 {
         }
     }
 
+    private static class pl_layers_new {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_layers_new");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_layers_new$descriptor() {
+        return pl_layers_new.DESC;
+    }
+
+    public static MethodHandle pl_layers_new$handle() {
+        return pl_layers_new.HANDLE;
+    }
+
+    public static MemorySegment pl_layers_new$address() {
+        return pl_layers_new.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * struct pl_layers *pl_layers_new(struct llama_context *ctx, struct pl_error *err)
+     * }
+     */
+    public static MemorySegment pl_layers_new(MemorySegment ctx, MemorySegment err) {
+        var mh$ = pl_layers_new.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_layers_new", ctx, err);
+            }
+            return (MemorySegment)mh$.invokeExact(ctx, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_layers_free {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.ofVoid(
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_layers_free");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_layers_free$descriptor() {
+        return pl_layers_free.DESC;
+    }
+
+    public static MethodHandle pl_layers_free$handle() {
+        return pl_layers_free.HANDLE;
+    }
+
+    public static MemorySegment pl_layers_free$address() {
+        return pl_layers_free.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * void pl_layers_free(struct pl_layers *layers)
+     * }
+     */
+    public static void pl_layers_free(MemorySegment layers) {
+        var mh$ = pl_layers_free.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_layers_free", layers);
+            }
+            mh$.invokeExact(layers);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_layers_check {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_layers_check");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_layers_check$descriptor() {
+        return pl_layers_check.DESC;
+    }
+
+    public static MethodHandle pl_layers_check$handle() {
+        return pl_layers_check.HANDLE;
+    }
+
+    public static MemorySegment pl_layers_check$address() {
+        return pl_layers_check.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_layers_check(struct pl_layers *layers, const int8_t *actions, int32_t n, struct pl_error *err)
+     * }
+     */
+    public static int pl_layers_check(MemorySegment layers, MemorySegment actions, int n, MemorySegment err) {
+        var mh$ = pl_layers_check.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_layers_check", layers, actions, n, err);
+            }
+            return (int)mh$.invokeExact(layers, actions, n, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_layers_use {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_layers_use");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_layers_use$descriptor() {
+        return pl_layers_use.DESC;
+    }
+
+    public static MethodHandle pl_layers_use$handle() {
+        return pl_layers_use.HANDLE;
+    }
+
+    public static MemorySegment pl_layers_use$address() {
+        return pl_layers_use.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_layers_use(struct pl_layers *layers, const int8_t *actions, int32_t n, struct pl_error *err)
+     * }
+     */
+    public static int pl_layers_use(MemorySegment layers, MemorySegment actions, int n, MemorySegment err) {
+        var mh$ = pl_layers_use.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_layers_use", layers, actions, n, err);
+            }
+            return (int)mh$.invokeExact(layers, actions, n, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_layers_tap {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_BOOL,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_layers_tap");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_layers_tap$descriptor() {
+        return pl_layers_tap.DESC;
+    }
+
+    public static MethodHandle pl_layers_tap$handle() {
+        return pl_layers_tap.HANDLE;
+    }
+
+    public static MemorySegment pl_layers_tap$address() {
+        return pl_layers_tap.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_layers_tap(struct pl_layers *layers, _Bool norms, const int32_t *hidden, int32_t n_hidden, const char *const *weights, int32_t n_weights, struct pl_error *err)
+     * }
+     */
+    public static int pl_layers_tap(MemorySegment layers, boolean norms, MemorySegment hidden, int n_hidden, MemorySegment weights, int n_weights, MemorySegment err) {
+        var mh$ = pl_layers_tap.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_layers_tap", layers, norms, hidden, n_hidden, weights, n_weights, err);
+            }
+            return (int)mh$.invokeExact(layers, norms, hidden, n_hidden, weights, n_weights, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_layers_tap_width {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_LONG_LONG,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_layers_tap_width");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_layers_tap_width$descriptor() {
+        return pl_layers_tap_width.DESC;
+    }
+
+    public static MethodHandle pl_layers_tap_width$handle() {
+        return pl_layers_tap_width.HANDLE;
+    }
+
+    public static MemorySegment pl_layers_tap_width$address() {
+        return pl_layers_tap_width.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int64_t pl_layers_tap_width(struct pl_layers *layers, int32_t index)
+     * }
+     */
+    public static long pl_layers_tap_width(MemorySegment layers, int index) {
+        var mh$ = pl_layers_tap_width.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_layers_tap_width", layers, index);
+            }
+            return (long)mh$.invokeExact(layers, index);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_layers_norms {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.ofVoid(
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_layers_norms");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_layers_norms$descriptor() {
+        return pl_layers_norms.DESC;
+    }
+
+    public static MethodHandle pl_layers_norms$handle() {
+        return pl_layers_norms.HANDLE;
+    }
+
+    public static MemorySegment pl_layers_norms$address() {
+        return pl_layers_norms.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * void pl_layers_norms(struct pl_layers *layers, int32_t token, float *dst)
+     * }
+     */
+    public static void pl_layers_norms(MemorySegment layers, int token, MemorySegment dst) {
+        var mh$ = pl_layers_norms.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_layers_norms", layers, token, dst);
+            }
+            mh$.invokeExact(layers, token, dst);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_layers_vector {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_BOOL,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_layers_vector");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_layers_vector$descriptor() {
+        return pl_layers_vector.DESC;
+    }
+
+    public static MethodHandle pl_layers_vector$handle() {
+        return pl_layers_vector.HANDLE;
+    }
+
+    public static MemorySegment pl_layers_vector$address() {
+        return pl_layers_vector.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * _Bool pl_layers_vector(struct pl_layers *layers, int32_t index, int32_t token, float *dst)
+     * }
+     */
+    public static boolean pl_layers_vector(MemorySegment layers, int index, int token, MemorySegment dst) {
+        var mh$ = pl_layers_vector.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_layers_vector", layers, index, token, dst);
+            }
+            return (boolean)mh$.invokeExact(layers, index, token, dst);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_hooked_decode {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_hooked_decode");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_hooked_decode$descriptor() {
+        return pl_hooked_decode.DESC;
+    }
+
+    public static MethodHandle pl_hooked_decode$handle() {
+        return pl_hooked_decode.HANDLE;
+    }
+
+    public static MemorySegment pl_hooked_decode$address() {
+        return pl_hooked_decode.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_hooked_decode(struct llama_context *ctx, struct pl_adapters *adapters, struct pl_layers *layers, const struct llama_batch *batch, struct pl_error *err)
+     * }
+     */
+    public static int pl_hooked_decode(MemorySegment ctx, MemorySegment adapters, MemorySegment layers, MemorySegment batch, MemorySegment err) {
+        var mh$ = pl_hooked_decode.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_hooked_decode", ctx, adapters, layers, batch, err);
+            }
+            return (int)mh$.invokeExact(ctx, adapters, layers, batch, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class pl_context_new {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             LlamaH.C_POINTER,
             LlamaH.C_POINTER,
             LlamaH.C_POINTER,
+            LlamaH.C_INT,
             LlamaH.C_POINTER
         );
 
@@ -12574,16 +12931,16 @@ public class LlamaH extends LlamaH_1 {
 
     /**
      * {@snippet lang=c :
-     * struct llama_context *pl_context_new(struct llama_model *model, const struct llama_context_params *params, struct pl_error *err)
+     * struct llama_context *pl_context_new(struct llama_model *model, const struct llama_context_params *params, uint32_t spare_layers, struct pl_error *err)
      * }
      */
-    public static MemorySegment pl_context_new(MemorySegment model, MemorySegment params, MemorySegment err) {
+    public static MemorySegment pl_context_new(MemorySegment model, MemorySegment params, int spare_layers, MemorySegment err) {
         var mh$ = pl_context_new.HANDLE;
         try {
             if (TRACE_DOWNCALLS) {
-                traceDowncall("pl_context_new", model, params, err);
+                traceDowncall("pl_context_new", model, params, spare_layers, err);
             }
-            return (MemorySegment)mh$.invokeExact(model, params, err);
+            return (MemorySegment)mh$.invokeExact(model, params, spare_layers, err);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

@@ -1,50 +1,51 @@
 package io.github.panamallama.runtime;
 
 import java.util.Arrays;
+import java.util.Objects;
 
 /**
- * Which adapter set each position of a sequence is evaluated under: spans, each from a position up to the next one's. Together with the
- * tokens it says what the cells of the cache are worth, and when they have to be computed again it says how. Immutable.
+ * As which variant of the model each position of a sequence is evaluated: spans, each from a position up to the next one's. Together with
+ * the tokens it says what the cells of the cache are worth, and when they have to be computed again it says how. Immutable.
  */
 final class Adaptation {
     /** The model as it is, everywhere. */
-    static final Adaptation NONE = of(AdapterSet.none());
+    static final Adaptation NONE = of(Variant.PLAIN);
 
     private final int[] from;       // ascending, from 0 on
-    private final AdapterSet[] sets;
+    private final Variant[] variants;
 
-    private Adaptation(int[] from, AdapterSet[] sets) {
+    private Adaptation(int[] from, Variant[] variants) {
         this.from = from;
-        this.sets = sets;
+        this.variants = variants;
     }
 
-    /** One set everywhere. */
-    static Adaptation of(AdapterSet set) {
-        return new Adaptation(new int[1], new AdapterSet[] {set});
+    /** One variant everywhere. */
+    static Adaptation of(Variant variant) {
+        return new Adaptation(new int[1], new Variant[] {variant});
     }
 
-    /** The same up to {@code position}, and {@code set} from there on. */
-    Adaptation then(int position, AdapterSet set) {
+    /** The same up to {@code position}, and {@code variant} from there on. */
+    Adaptation then(int position, Variant variant) {
         int keep = 0;
         while (keep < from.length && from[keep] < position) {
             keep++;
         }
-        if (keep > 0 && sets[keep - 1].equals(set)) {
-            return keep == from.length ? this : new Adaptation(Arrays.copyOf(from, keep), Arrays.copyOf(sets, keep));
+        if (keep > 0 && variants[keep - 1].equals(variant)) {
+            return keep == from.length ? this : new Adaptation(Arrays.copyOf(from, keep), Arrays.copyOf(variants, keep));
         }
         var positions = Arrays.copyOf(from, keep + 1);
-        var after = Arrays.copyOf(sets, keep + 1);
+        var after = Arrays.copyOf(variants, keep + 1);
         positions[keep] = position;
-        after[keep] = set;
+        after[keep] = variant;
         return new Adaptation(positions, after);
     }
 
-    /** Length of the longest beginning, at most {@code length} positions, that both evaluate under the same sets. */
+    /** Length of the longest beginning, at most {@code length} positions, that both evaluate as the same variants. */
     int common(Adaptation other, int length) {
         int i = 0;
         int j = 0;
         int position = 0;
-        while (position < length && sets[i].equals(other.sets[j])) {
+        while (position < length && variants[i].equals(other.variants[j])) {
             int endI = i + 1 < from.length ? from[i + 1] : Integer.MAX_VALUE;
             int endJ = j + 1 < other.from.length ? other.from[j + 1] : Integer.MAX_VALUE;
             position = Math.min(endI, endJ);
@@ -62,7 +63,30 @@ final class Adaptation {
         return from[span];
     }
 
-    AdapterSet set(int span) {
-        return sets[span];
+    Variant variant(int span) {
+        return variants[span];
+    }
+
+    /** The plan at a position, null for every block once. */
+    LayerPlan plan(int position) {
+        return variants[span(position)].plan();
+    }
+
+    /** The first position behind {@code position} that has another plan. */
+    int planEnd(int position) {
+        int span = span(position);
+        var plan = variants[span].plan();
+        do {
+            span++;
+        } while (span < from.length && Objects.equals(variants[span].plan(), plan));
+        return span < from.length ? from[span] : Integer.MAX_VALUE;
+    }
+
+    private int span(int position) {
+        int span = from.length - 1;
+        while (span > 0 && from[span] > position) {
+            span--;
+        }
+        return span;
     }
 }

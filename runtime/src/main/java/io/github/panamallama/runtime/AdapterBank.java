@@ -194,7 +194,7 @@ final class AdapterBank {
             reserve(2 * n);
         }
         for (int i = 0; i < n; i++) {
-            var set = adaptation.set(i);
+            var set = adaptation.variant(i).adapters();
             integers.setAtIndex(ValueLayout.JAVA_INT, i, adaptation.from(i));
             integers.setAtIndex(ValueLayout.JAVA_INT, (long) n + i, set.isEmpty() ? 0 : sets.get(set).number);
         }

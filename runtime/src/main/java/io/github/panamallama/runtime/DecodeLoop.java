@@ -8,10 +8,12 @@ import io.github.panamallama.runtime.Work.Prune;
 import io.github.panamallama.runtime.Work.Release;
 import io.github.panamallama.runtime.Work.Request;
 import io.github.panamallama.runtime.Work.Shutdown;
+import io.github.panamallama.runtime.Work.Watch;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.Consumer;
 
@@ -69,6 +71,13 @@ final class DecodeLoop {
     private final List<Draft> drafts = new ArrayList<>();
     private final Request[] batch;
     private int batchRequests;
+    /** The plan of the step, null for every block once, and what is read in it, null for nothing. */
+    private LayerPlan plan;
+    private Tap tap;
+    /** Whether somebody waits for a step with another plan. */
+    private boolean otherPlans;
+    /** Who hands readings to a sink. */
+    private volatile Thread reading;
     private final CellPool pool;
     private int awaited;
     private long lastStepEnd;
@@ -103,6 +112,7 @@ final class DecodeLoop {
 
     /** Hands over one piece of work and waits until it is done. */
     void call(Ticket ticket, Work work) {
+        refuseSinks();
         ticket.open(Thread.currentThread(), 1);
         work.ticket = ticket;
         push(work, work);
@@ -111,6 +121,7 @@ final class DecodeLoop {
 
     /** Hands over several requests, which are evaluated together as far as they fit, and waits until all are done. */
     void call(Ticket ticket, Request[] requests) {
+        refuseSinks();
         ticket.open(Thread.currentThread(), requests.length);
         for (int i = 0; i < requests.length; i++) {
             requests[i].ticket = ticket;
@@ -120,6 +131,13 @@ final class DecodeLoop {
         }
         push(requests[requests.length - 1], requests[0]);
         await(ticket, null, requests);
+    }
+
+    /** A sink that waited for the engine would wait for itself. */
+    private void refuseSinks() {
+        if (reading != null && reading == Thread.currentThread()) {
+            throw new IllegalStateException("the sink of a tap can't call its engine; keep what was read and go on behind the append");
+        }
     }
 
     /** Hands over work that nobody waits for. It is done at once when the engine is idle, else before the next step. */
@@ -333,6 +351,7 @@ final class DecodeLoop {
                 drafts.add(draft);
             }
             case Fork fork -> finish(fork, pool::fork);
+            case Watch watch -> finish(watch, it -> context.watch(it.tap));
             case Adopt adopt -> finish(adopt, it -> context.adopt(it.sequence));
             case Exchange exchange -> finish(exchange, this::exchange);
             case Prune prune -> finish(prune, pool::prune);
@@ -499,15 +518,34 @@ final class DecodeLoop {
     /** Chooses what the next step evaluates. False when everything that waits has to wait for cells. */
     private boolean select() {
         batchRequests = 0;
+        otherPlans = false;
         int room = batchSize;
         int more = context.maxBatchSequences();
+        boolean first = true;
         for (int i = 0; i < active.size(); i++) {
             var request = active.get(i);
             request.sliceCount = 0;
+            if (!first && !Objects.equals(plan, request.plan())) {
+                otherPlans = true;
+                continue;
+            }
             if (more == 0 || !admit(request)) {
                 continue;
             }
+            if (!first && !Objects.equals(plan, request.plan())) { // it lost cells, and what they held comes under another one
+                otherPlans = true;
+                continue;
+            }
+            if (first) {
+                first = false;
+                plan = request.plan();
+                tap = null;
+            }
             more--;
+            if (request.sequence.tap != null) {
+                tap = tap == null ? request.sequence.tap : tap.and(request.sequence.tap);
+                more = context.forgetsSingleTokens() ? more : 0; // a sliding window may reorder the tokens of several
+            }
             int due = request.due();
             if (due > Math.min(SHORT_RUN, batchSize) && !request.treeIsDue()) {
                 request.sliceCount = PROMPT; // sized below
@@ -522,7 +560,7 @@ final class DecodeLoop {
                 prompts++;
             }
         }
-        int share = batchRequests > 0 ? Math.min(room, promptChunk) : room;
+        int share = batchRequests > 0 || otherPlans ? Math.min(room, promptChunk) : room;
         for (int i = 0; prompts > 0 && share > 0; i++) {
             var request = active.get(i);
             if (request.sliceCount == PROMPT) {
@@ -615,7 +653,7 @@ final class DecodeLoop {
             }
         }
         try {
-            return context.decode();
+            return context.decode(plan, tap);
         } finally {
             synchronized (cancelLock) {
                 batchRunning = false;
@@ -707,6 +745,12 @@ final class DecodeLoop {
                     context.logits(request.batchIndex + j, request.row(pending));
                 }
             }
+            var failure = sequence.sink == null ? null : read(request);
+            if (failure != null) {
+                abandon(request);
+                request.finish(failure);
+                continue;
+            }
             if (tree) {
                 sequence.cells = sequence.length + request.count;
                 request.openTree = request.tree;
@@ -727,7 +771,7 @@ final class DecodeLoop {
                     sequence.remember(context.save(sequence.id, sequence.valid), checkpointLimit);
                 }
                 request.finish(null);
-            } else if (context.maxBatchSequences() < active.size()) {
+            } else if (otherPlans || context.maxBatchSequences() < active.size()) {
                 active.remove(request); // the others' turn
                 active.add(request);
             }
@@ -736,23 +780,55 @@ final class DecodeLoop {
         evaluated += tokens;
     }
 
+    /** Hands what was read of a request's tokens to its sink; what the sink threw, null when all went well. */
+    private RuntimeException read(Request request) {
+        var sequence = request.sequence;
+        boolean tree = request.treeIsDue();
+        reading = Thread.currentThread();
+        try {
+            for (int j = 0; j < request.sliceCount; j++) {
+                int index = request.sliceStart + j;
+                int position = tree ? sequence.length + request.tree.depth(j) : index;
+                sequence.sink.read(context.reading(request.batchIndex + j, position, sequence.tokens[index], tree ? j : -1));
+            }
+            return null;
+        } catch (RuntimeException e) {
+            return e;
+        } catch (Exception | AssertionError | LinkageError e) {
+            return new DecodeException("the sink of a tap failed: " + e, e);
+        } finally {
+            reading = null;
+        }
+    }
+
+    /** What a step evaluated of a request goes, and the request ends. */
+    private void abandon(Request request) {
+        active.remove(request);
+        takeBack(request);
+        request.sequence.lastUse = System.nanoTime();
+    }
+
+    private void takeBack(Request request) {
+        var sequence = request.sequence;
+        if (request.tree != null) {
+            pool.unbranch(request.tree);
+        }
+        sequence.cells = sequence.valid + request.sliceCount; // some of them may exist
+        if (!pool.trim(sequence)) {
+            pool.drop(sequence);
+        }
+    }
+
     /** After an abort or an error: what the step touched goes back to where it was. */
     private void rollBack(int code) {
         for (int i = 0; i < batchRequests; i++) {
             var request = batch[i];
             batch[i] = null;
-            var sequence = request.sequence;
-            if (request.tree != null) {
-                pool.unbranch(request.tree);
-            }
             int count = request.sliceCount;
-            sequence.cells = sequence.valid + count; // some of them may exist
-            if (!pool.trim(sequence)) {
-                pool.drop(sequence);
-            }
-            if (code != NativeContext.ABORTED) {
-                active.remove(request);
-                sequence.lastUse = System.nanoTime();
+            if (code == NativeContext.ABORTED) {
+                takeBack(request);
+            } else {
+                abandon(request);
                 request.finish(new DecodeException("native code could not evaluate " + count + " tokens behind "
                         + request.sliceStart + ": " + context.describe(code)));
             }

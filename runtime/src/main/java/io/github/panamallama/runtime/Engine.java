@@ -82,7 +82,7 @@ public final class Engine implements AutoCloseable {
 
     /** An empty sequence. It costs nothing until tokens are appended. */
     public Sequence newSequence() {
-        return adopt(new int[16], 0, AdapterSet.none(), Adaptation.NONE);
+        return adopt(new int[16], 0, Variant.PLAIN, Adaptation.NONE);
     }
 
     /**
@@ -93,7 +93,30 @@ public final class Engine implements AutoCloseable {
      * @throws IllegalArgumentException when an adapter belongs to another model
      */
     public Sequence newSequence(AdapterSet adapters) {
-        return adapters.isEmpty() ? newSequence() : adopt(new int[16], 0, adapters, Adaptation.of(adapters.inactive()));
+        return newSequence(adapters, LayerPlan.all(model.layerCount()));
+    }
+
+    /**
+     * An empty sequence that is evaluated with some blocks left out, in part or repeated.
+     *
+     * @throws LayerPlanException when the plan does not fit the model, its architecture or the engine's spare layers
+     */
+    public Sequence newSequence(LayerPlan plan) {
+        return newSequence(AdapterSet.none(), plan);
+    }
+
+    /**
+     * An empty sequence that is evaluated under adapters and with some blocks left out, in part or repeated.
+     *
+     * @throws AdapterException when an adapter can't be applied to this model
+     * @throws ClosedException  when an adapter is closed
+     * @throws IllegalArgumentException when an adapter belongs to another model
+     * @throws LayerPlanException when the plan does not fit the model, its architecture or the engine's spare layers
+     */
+    public Sequence newSequence(AdapterSet adapters, LayerPlan plan) {
+        var own = new Variant(adapters, plan);
+        return own.equals(Variant.PLAIN) ? newSequence()
+                : adopt(new int[16], 0, own, Adaptation.of(new Variant(adapters.inactive(), plan)));
     }
 
     /**
@@ -181,15 +204,16 @@ public final class Engine implements AutoCloseable {
         return loop;
     }
 
-    Sequence adopt(int[] tokens, int length, AdapterSet adapters, Adaptation spans) {
+    Sequence adopt(int[] tokens, int length, Variant own, Adaptation spans) {
         if (closed.get()) {
             throw new ClosedException("the engine is closed");
         }
-        var sequence = new Sequence(this, births.getAndIncrement(), tokens, length, adapters);
-        if (adapters.isEmpty() && spans == Adaptation.NONE) {
+        checkPlan(own.plan());
+        var sequence = new Sequence(this, births.getAndIncrement(), tokens, length, own);
+        if (own.equals(Variant.PLAIN) && spans == Adaptation.NONE) {
             return sequence;
         }
-        for (var entry : adapters.entries()) {
+        for (var entry : own.adapters().entries()) {
             if (entry.adapter().model() != model) {
                 throw new IllegalArgumentException(entry.adapter().name() + " was loaded for another model than this engine's, " + model.path());
             }
@@ -218,6 +242,45 @@ public final class Engine implements AutoCloseable {
         if (row != null && row.size() != vocabularySize) {
             throw new IllegalArgumentException(
                     "a row of " + row.size() + " logits for a vocabulary of " + vocabularySize + "; use Engine.newRow()");
+        }
+    }
+
+    /** What can be said of a plan without looking at the graph. */
+    private void checkPlan(LayerPlan plan) {
+        if (plan == null) {
+            return;
+        }
+        if (plan.blocks() != model.layerCount()) {
+            throw new LayerPlanException("the plan '" + plan + "' is for " + plan.blocks() + " blocks; " + model.path() + " has "
+                    + model.layerCount());
+        }
+        checkBlocks("layer plans");
+        boolean any = false;
+        for (int i = 0; i < plan.blocks(); i++) {
+            any |= plan.attention(i) || plan.feedForward(i);
+        }
+        if (!any) {
+            throw new LayerPlanException("the plan leaves out every block; at least one has to run");
+        }
+        if (plan.spareLayers() > options.spareLayers()) {
+            throw new LayerPlanException("the plan '" + plan + "' repeats blocks " + plan.spareLayers() + " times; this engine has "
+                    + options.spareLayers() + " spare layers, raise EngineOptions.spareLayers");
+        }
+    }
+
+    private void checkBlocks(String what) {
+        if (recurrent || model.hasEncoder()) {
+            throw new LayerPlanException("'" + model.description() + "' " + (recurrent ? "keeps a recurrent state" : "has an encoder") + ": "
+                    + what + " are for decoder models whose blocks keep nothing but keys and values");
+        }
+    }
+
+    void checkTap(Tap tap) {
+        checkBlocks("taps");
+        for (int block : tap.hiddenBlocks()) {
+            if (block >= model.layerCount()) {
+                throw new LayerPlanException("block " + block + " of a tap: the model has blocks 0 to " + (model.layerCount() - 1));
+            }
         }
     }
 

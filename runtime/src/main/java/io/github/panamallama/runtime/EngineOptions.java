@@ -22,6 +22,8 @@ import io.github.panamallama.runtime.gguf.GgmlType;
  * @param polling        how long idle CPU threads spin for the next graph, 0 (sleep at once) to 100; llama.cpp's value is 50
  * @param checkpoints    states kept per sequence where a model can't forget single tokens (recurrent, hybrid, sliding window),
  *                       so that {@link Sequence#truncate} need not evaluate everything again; 0 also keeps none for rejected drafts
+ * @param spareLayers    layers of the KV cache beyond the model's, each as large as its first: a {@link LayerPlan} takes one for each
+ *                       repetition of a block
  */
 public record EngineOptions(
         int contextSize,
@@ -35,7 +37,8 @@ public record EngineOptions(
         FlashAttention flashAttention,
         int promptChunk,
         int polling,
-        int checkpoints) {
+        int checkpoints,
+        int spareLayers) {
 
     /** Largest context that is chosen without being asked for, in tokens. */
     public static final int DEFAULT_CONTEXT_LIMIT = 8192;
@@ -43,8 +46,11 @@ public record EngineOptions(
     /** Most sequence ids that llama.cpp knows in this version ({@code LLAMA_MAX_SEQ}). */
     static final int MAX_SEQUENCES = 256;
 
+    /** Most repetitions of blocks in one plan. */
+    public static final int MAX_SPARE_LAYERS = 32;
+
     private static final EngineOptions DEFAULTS = new EngineOptions(
-            0, 512, 512, 0, 0, 16, GgmlType.F16, GgmlType.F16, FlashAttention.AUTO, 64, 50, 4);
+            0, 512, 512, 0, 0, 16, GgmlType.F16, GgmlType.F16, FlashAttention.AUTO, 64, 50, 4, 0);
 
     public EngineOptions {
         within("contextSize", contextSize, 0, Integer.MAX_VALUE);
@@ -56,6 +62,7 @@ public record EngineOptions(
         within("promptChunk", promptChunk, 1, 1 << 20);
         within("polling", polling, 0, 100);
         within("checkpoints", checkpoints, 0, 1024);
+        within("spareLayers", spareLayers, 0, MAX_SPARE_LAYERS);
         if (ubatchSize > batchSize) {
             throw new IllegalArgumentException(
                     "ubatchSize " + ubatchSize + " is larger than batchSize " + batchSize + "; make it at most as large");
@@ -72,59 +79,64 @@ public record EngineOptions(
 
     public EngineOptions withContextSize(int tokens) {
         return new EngineOptions(tokens, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, promptChunk, polling, checkpoints);
+                flashAttention, promptChunk, polling, checkpoints, spareLayers);
     }
 
     /** Sets the size of a native call; {@code ubatchSize} is lowered with it where needed. */
     public EngineOptions withBatchSize(int tokens) {
         return new EngineOptions(contextSize, tokens, Math.min(tokens, ubatchSize), threads, batchThreads, maxSequences, keyType,
-                valueType, flashAttention, promptChunk, polling, checkpoints);
+                valueType, flashAttention, promptChunk, polling, checkpoints, spareLayers);
     }
 
     /** Sets the size of a compute graph; {@code batchSize} is raised with it where needed. */
     public EngineOptions withUbatchSize(int tokens) {
         return new EngineOptions(contextSize, Math.max(tokens, batchSize), tokens, threads, batchThreads, maxSequences, keyType,
-                valueType, flashAttention, promptChunk, polling, checkpoints);
+                valueType, flashAttention, promptChunk, polling, checkpoints, spareLayers);
     }
 
     public EngineOptions withThreads(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, count, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, promptChunk, polling, checkpoints);
+                flashAttention, promptChunk, polling, checkpoints, spareLayers);
     }
 
     public EngineOptions withBatchThreads(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, count, maxSequences, keyType, valueType,
-                flashAttention, promptChunk, polling, checkpoints);
+                flashAttention, promptChunk, polling, checkpoints, spareLayers);
     }
 
     public EngineOptions withMaxSequences(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, count, keyType, valueType,
-                flashAttention, promptChunk, polling, checkpoints);
+                flashAttention, promptChunk, polling, checkpoints, spareLayers);
     }
 
     public EngineOptions withCacheTypes(GgmlType keys, GgmlType values) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keys, values,
-                flashAttention, promptChunk, polling, checkpoints);
+                flashAttention, promptChunk, polling, checkpoints, spareLayers);
     }
 
     public EngineOptions withFlashAttention(FlashAttention when) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                when, promptChunk, polling, checkpoints);
+                when, promptChunk, polling, checkpoints, spareLayers);
     }
 
     public EngineOptions withPromptChunk(int tokens) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, tokens, polling, checkpoints);
+                flashAttention, tokens, polling, checkpoints, spareLayers);
     }
 
     public EngineOptions withPolling(int level) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, promptChunk, level, checkpoints);
+                flashAttention, promptChunk, level, checkpoints, spareLayers);
     }
 
     public EngineOptions withCheckpoints(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, promptChunk, polling, count);
+                flashAttention, promptChunk, polling, count, spareLayers);
+    }
+
+    public EngineOptions withSpareLayers(int count) {
+        return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
+                flashAttention, promptChunk, polling, checkpoints, count);
     }
 
     private static void within(String name, int value, int low, int high) {

@@ -113,10 +113,11 @@ final class MemoryCheck {
         var metadata = parts.getFirst().metadata();
         try (var arena = Arena.ofConfined()) {
             if (engine == null) {
-                return plan(arena, parts, options, MemorySegment.NULL, 0);
+                return plan(arena, parts, options, MemorySegment.NULL, 0, 0);
             }
-            var main = plan(arena, parts, options, NativeContext.parameters(arena, metadata, engine), cells(metadata, engine) * CELL_BYTES);
-            return !options.mtp() ? main : together(main, plan(arena, parts, options, MtpContext.parameters(arena, metadata, engine),
+            var main = plan(arena, parts, options, NativeContext.parameters(arena, metadata, engine), engine.spareLayers(),
+                    cells(metadata, engine) * CELL_BYTES);
+            return !options.mtp() ? main : together(main, plan(arena, parts, options, MtpContext.parameters(arena, metadata, engine), 0,
                     cells(metadata, engine) * CELL_BYTES + stateBytes(metadata, engine)));
         }
     }
@@ -131,11 +132,13 @@ final class MemoryCheck {
     }
 
     /** @param more bytes beside those of native buffers, on the host */
-    private static MemoryEstimate plan(Arena arena, List<GgufFile> parts, ModelOptions options, MemorySegment context, long more) {
+    private static MemoryEstimate plan(
+            Arena arena, List<GgufFile> parts, ModelOptions options, MemorySegment context, int spareLayers, long more) {
         var error = new NativeError();
         var params = Model.params(arena, parts, options);
         var uses = pl_memory_use.allocateArray(MAX_DEVICES, arena);
-        int count = LlamaH.pl_memory_estimate(Model.paths(arena, parts), parts.size(), params, context, uses, MAX_DEVICES, error.segment());
+        int count = LlamaH.pl_memory_estimate(Model.paths(arena, parts), parts.size(), params, context, spareLayers, uses, MAX_DEVICES,
+                error.segment());
         if (count < 0) {
             throw new LlamaException(parts.getFirst().path() + ": the memory it needs can't be planned: " + error.message());
         }

@@ -84,7 +84,7 @@ final class MtpContext {
         NativeContext.runtimeParameters(p, abort);
         MemorySegment created = MemorySegment.NULL;
         try {
-            created = LlamaH.pl_context_new(model.handle(), p, error);
+            created = LlamaH.pl_context_new(model.handle(), p, 0, error);
             if (failure.outOfMemory()) {
                 throw MemoryCheck.exhausted(model, options);
             }

@@ -55,16 +55,20 @@ final class NativeContext {
     private final int ids;
     /** Null until a sequence with adapters is made. */
     private AdapterBank adapters;
+    /** Null until a sequence with a plan or a tap is made. */
+    private BlockControl blocks;
+    private final Model model;
     /** Null without one. */
     private final MtpContext mtp;
 
     NativeContext(Model model, EngineOptions options) {
         Natives.load();
+        this.model = model;
         flags = pl_flags.allocate(arena);
         MemorySegment created = MemorySegment.NULL;
         MemorySegment pool = MemorySegment.NULL;
         try {
-            created = LlamaH.pl_context_new(model.handle(), parameters(model, options), error);
+            created = LlamaH.pl_context_new(model.handle(), parameters(model, options), options.spareLayers(), error);
             if (failure.outOfMemory()) {
                 throw MemoryCheck.exhausted(model, options);
             }
@@ -165,6 +169,9 @@ final class NativeContext {
         if (adapters != null) {
             adapters.close();
         }
+        if (blocks != null) {
+            blocks.close();
+        }
         if (mtp != null) {
             mtp.close();
         }
@@ -257,11 +264,22 @@ final class NativeContext {
         return size;
     }
 
-    /** Evaluates the batch: 0, {@link #NO_CELLS}, {@link #ABORTED}, or a negative code of upstream. */
-    int decode() {
+    /**
+     * Evaluates the batch: 0, {@link #NO_CELLS}, {@link #ABORTED}, or a negative code of upstream.
+     *
+     * @param plan null for every block once
+     * @param tap  what is read; null for nothing
+     */
+    int decode(LayerPlan plan, Tap tap) {
         llama_batch.n_tokens(batch, size);
+        if (blocks != null) {
+            blocks.use(plan);
+            blocks.tap(tap);
+        }
         long begin = System.nanoTime();
-        int code = adapters == null ? LlamaH.pl_decode(context, batch, error) : LlamaH.pl_adapters_decode(adapters.handle(), batch, error);
+        int code = adapters == null && blocks == null ? LlamaH.pl_decode(context, batch, error)
+                : LlamaH.pl_hooked_decode(context, adapters == null ? MemorySegment.NULL : adapters.handle(),
+                        blocks == null ? MemorySegment.NULL : blocks.handle(), batch, error);
         boolean following = code == 0 && mtp != null;
         if (following) {
             code = mtp.follow(size);
@@ -314,8 +332,17 @@ final class NativeContext {
 
     // --- adapters -------------------------------------------------------------------------------------------------------
 
-    /** Makes the adapters of a new sequence ready. */
+    /** Makes the adapters and plans of a new sequence ready. */
     void adopt(Sequence sequence) {
+        for (int i = 0; i < sequence.adaptation.spans(); i++) {
+            var plan = sequence.adaptation.variant(i).plan();
+            if (plan != null) {
+                blocks().check(plan);
+            }
+        }
+        if (sequence.heldSets().length == 0) {
+            return;
+        }
         if (adapters == null) {
             adapters = new AdapterBank(context, ids, failure);
         }
@@ -334,6 +361,25 @@ final class NativeContext {
         if (adapters != null) {
             adapters.assign(id, adaptation);
         }
+    }
+
+    // --- blocks -----------------------------------------------------------------------------------------------------------
+
+    /** Makes sure that the graph has what a tap reads. */
+    void watch(Tap tap) {
+        blocks().tap(tap);
+    }
+
+    /** What the last decode read of batch entry {@code i}. */
+    Tap.Reading reading(int i, int position, int token, int node) {
+        return blocks.reading(i, position, token, node);
+    }
+
+    private BlockControl blocks() {
+        if (blocks == null) {
+            blocks = new BlockControl(context, model, failure);
+        }
+        return blocks;
     }
 
     // --- the cache ------------------------------------------------------------------------------------------------------

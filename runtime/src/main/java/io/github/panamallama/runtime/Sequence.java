@@ -7,6 +7,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Objects;
 
 /**
  * A branch of token history in an {@link Engine}. What the KV cache holds of it is a detail of the engine: cells may be shared
@@ -31,6 +32,8 @@ public final class Sequence implements AutoCloseable {
 
     private final Engine engine;
     private final AdapterSet adapters;
+    /** Null for every block once. */
+    private final LayerPlan plan;
     private final Ticket ticket = new Ticket();
     private volatile boolean closed;
     @SuppressWarnings("unused") // through BUSY
@@ -49,6 +52,9 @@ public final class Sequence implements AutoCloseable {
     private int searchFrom;
     /** All sets that {@link #adaptation} may name, kept open until the sequence is closed. */
     private AdapterSet[] held = {};
+    /** What is read while its tokens are evaluated, and by whom; null for nothing. */
+    Tap tap;
+    Tap.Sink sink;
     final Work.Request request = new Work.Request(this);
 
     // the leader's
@@ -73,9 +79,10 @@ public final class Sequence implements AutoCloseable {
     /** Of the first {@link #valid} tokens, in an engine with an MTP head. */
     HiddenStates states;
 
-    Sequence(Engine engine, long birth, int[] tokens, int length, AdapterSet adapters) {
+    Sequence(Engine engine, long birth, int[] tokens, int length, Variant own) {
         this.engine = engine;
-        this.adapters = adapters;
+        this.adapters = own.adapters();
+        this.plan = own.plan();
         this.birth = birth;
         this.tokens = tokens;
         this.length = length;
@@ -92,27 +99,40 @@ public final class Sequence implements AutoCloseable {
         return adapters;
     }
 
+    /** The blocks that it is evaluated with, fixed when it was made. */
+    public LayerPlan plan() {
+        return plan == null ? LayerPlan.all(engine.model().layerCount()) : plan;
+    }
+
     /**
-     * What the sequence's cache is worth, beside its tokens: from which position on which adapters were, or will be, in force. One span
-     * unless an activated adapter was switched on by its tokens or the cache of another set was taken over
+     * What the sequence's cache is worth, beside its tokens: from which position on which adapters and which plan were, or will be, in
+     * force. One span unless an activated adapter was switched on by its tokens or the cache of another set or plan was taken over
      * ({@link CacheReuse#APPROXIMATE}).
      */
-    public List<Span> adapterSpans() {
+    public List<Span> spans() {
         var spans = adaptation;
         var list = new ArrayList<Span>();
         for (int i = 0; i < spans.spans(); i++) {
-            list.add(new Span(spans.from(i), spans.set(i)));
+            var variant = spans.variant(i);
+            list.add(new Span(spans.from(i), variant.adapters(),
+                    variant.plan() == null ? LayerPlan.all(engine.model().layerCount()) : variant.plan()));
         }
         return List.copyOf(list);
     }
 
     /**
-     * Positions of a sequence that are evaluated under the same adapters.
+     * Positions of a sequence that are evaluated alike.
      *
      * @param from     the first position; the last one is before the next span's
      * @param adapters what is in force there
+     * @param plan     the blocks that run there
      */
-    public record Span(int from, AdapterSet adapters) {
+    public record Span(int from, AdapterSet adapters, LayerPlan plan) {
+    }
+
+    /** Tokens at the start of this sequence and another one, at most {@code length}, that both evaluate alike, were they the same. */
+    public int evaluatedAlike(Sequence other, int length) {
+        return adaptation.common(other.adaptation, length);
     }
 
     /** Number of tokens. */
@@ -178,7 +198,7 @@ public final class Sequence implements AutoCloseable {
     public Sequence fork() {
         enter();
         try {
-            return fork(adapters, adaptation, activation, searchFrom);
+            return fork(new Variant(adapters, plan), adaptation, activation, searchFrom);
         } finally {
             leave();
         }
@@ -206,22 +226,50 @@ public final class Sequence implements AutoCloseable {
      * @throws IllegalArgumentException when an adapter belongs to another model
      */
     public Sequence fork(AdapterSet adapters, CacheReuse reuse) {
+        return fork(adapters, plan(), reuse);
+    }
+
+    /**
+     * A new sequence with the same tokens and another plan.
+     *
+     * @param reuse what is taken over of the cache where the plans differ: with {@link CacheReuse#EXACT} nothing, so that all tokens are
+     *              evaluated with the child's next append; with {@link CacheReuse#APPROXIMATE} all of it, and the plan is in force for
+     *              what is appended. Blocks that this sequence left out have no keys and values to take over: a plan that runs them then
+     *              finds nothing in their cache but what its own tokens put there
+     * @throws LayerPlanException when the plan does not fit the model, its architecture or the engine's spare layers
+     */
+    public Sequence fork(LayerPlan plan, CacheReuse reuse) {
+        return fork(adapters, plan, reuse);
+    }
+
+    /**
+     * A new sequence with the same tokens under other adapters and another plan.
+     *
+     * @param reuse what is taken over of the cache where adapters or plan differ
+     * @throws AdapterException when an adapter can't be applied to this model
+     * @throws ClosedException  when an adapter is closed
+     * @throws IllegalArgumentException when an adapter belongs to another model
+     * @throws LayerPlanException when the plan does not fit the model, its architecture or the engine's spare layers
+     */
+    public Sequence fork(AdapterSet adapters, LayerPlan plan, CacheReuse reuse) {
         enter();
         try {
-            if (adapters.equals(this.adapters)) {
-                return fork(adapters, adaptation, activation, searchFrom);
+            var own = new Variant(adapters, plan);
+            if (own.equals(new Variant(this.adapters, this.plan))) {
+                return fork(own, adaptation, activation, searchFrom);
             }
             boolean exact = reuse == CacheReuse.EXACT;
             int found = exact ? lastInvocation(adapters.invocation()) : -1;
-            var spans = exact ? Adaptation.of(adapters.inactive()) : adaptation.then(length, adapters.inactive());
-            return fork(adapters, found < 0 ? spans : spans.then(found, adapters), found, length);
+            var inactive = new Variant(adapters.inactive(), plan);
+            var spans = exact ? Adaptation.of(inactive) : adaptation.then(length, inactive);
+            return fork(own, found < 0 ? spans : spans.then(found, own), found, length);
         } finally {
             leave();
         }
     }
 
-    private Sequence fork(AdapterSet adapters, Adaptation spans, int activation, int searchFrom) {
-        var child = engine.adopt(Arrays.copyOf(tokens, Math.max(length, 16)), length, adapters, spans);
+    private Sequence fork(Variant own, Adaptation spans, int activation, int searchFrom) {
+        var child = engine.adopt(Arrays.copyOf(tokens, Math.max(length, 16)), length, own, spans);
         child.activation = activation;
         child.searchFrom = searchFrom;
         var fork = new Work.Fork(this, child, unchanged, adaptation.common(spans, length));
@@ -247,6 +295,9 @@ public final class Sequence implements AutoCloseable {
         }
         if (!other.adapters.equals(adapters)) {
             throw new IllegalArgumentException("a sequence under " + adapters + " can't be exchanged with one under " + other.adapters);
+        }
+        if (!Objects.equals(other.plan, plan)) {
+            throw new IllegalArgumentException("a sequence with the plan " + plan() + " can't be exchanged with one with " + other.plan());
         }
         enter();
         try {
@@ -296,6 +347,41 @@ public final class Sequence implements AutoCloseable {
             length = newLength;
             unchanged = Math.min(unchanged, newLength);
             deactivate();
+        } finally {
+            leave();
+        }
+    }
+
+    /**
+     * Reads what happens inside the model while tokens of this sequence are evaluated, from the next append on until another tap takes
+     * this one's place or {@link #untap}. Forks are not read.
+     *
+     * @param sink gets the values of every token, while it is evaluated
+     * @throws LayerPlanException when the model is recurrent or has an encoder, or its graph has no such block or weight
+     */
+    public void tap(Tap tap, Tap.Sink sink) {
+        Objects.requireNonNull(sink, "sink");
+        enter();
+        try {
+            engine.checkTap(tap);
+            var watch = new Work.Watch(tap);
+            engine.loop().call(ticket, watch);
+            if (watch.failure != null) {
+                throw watch.failure;
+            }
+            this.tap = tap;
+            this.sink = sink;
+        } finally {
+            leave();
+        }
+    }
+
+    /** Ends a {@link #tap}. */
+    public void untap() {
+        enter();
+        try {
+            tap = null;
+            sink = null;
         } finally {
             leave();
         }
@@ -472,7 +558,7 @@ public final class Sequence implements AutoCloseable {
         for (int i = Math.max(0, searchFrom - wanted.length + 1); i + wanted.length <= end; i++) {
             if (Arrays.equals(tokens, i, i + wanted.length, wanted, 0, wanted.length)) {
                 activation = i;
-                adaptation = adaptation.then(i, adapters);
+                adaptation = adaptation.then(i, new Variant(adapters, plan));
                 unchanged = Math.min(unchanged, i);
                 break;
             }
@@ -484,13 +570,13 @@ public final class Sequence implements AutoCloseable {
     private void deactivate() {
         if (activation >= 0 && activation + adapters.invocation().length > length) {
             unchanged = Math.min(unchanged, activation);
-            adaptation = adaptation.then(activation, adapters.inactive());
+            adaptation = adaptation.then(activation, new Variant(adapters.inactive(), plan));
             activation = -1;
         }
         searchFrom = Math.min(searchFrom, length);
         int last = adaptation.spans() - 1;
         if (adaptation.from(last) > length) { // taken over from another set, and gone: what follows is this sequence's own
-            adaptation = adaptation.then(length, adaptation.set(last));
+            adaptation = adaptation.then(length, adaptation.variant(last));
         }
     }
 
@@ -510,7 +596,7 @@ public final class Sequence implements AutoCloseable {
         all.add(adapters);
         all.add(adapters.inactive());
         for (int i = 0; i < spans.spans(); i++) {
-            all.add(spans.set(i));
+            all.add(spans.variant(i).adapters());
         }
         all.remove(AdapterSet.none());
         var sets = all.toArray(AdapterSet[]::new);

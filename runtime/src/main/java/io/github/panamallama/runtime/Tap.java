@@ -3,6 +3,7 @@ package io.github.panamallama.runtime;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
+import java.util.Objects;
 import java.util.TreeSet;
 
 /**
@@ -80,6 +81,33 @@ public final class Tap {
         return inputs;
     }
 
+    /** What this tap and another one read. */
+    Tap and(Tap other) {
+        if (equals(other)) {
+            return this;
+        }
+        var blocks = new ArrayList<>(hidden);
+        blocks.addAll(other.hidden);
+        var weights = new ArrayList<>(inputs);
+        weights.addAll(other.inputs);
+        return new Tap(norms || other.norms, blocks, weights);
+    }
+
+    @Override
+    public boolean equals(Object other) {
+        return this == other || other instanceof Tap tap && norms == tap.norms && hidden.equals(tap.hidden) && inputs.equals(tap.inputs);
+    }
+
+    @Override
+    public int hashCode() {
+        return Objects.hash(norms, hidden, inputs);
+    }
+
+    @Override
+    public String toString() {
+        return "norms " + norms + ", hidden " + hidden + ", inputs " + inputs;
+    }
+
     /** Receives what was read, token by token. */
     @FunctionalInterface
     public interface Sink {
@@ -104,6 +132,9 @@ public final class Tap {
 
         /** The token. */
         int token();
+
+        /** Which node of a {@link TokenTree} this is; -1 for a plain append. */
+        int node();
 
         /** L2 norm of the residual stream behind a block; -1 is the embedding. */
         float norm(int block);

@@ -64,7 +64,16 @@ abstract sealed class Work {
         /** Tokens that the next steps have to evaluate, lost cache entries included; a tree comes after its history. */
         int due() {
             int history = sequence.length - sequence.valid;
-            return tree == null ? history + count : history > 0 ? history : count;
+            if (treeIsDue()) {
+                return count;
+            }
+            int all = tree == null ? history + count : history;
+            return Math.min(all, sequence.adaptation.planEnd(sequence.valid) - sequence.valid); // one plan at a time
+        }
+
+        /** The plan under which that is evaluated, null for every block once. */
+        LayerPlan plan() {
+            return sequence.adaptation.plan(sequence.valid);
         }
 
         /** Whether the next thing to evaluate is the tree itself. */
@@ -121,7 +130,16 @@ abstract sealed class Work {
         }
     }
 
-    /** Makes the adapters of a new sequence ready. */
+    /** Makes sure that the graph has what a tap reads. */
+    static final class Watch extends Work {
+        final Tap tap;
+
+        Watch(Tap tap) {
+            this.tap = tap;
+        }
+    }
+
+    /** Makes the adapters and the plans of a new sequence ready. */
     static final class Adopt extends Work {
         final Sequence sequence;
 

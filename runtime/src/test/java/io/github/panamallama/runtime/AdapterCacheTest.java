@@ -24,6 +24,7 @@ import org.junit.jupiter.api.io.TempDir;
 @Timeout(120)
 class AdapterCacheTest {
     private static final EngineOptions OPTIONS = EngineOptions.defaults().withContextSize(512).withThreads(1);
+    private static final LayerPlan PLAN = LayerPlan.all(RandomModel.tiny(RandomModel.Architecture.LLAMA).layers());
     private static final int[] INVOCATION = {401, 402, 403};
 
     @TempDir
@@ -144,13 +145,13 @@ class AdapterCacheTest {
             try (var child = parent.fork(AdapterSet.of(two), CacheReuse.APPROXIMATE)) {
                 var approximate = after(child, 305);
                 assertEquals(1, engine.stats().evaluated() - before, "nothing of the history is evaluated again");
-                assertEquals(List.of(new Sequence.Span(0, AdapterSet.of(one)), new Sequence.Span(30, AdapterSet.of(two))), child.adapterSpans());
+                assertEquals(List.of(new Sequence.Span(0, AdapterSet.of(one), PLAN), new Sequence.Span(30, AdapterSet.of(two), PLAN)), child.spans());
                 assertEquals(AdapterSet.of(two), child.adapters());
                 assertDiffers(fresh(AdapterSet.of(two), join(history, 305)), approximate, "exact and approximate");
                 assertDiffers(fresh(AdapterSet.of(one), join(history, 305)), approximate, "the parent's adapter and approximate");
 
                 child.truncate(20);
-                assertEquals(List.of(new Sequence.Span(0, AdapterSet.of(one)), new Sequence.Span(20, AdapterSet.of(two))), child.adapterSpans());
+                assertEquals(List.of(new Sequence.Span(0, AdapterSet.of(one), PLAN), new Sequence.Span(20, AdapterSet.of(two), PLAN)), child.spans());
                 try (var exact = child.fork(AdapterSet.none()).fork(AdapterSet.of(two))) {
                     assertClose(fresh(AdapterSet.of(two), join(Arrays.copyOf(history, 20), 305)), after(exact, 305), "an exact fork of it");
                 }
@@ -193,13 +194,13 @@ class AdapterCacheTest {
         }
         try (var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence(set)) {
             assertClose(fresh(AdapterSet.none(), history), after(sequence, history), "before its tokens");
-            assertEquals(List.of(new Sequence.Span(0, AdapterSet.none())), sequence.adapterSpans());
+            assertEquals(List.of(new Sequence.Span(0, AdapterSet.none(), PLAN)), sequence.spans());
             after(sequence, INVOCATION);
-            assertEquals(List.of(new Sequence.Span(0, AdapterSet.none()), new Sequence.Span(30, set)), sequence.adapterSpans());
+            assertEquals(List.of(new Sequence.Span(0, AdapterSet.none(), PLAN), new Sequence.Span(30, set, PLAN)), sequence.spans());
             assertClose(expected, after(sequence, 305), "its tokens in one run");
 
             sequence.truncate(30);
-            assertEquals(1, sequence.adapterSpans().size(), "its tokens are gone");
+            assertEquals(1, sequence.spans().size(), "its tokens are gone");
             for (int token : INVOCATION) {
                 sequence.append(token, null);
             }

@@ -207,7 +207,7 @@ class AdapterTest {
             var params = NativeContext.parameters(arena, model.gguf().metadata(), OPTIONS);
             llama_context_params.n_threads(params, 2);
             llama_context_params.n_threads_batch(params, 2);
-            var context = LlamaH.pl_context_new(model.handle(), params, error);
+            var context = LlamaH.pl_context_new(model.handle(), params, 0, error);
             failure.check("context");
             var adapter = LlamaH.pl_adapter_lora_init(model.handle(), arena.allocateFrom(lora.toString()), error);
             failure.check("adapter");

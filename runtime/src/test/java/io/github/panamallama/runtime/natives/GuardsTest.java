@@ -119,7 +119,7 @@ class GuardsTest {
     @Test
     void aFailedAssertionIsAnErrorAndTheProcessLives() {
         var model = load();
-        var context = LlamaH.pl_context_new(model, contextParams(), error.segment());
+        var context = LlamaH.pl_context_new(model, contextParams(), 0, error.segment());
         error.check("context");
         int code = LlamaH.pl_decode(context, batch(UBATCH + 1), error.segment());
         assertEquals(LlamaH.PL_ASSERTION(), code);
@@ -128,7 +128,7 @@ class GuardsTest {
         assertFalse(error.message().startsWith("/"), error::message);
         LlamaH.pl_context_free(context, MemorySegment.NULL);
 
-        context = LlamaH.pl_context_new(model, contextParams(), error.segment());
+        context = LlamaH.pl_context_new(model, contextParams(), 0, error.segment());
         assertEquals(0, LlamaH.pl_decode(context, batch(UBATCH), error.segment()), error::message);
         LlamaH.pl_context_free(context, MemorySegment.NULL);
         LlamaH.pl_model_free(model);
@@ -172,7 +172,7 @@ class GuardsTest {
         var params = contextParams();
         llama_context_params.abort_callback(params, LlamaH.pl_abort_callback$address());
         llama_context_params.abort_callback_data(params, flags);
-        var context = LlamaH.pl_context_new(model, params, error.segment());
+        var context = LlamaH.pl_context_new(model, params, 0, error.segment());
         error.check("context");
 
         pl_flags.cancel(flags, 1);
@@ -191,7 +191,7 @@ class GuardsTest {
         int vocabulary = LlamaH.llama_vocab_n_tokens(LlamaH.llama_model_get_vocab(model));
         var rows = new ArrayList<float[]>();
         for (boolean attach : new boolean[] {false, true}) {
-            var context = LlamaH.pl_context_new(model, contextParams(), error.segment());
+            var context = LlamaH.pl_context_new(model, contextParams(), 0, error.segment());
             error.check("context");
             var threads = attach ? LlamaH.pl_threads_attach(context, 2, 1, 50, error.segment()) : MemorySegment.NULL;
             error.check("threads");
@@ -210,7 +210,7 @@ class GuardsTest {
     @Test
     void threadCountsOutOfRangeAreRefusedWithTheValue() {
         var model = load();
-        var context = LlamaH.pl_context_new(model, contextParams(), error.segment());
+        var context = LlamaH.pl_context_new(model, contextParams(), 0, error.segment());
         assertEquals(MemorySegment.NULL, LlamaH.pl_threads_attach(context, 0, 2, 50, error.segment()));
         assertEquals(LlamaH.PL_BAD_ARGUMENT(), error.code());
         assertTrue(error.message().contains("threads 0 and 2 must be from 1 to"), error::message);
@@ -226,7 +226,7 @@ class GuardsTest {
         for (int i = 0; i < 2; i++) {
             var params = contextParams();
             llama_context_params.n_ctx(params, 256 << i);
-            int n = LlamaH.pl_memory_estimate(paths, 1, LlamaH.llama_model_default_params(arena), params, uses, 8, error.segment());
+            int n = LlamaH.pl_memory_estimate(paths, 1, LlamaH.llama_model_default_params(arena), params, 0, uses, 8, error.segment());
             error.check("estimate");
             assertTrue(n >= 1, "devices: " + n);
             assertNotEquals(0, pl_memory_use.host(uses));
@@ -236,7 +236,7 @@ class GuardsTest {
         }
         assertEquals(2 * contextBytes[0], contextBytes[1]);
 
-        assertEquals(1, LlamaH.pl_memory_estimate(paths, 1, LlamaH.llama_model_default_params(arena), MemorySegment.NULL, uses, 8, error.segment()));
+        assertEquals(1, LlamaH.pl_memory_estimate(paths, 1, LlamaH.llama_model_default_params(arena), MemorySegment.NULL, 0, uses, 8, error.segment()));
         assertEquals(0, pl_memory_use.context(uses));
     }
 

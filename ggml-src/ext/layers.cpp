@@ -1,0 +1,692 @@
+// Layer plans and taps: which blocks of a model run, and what is read of them while they do.
+//
+// Upstream builds its graph as always; then, before anything has memory, it is rewritten. Blocks are found by the names that most
+// architectures give to the output of each (l_out-<i>): who reads the output of a block that is left out reads its input instead, and its
+// stores into the cache, which nothing in the graph depends on, are dropped. A block that runs again is a copy of its nodes with the
+// output as its input and a spare layer in place of its part of the cache. Every other node stays, in its old order.
+//
+// A tap is one more node behind what it looks at, a custom operation of the CPU, which writes what it saw straight into memory of ours.
+#include "guard.hpp"
+#include "hooked.hpp"
+
+#include "llama-batch.h"
+#include "llama-ext.h"
+#include "llama-graph.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+namespace pl {
+namespace {
+
+// What a plan says of a block: how often it runs, or one of these.
+enum action : int8_t { SKIP = 0, RUN = 1, KEYS_AND_VALUES = -1, ATTENTION = -2, FEED_FORWARD = -3 };
+
+using plan = std::vector<int8_t>; // [n_layer]; empty: every block once
+
+struct taps {
+    bool                     norms = false;
+    std::vector<int32_t>     hidden;  // blocks; -1: the embedding
+    std::vector<std::string> weights; // whose inputs are copied
+
+    bool any() const { return norms || !hidden.empty() || !weights.empty(); }
+    bool operator==(const taps & o) const { return norms == o.norms && hidden == o.hidden && weights == o.weights; }
+};
+
+[[noreturn]] void refuse(const std::string & why) { throw std::runtime_error(why); }
+
+std::string block_name(uint32_t i) { return "block " + std::to_string(i); }
+
+bool starts_with(const char * text, const std::string & prefix) { return strncmp(text, prefix.c_str(), prefix.size()) == 0; }
+
+const ggml_tensor * root_of(const ggml_tensor * t) { return t->view_src != nullptr ? t->view_src : t; }
+
+bool is_cache(const ggml_tensor * t) { return t->op == GGML_OP_NONE && starts_with(t->name, "cache_"); }
+
+// Nodes that write into the cache.
+bool is_store(const ggml_tensor * t) { return (t->op == GGML_OP_SET_ROWS || t->op == GGML_OP_CPY) && is_cache(root_of(t)); }
+
+// Values of taps, of one batch. Rows that were not computed are NaN.
+struct readings {
+    struct norm { float norm, difference, cosine; };
+
+    uint32_t                        n_layer = 0;
+    int64_t                         n_tokens = 0;
+    std::vector<norm>               norms;    // [n_tokens][1 + n_layer], the embedding first
+    std::vector<std::vector<float>> vectors;  // [hidden blocks, then weights][n_tokens * width]
+    std::vector<int64_t>            widths;   // 0: not in the graph
+
+    norm & at(int64_t token, int64_t layer) { return norms[token * (n_layer + 1) + layer + 1]; }
+};
+
+struct layers;
+
+// What a tap's node looks at.
+struct place {
+    layers * owner;
+    int32_t  index; // of norms the block, otherwise of the vectors
+    bool     first; // of norms: the block's input is the embedding
+};
+
+struct layers final : graph_hook {
+    llama_context * const                 ctx;
+    const uint32_t                        n_layer;
+    const std::vector<spare_layers::kv>   spares;
+
+    plan wanted, built_plan;
+    taps tapped, built_taps;
+    bool stale = false; // the graph's nodes of taps point to what is no more
+
+    // of the ubatch that is evaluated
+    int64_t              first_token = 0; // of the batch
+    int64_t              next_token  = 0;
+    std::vector<int32_t> outputs;         // tokens of the ubatch whose logits are wanted
+
+    readings                                  seen;
+    std::vector<place>                        norm_places;   // [n_layer]
+    std::vector<place>                        vector_places; // as readings::vectors
+    std::unordered_map<std::string, ggml_tensor *> inputs_of;  // weight: what it is multiplied by in the graph that is built
+    std::unordered_set<std::string>           several;       // weights that are multiplied by several
+
+    explicit layers(llama_context * ctx)
+        : ctx(ctx), n_layer(llama_model_n_layer(llama_get_model(ctx))), spares(spare_layers_of(ctx)) {
+        for (uint32_t i = 0; i < n_layer; i++) { norm_places.push_back({ this, (int32_t) i, false }); }
+    }
+
+    void start(int64_t n_tokens) {
+        first_token = next_token = 0;
+        if (!tapped.any()) {
+            return;
+        }
+        seen.n_layer = n_layer;
+        seen.n_tokens = n_tokens;
+        if (tapped.norms) {
+            seen.norms.assign(n_tokens * (n_layer + 1), { NAN, NAN, NAN });
+        }
+        for (size_t i = 0; i < seen.vectors.size(); i++) { seen.vectors[i].assign(n_tokens * seen.widths[i], NAN); }
+    }
+
+    // ---- the graph -------------------------------------------------------------------------------------------------------------
+
+    bool begin(const llama_ubatch & ubatch, uint32_t) override {
+        first_token = next_token;
+        next_token += ubatch.n_tokens;
+        outputs.clear();
+        for (uint32_t i = 0; tapped.any() && i < ubatch.n_tokens; i++) {
+            if (ubatch.output != nullptr && ubatch.output[i] != 0) { outputs.push_back(i); }
+        }
+        const bool changed = stale || !(wanted == built_plan) || !(tapped == built_taps);
+        built_plan = wanted;
+        built_taps = tapped;
+        stale = false;
+        return changed;
+    }
+
+    ggml_tensor * mul_mat(ggml_context *, ggml_tensor * w, ggml_tensor * x, ggml_tensor *, ggml_tensor * y) override {
+        if (!tapped.weights.empty()) {
+            const auto [known, fresh] = inputs_of.emplace(w->name, x);
+            if (!fresh && known->second != x) { several.insert(w->name); }
+        }
+        return y;
+    }
+
+    void built(llm_graph_result & graph, uint32_t) override {
+        if (!wanted.empty() || tapped.any()) {
+            rewriting(*this, graph).run();
+        }
+        inputs_of.clear();
+        several.clear();
+    }
+
+    class rewriting {
+    public:
+        rewriting(layers & owner, llm_graph_result & graph)
+            : owner(owner), ctx(graph.get_ctx()), gf(graph.get_gf()), n_layer(owner.n_layer),
+              what(owner.wanted.empty() ? plan(owner.n_layer, RUN) : owner.wanted) {
+            for (int i = 0; i < ggml_graph_n_nodes(gf); i++) {
+                nodes.push_back(ggml_graph_node(gf, i));
+                position[nodes.back()] = i;
+            }
+        }
+
+        void run() {
+            find_blocks();
+            decide();
+            mark();
+            check();
+            emit();
+        }
+
+    private:
+        struct block {
+            ggml_tensor * in = nullptr, * middle = nullptr, * out = nullptr; // middle: between attention and feed-forward part
+            int           from = 0, to = 0;                                   // nodes of the block: from < position <= to
+        };
+
+        layers &                                              owner;
+        ggml_context * const                                  ctx;
+        ggml_cgraph * const                                   gf;
+        const uint32_t                                        n_layer;
+        const plan                                            what;
+        std::vector<ggml_tensor *>                            nodes;
+        std::unordered_map<const ggml_tensor *, int>          position;
+        std::vector<block>                                    blocks;
+        std::unordered_map<const ggml_tensor *, ggml_tensor *> instead; // who is read in place of whom
+        std::vector<bool>                                     dropped;  // stores that are not kept, by position
+        std::unordered_set<const ggml_tensor *>               live;
+        ggml_tensor *                                         out_ids = nullptr;
+        std::unordered_set<const ggml_tensor *>               selections; // rows of a tensor, made here
+
+        // The nodes of each block lie between the outputs of the one before and its own: whatever a block stores depends on its input.
+        void find_blocks() {
+            blocks.resize(n_layer);
+            for (int i = 0; i < (int) nodes.size(); i++) {
+                uint32_t b = 0;
+                if (sscanf(nodes[i]->name, "l_out-%u", &b) == 1 && b < n_layer) {
+                    blocks[b].out = nodes[i];
+                    blocks[b].to = i;
+                } else if ((sscanf(nodes[i]->name, "ffn_inp-%u", &b) == 1 || sscanf(nodes[i]->name, "sa_out-%u", &b) == 1) && b < n_layer) {
+                    blocks[b].middle = nodes[i];
+                }
+                for (ggml_tensor * s : nodes[i]->src) {
+                    if (s != nullptr && strcmp(s->name, "out_ids") == 0) { out_ids = s; }
+                }
+            }
+            for (uint32_t b = 0; b < n_layer; b++) {
+                if (blocks[b].out == nullptr) {
+                    refuse("the graph of this architecture does not name the output of " + block_name(b) + ", so that no plan or tap can find it");
+                }
+                blocks[b].in = b == 0 ? embedding() : blocks[b - 1].out;
+                blocks[b].from = position.at(blocks[b].in);
+                if (blocks[b].from >= blocks[b].to) {
+                    refuse("the blocks of this architecture do not follow one another in its graph");
+                }
+            }
+        }
+
+        // The input of block 0: the last tensor of the right width before its first weight that both its norm and its residual read.
+        ggml_tensor * embedding() const {
+            int first_weight = blocks[0].to;
+            for (int i = 0; i < first_weight; i++) {
+                for (const ggml_tensor * s : nodes[i]->src) {
+                    if (s != nullptr && starts_with(s->name, "blk.0.")) { first_weight = i; break; }
+                }
+            }
+            for (int i = first_weight - 1; i >= 0; i--) {
+                if (nodes[i]->ne[0] != blocks[0].out->ne[0] || nodes[i]->type != GGML_TYPE_F32) {
+                    continue;
+                }
+                int readers = 0;
+                for (int j = i + 1; j <= blocks[0].to; j++) {
+                    for (const ggml_tensor * s : nodes[j]->src) { readers += s == nodes[i]; }
+                }
+                if (readers >= 2) {
+                    return nodes[i];
+                }
+            }
+            refuse("the input of block 0 was not found in the graph of this architecture");
+        }
+
+        bool reads(const ggml_tensor * t, const ggml_tensor * source) const {
+            for (const ggml_tensor * s : t->src) {
+                if (s == source || (s != nullptr && s->op == GGML_OP_GET_ROWS && s->src[0] == source && s->src[1] == out_ids)) { return true; }
+            }
+            return false;
+        }
+
+        void need_middle(uint32_t b) const {
+            const block & k = blocks[b];
+            bool parts = k.middle != nullptr && k.middle->op == GGML_OP_ADD && reads(k.middle, k.in) && reads(k.out, k.middle);
+            if (parts) {
+                for (int i = position.at(k.middle) + 1; i <= k.to; i++) { parts &= !reads(nodes[i], k.in); }
+            }
+            if (!parts) {
+                refuse("attention and feed-forward part of " + block_name(b) + " can't be told apart in the graph of this architecture; "
+                       "it can be skipped as a whole");
+            }
+        }
+
+        void decide() {
+            dropped.resize(nodes.size());
+            size_t again = 0;
+            for (uint32_t b = 0; b < n_layer; b++) {
+                const block & k = blocks[b];
+                switch (what[b]) {
+                    case RUN: continue;
+                    case SKIP:
+                    case KEYS_AND_VALUES: instead[k.out] = rows_like(k.in, k.out); break;
+                    case ATTENTION:       need_middle(b); instead[k.out] = k.middle; break;
+                    case FEED_FORWARD:    need_middle(b); instead[k.middle] = rows_like(k.in, k.middle); break;
+                    default:
+                        if (k.out->ne[1] != k.in->ne[1]) {
+                            refuse(block_name(b) + " can't run again: it is where the tokens are dropped whose logits are not wanted");
+                        }
+                        again += what[b] - 1;
+                        continue;
+                }
+                for (int i = k.from + 1; i <= k.to; i++) {
+                    const bool part_of_ffn = what[b] == FEED_FORWARD || what[b] == SKIP;
+                    dropped[i] = is_store(nodes[i]) && part_of_ffn;
+                }
+            }
+            if (again > owner.spares.size()) {
+                refuse("the plan repeats blocks " + std::to_string(again) + " times, and the cache has " + std::to_string(owner.spares.size()) +
+                       " spare layers");
+            }
+        }
+
+        // The last block of most models goes on with those tokens only whose logits are wanted.
+        ggml_tensor * rows_like(ggml_tensor * t, const ggml_tensor * like) {
+            t = resolve(t);
+            if (t->ne[1] == like->ne[1] || out_ids == nullptr) {
+                return t;
+            }
+            ggml_tensor * rows = ggml_get_rows(ctx, t, out_ids);
+            selections.insert(rows);
+            return rows;
+        }
+
+        ggml_tensor * resolve(ggml_tensor * t) const {
+            for (auto found = instead.find(t); found != instead.end(); found = instead.find(t)) { t = found->second; }
+            return t;
+        }
+
+        // The same while nodes are emitted, when blocks that run again have changed what is read.
+        ggml_tensor * resolve_now(ggml_tensor * t) const {
+            t = resolve(t);
+            if (selections.count(t) != 0) { t->src[0] = resolve(t->src[0]); }
+            return t;
+        }
+
+        // Roots are what nobody reads: results and stores.
+        void mark() {
+            std::unordered_set<const ggml_tensor *> read;
+            for (ggml_tensor * n : nodes) {
+                for (const ggml_tensor * s : n->src) { read.insert(s); }
+            }
+            std::vector<ggml_tensor *> stack;
+            for (size_t i = 0; i < nodes.size(); i++) {
+                if (read.count(nodes[i]) == 0 && !dropped[i] && !in_skipped(i)) { stack.push_back(resolve(nodes[i])); }
+            }
+            while (!stack.empty()) {
+                ggml_tensor * t = stack.back();
+                stack.pop_back();
+                if (!live.insert(t).second) {
+                    continue;
+                }
+                for (ggml_tensor * s : t->src) {
+                    if (s != nullptr) { stack.push_back(resolve(s)); }
+                }
+                if (t->view_src != nullptr) { stack.push_back(resolve(t->view_src)); }
+            }
+        }
+
+        // Something that nobody reads in a block that is left out, and that is no store which the plan keeps.
+        bool in_skipped(int i) const {
+            for (uint32_t b = 0; b < n_layer; b++) {
+                if ((what[b] == SKIP || what[b] == KEYS_AND_VALUES) && i > blocks[b].from && i <= blocks[b].to) {
+                    return what[b] == SKIP || !is_store(nodes[i]);
+                }
+            }
+            return false;
+        }
+
+        // What is left out must be gone altogether: an architecture whose blocks are wired otherwise is refused, not evaluated wrongly.
+        void check() const {
+            std::unordered_set<const ggml_tensor *> gone;
+            for (size_t i = 0; i < nodes.size(); i++) {
+                if (dropped[i]) { gone.insert(root_of(nodes[i])); }
+            }
+            for (const ggml_tensor * t : nodes) {
+                if (live.count(t) == 0) {
+                    continue;
+                }
+                for (const ggml_tensor * s : t->src) {
+                    uint32_t b = 0;
+                    int at = 0;
+                    if (s == nullptr || s->op != GGML_OP_NONE || sscanf(s->name, "blk.%u.%n", &b, &at) != 1 || b >= n_layer) {
+                        continue;
+                    }
+                    const bool ffn = starts_with(s->name + at, "ffn_");
+                    const bool attention = starts_with(s->name + at, "attn_");
+                    if (what[b] == SKIP || (what[b] == KEYS_AND_VALUES && ffn) || (what[b] == ATTENTION && ffn) ||
+                        (what[b] == FEED_FORWARD && attention)) {
+                        refuse(block_name(b) + " of this architecture can't be left out: '" + s->name + "' is used all the same");
+                    }
+                }
+                if (t->view_src != nullptr && gone.count(t->view_src) != 0) {
+                    refuse("other blocks of this architecture read keys and values of one that is left out");
+                }
+            }
+        }
+
+        void emit() {
+            std::vector<ggml_tensor *> inputs;
+            std::unordered_set<const ggml_tensor *> known;
+            for (ggml_tensor * n : nodes) {
+                for (ggml_tensor * s : n->src) {
+                    if (s != nullptr && s->op == GGML_OP_NONE && (s->flags & GGML_TENSOR_FLAG_INPUT) != 0 && known.insert(s).second) {
+                        inputs.push_back(s);
+                    }
+                }
+            }
+            std::unordered_map<const ggml_tensor *, std::vector<uint32_t>> ends; // blocks by their last node
+            for (uint32_t b = 0; b < n_layer; b++) { ends[blocks[b].out].push_back(b); }
+            std::unordered_map<const ggml_tensor *, std::vector<size_t>> copied = taps_of_inputs();
+
+            ggml_graph_clear(gf);
+            size_t spare = 0;
+            for (int i = 0; i < (int) nodes.size(); i++) {
+                ggml_tensor * n = nodes[i];
+                if (live.count(n) != 0) {
+                    for (ggml_tensor *& s : n->src) {
+                        if (s != nullptr) { s = resolve_now(s); }
+                    }
+                    if (n->view_src != nullptr) { n->view_src = resolve_now(n->view_src); }
+                    expand(n);
+                }
+                const auto taps = copied.find(n);
+                for (size_t t = 0; taps != copied.end() && live.count(n) != 0 && t < taps->second.size(); t++) { copy(n, taps->second[t]); }
+                const auto found = ends.find(n);
+                if (found != ends.end()) {
+                    for (uint32_t b : found->second) {
+                        for (int r = 1; r < what[b]; r++) { again(b, owner.spares[spare++]); }
+                        tap(b);
+                    }
+                }
+            }
+            for (ggml_tensor * s : inputs) { ggml_build_forward_expand(gf, s); } // to be set, they must have memory
+        }
+
+        void expand(ggml_tensor * n) {
+            if ((n->flags & GGML_TENSOR_FLAG_COMPUTE) != 0) {
+                ggml_build_forward_expand(gf, n);
+            } else {
+                ggml_build_forward_order(gf, n);
+            }
+        }
+
+        // One more run of a block that has just been emitted.
+        void again(uint32_t b, const spare_layers::kv & spare) {
+            const block & k = blocks[b];
+            ggml_tensor * in = resolve(k.in), * out = resolve(k.out);
+            std::unordered_map<const ggml_tensor *, ggml_tensor *> copies { { in, out } };
+            auto copy_of = [&](ggml_tensor * t) {
+                const auto found = copies.find(t);
+                return found != copies.end() ? found->second : t;
+            };
+            for (int i = k.from + 1; i <= k.to; i++) {
+                ggml_tensor * n = nodes[i];
+                if (live.count(n) == 0) {
+                    continue;
+                }
+                for (ggml_tensor * s : n->src) {
+                    if (s != nullptr && is_cache(s) && copies.count(s) == 0) { copies[s] = spare_for(s, spare, b); }
+                }
+                bool touched = n->view_src != nullptr && copies.count(n->view_src) != 0;
+                for (ggml_tensor * s : n->src) { touched |= s != nullptr && copies.count(s) != 0; }
+                if (!touched) {
+                    continue;
+                }
+                ggml_tensor * c = ggml_new_tensor(ctx, n->type, GGML_MAX_DIMS, n->ne);
+                memcpy(c->nb, n->nb, sizeof(n->nb));
+                memcpy(c->op_params, n->op_params, sizeof(n->op_params));
+                c->op = n->op;
+                c->flags = n->flags & ~GGML_TENSOR_FLAG_OUTPUT;
+                for (int s = 0; s < GGML_MAX_SRC; s++) {
+                    c->src[s] = n->src[s] == nullptr ? nullptr : copy_of(n->src[s]);
+                }
+                c->view_src = n->view_src == nullptr ? nullptr : copy_of(n->view_src);
+                c->view_offs = n->view_offs;
+                ggml_format_name(c, "%.40s again", n->name);
+                copies[n] = c;
+                expand(c);
+            }
+            instead[out] = copies.at(k.out);
+        }
+
+        ggml_tensor * spare_for(const ggml_tensor * cache, const spare_layers::kv & spare, uint32_t b) const {
+            const bool key = strstr(cache->name, "k_l") != nullptr;
+            ggml_tensor * own = key ? spare.k : spare.v;
+            if (own == nullptr || !ggml_are_same_shape(own, cache) || own->type != cache->type) {
+                refuse(block_name(b) + " can't run again: its keys and values have another shape than the spare layers'");
+            }
+            return own;
+        }
+
+        // ---- taps --------------------------------------------------------------------------------------------------------------
+
+        void tap(uint32_t b) {
+            ggml_tensor * in = resolve_now(blocks[b].in), * out = resolve_now(blocks[b].out);
+            if (owner.tapped.norms && in != out && selections.count(out) == 0) {
+                owner.norm_places[b].first = in == blocks[0].in;
+                ggml_tensor * args[] = { in, out };
+                ggml_build_forward_expand(gf, ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, args, 2, measure, GGML_N_TASKS_MAX,
+                                                             &owner.norm_places[b]));
+            }
+            for (size_t i = 0; i < owner.tapped.hidden.size(); i++) {
+                if (owner.tapped.hidden[i] == (int32_t) b) { copy(out, i); }
+                if (owner.tapped.hidden[i] == -1 && b == 0) { copy(resolve(blocks[0].in), i); }
+            }
+        }
+
+        std::unordered_map<const ggml_tensor *, std::vector<size_t>> taps_of_inputs() const {
+            std::unordered_map<const ggml_tensor *, std::vector<size_t>> copied;
+            for (size_t i = 0; i < owner.tapped.weights.size(); i++) {
+                const std::string & name = owner.tapped.weights[i];
+                const auto found = owner.inputs_of.find(name);
+                if (found == owner.inputs_of.end() || owner.several.count(name) != 0) {
+                    refuse("the graph has no product with one input of a weight '" + name + "'");
+                }
+                copied[found->second].push_back(owner.tapped.hidden.size() + i);
+            }
+            return copied;
+        }
+
+        void copy(ggml_tensor * t, size_t index) {
+            if (t->type != GGML_TYPE_F32 || t->nb[0] != sizeof(float) || t->ne[2] != 1 || t->ne[3] != 1) {
+                refuse(std::string("'") + t->name + "' is not one vector per token");
+            }
+            owner.seen.widths[index] = t->ne[0];
+            ggml_tensor * args[] = { t };
+            ggml_build_forward_expand(gf, ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, args, 1, keep, GGML_N_TASKS_MAX,
+                                                         &owner.vector_places[index]));
+        }
+    };
+
+    // ---- what the nodes of taps do, on every thread of the pool --------------------------------------------------------------------
+
+    // Which token of the ubatch a row belongs to.
+    int64_t token_of(int64_t row, int64_t rows) const {
+        return rows == next_token - first_token ? row : row < (int64_t) outputs.size() ? outputs[row] : -1;
+    }
+
+    static void measure(ggml_tensor * dst, int ith, int nth, void * data) {
+        const place & p = *(const place *) data;
+        layers & owner = *p.owner;
+        const ggml_tensor * in = dst->src[0], * out = dst->src[1];
+        for (int64_t row = ith; row < out->ne[1]; row += nth) {
+            const int64_t token = owner.token_of(row, out->ne[1]);
+            if (token < 0 || owner.first_token + token >= owner.seen.n_tokens) {
+                continue;
+            }
+            const int64_t from = in->ne[1] == out->ne[1] ? row : token;
+            const float * x = (const float *) ((const char *) in->data + from * in->nb[1]);
+            const float * y = (const float *) ((const char *) out->data + row * out->nb[1]);
+            constexpr int LANES = 16;
+            float xx[LANES] {}, yy[LANES] {}, xy[LANES] {}, dd[LANES] {};
+            const int64_t n = out->ne[0];
+            int64_t i = 0;
+            for (; i + LANES <= n; i += LANES) {
+                for (int j = 0; j < LANES; j++) {
+                    const float a = x[i + j], b = y[i + j], d = b - a;
+                    xx[j] += a * a;
+                    yy[j] += b * b;
+                    xy[j] += a * b;
+                    dd[j] += d * d;
+                }
+            }
+            double sxx = 0, syy = 0, sxy = 0, sdd = 0;
+            for (int j = 0; j < LANES; j++) { sxx += xx[j]; syy += yy[j]; sxy += xy[j]; sdd += dd[j]; }
+            for (; i < n; i++) {
+                const double a = x[i], b = y[i];
+                sxx += a * a;
+                syy += b * b;
+                sxy += a * b;
+                sdd += (b - a) * (b - a);
+            }
+            const double both = std::sqrt(sxx) * std::sqrt(syy);
+            owner.seen.at(owner.first_token + token, p.index) = { (float) std::sqrt(syy), (float) std::sqrt(sdd),
+                                                                  (float) (both > 0 ? sxy / both : sxx == syy ? 1 : 0) };
+            if (p.first) { owner.seen.at(owner.first_token + token, -1) = { (float) std::sqrt(sxx), 0, 1 }; }
+        }
+    }
+
+    static void keep(ggml_tensor * dst, int ith, int nth, void * data) {
+        const place & p = *(const place *) data;
+        layers & owner = *p.owner;
+        const ggml_tensor * t = dst->src[0];
+        const int64_t width = t->ne[0];
+        std::vector<float> & values = owner.seen.vectors[p.index];
+        for (int64_t row = ith; row < t->ne[1]; row += nth) {
+            const int64_t token = owner.token_of(row, t->ne[1]);
+            if (token >= 0 && (size_t) ((owner.first_token + token + 1) * width) <= values.size()) {
+                memcpy(values.data() + (owner.first_token + token) * width, (const char *) t->data + row * t->nb[1], width * sizeof(float));
+            }
+        }
+    }
+
+    // Builds the graph under a plan and taps, which refuses what can't be done, and gives it memory.
+    void dry_run() {
+        stale = true;
+        inputs_of.clear();
+        several.clear();
+        const hooked scope(this);
+        const uint32_t n = std::min<uint32_t>(llama_n_ubatch(ctx), llama_n_ctx(ctx));
+        if (llama_graph_reserve(ctx, n, 1, n > 1 ? n - 1 : 1) == nullptr) {
+            refuse("the graph can't be planned: " + logged());
+        }
+    }
+
+    void check(plan other) {
+        std::swap(wanted, other);
+        const taps none, before = std::exchange(tapped, none);
+        struct restore {
+            layers & l;
+            plan &   p;
+            const taps & t;
+            ~restore() { l.wanted = std::move(p); l.tapped = t; }
+        } const back { *this, other, before };
+        dry_run();
+    }
+
+    void tap(taps other) {
+        if (other == tapped) {
+            return;
+        }
+        std::swap(tapped, other);
+        try {
+            make_room();
+            if (tapped.any()) {
+                const plan none, before = std::exchange(wanted, none);
+                struct restore {
+                    layers & l;
+                    const plan & p;
+                    ~restore() { l.wanted = p; }
+                } const back { *this, before };
+                dry_run();
+            }
+        } catch (...) {
+            tapped = std::move(other);
+            make_room();
+            throw;
+        }
+    }
+
+    void make_room() {
+        stale = true;
+        vector_places.clear();
+        for (size_t i = 0; i < tapped.hidden.size() + tapped.weights.size(); i++) { vector_places.push_back({ this, (int32_t) i, false }); }
+        seen.vectors.resize(vector_places.size());
+        seen.widths.assign(vector_places.size(), 0);
+    }
+};
+
+layers & of(pl_layers * layers) { return *reinterpret_cast<pl::layers *>(layers); }
+
+plan plan_of(const int8_t * actions, int32_t n) { return actions == nullptr ? plan() : plan(actions, actions + n); }
+
+} // namespace
+
+graph_hook * hook_of(pl_layers * layers) { return layers == nullptr ? nullptr : &of(layers); }
+
+void start(pl_layers * layers, int64_t n_tokens) {
+    if (layers != nullptr) { of(layers).start(n_tokens); }
+}
+
+} // namespace pl
+
+extern "C" {
+
+pl_layers * pl_layers_new(llama_context * ctx, pl_error * err) {
+    return pl::guard<pl_layers *>(err, nullptr, [&] { return reinterpret_cast<pl_layers *>(new pl::layers(ctx)); });
+}
+
+void pl_layers_free(pl_layers * layers) { delete reinterpret_cast<pl::layers *>(layers); }
+
+int32_t pl_layers_check(pl_layers * layers, const int8_t * actions, int32_t n, pl_error * err) {
+    return pl::guard_void(err, [&] { pl::of(layers).check(pl::plan_of(actions, n)); });
+}
+
+int32_t pl_layers_use(pl_layers * layers, const int8_t * actions, int32_t n, pl_error * err) {
+    return pl::guard_void(err, [&] { pl::of(layers).wanted = pl::plan_of(actions, n); });
+}
+
+int32_t pl_layers_tap(pl_layers * layers, bool norms, const int32_t * hidden, int32_t n_hidden, const char * const * weights,
+                      int32_t n_weights, pl_error * err) {
+    return pl::guard_void(err, [&] {
+        pl::of(layers).tap({ norms, std::vector<int32_t>(hidden, hidden + n_hidden), std::vector<std::string>(weights, weights + n_weights) });
+    });
+}
+
+int64_t pl_layers_tap_width(pl_layers * layers, int32_t index) { return pl::of(layers).seen.widths[index]; }
+
+void pl_layers_norms(pl_layers * layers, int32_t token, float * dst) {
+    auto & l = pl::of(layers);
+    memcpy(dst, &l.seen.at(token, -1), (l.n_layer + 1) * sizeof(pl::readings::norm));
+    for (size_t b = 0; b < l.built_plan.size(); b++) {
+        if (l.built_plan[b] == pl::SKIP || l.built_plan[b] == pl::KEYS_AND_VALUES) {
+            const float values[] = { dst[3 * b], 0, 1 };
+            memcpy(dst + 3 * (b + 1), values, sizeof(values));
+        }
+    }
+}
+
+bool pl_layers_vector(pl_layers * layers, int32_t index, int32_t token, float * dst) {
+    auto & seen = pl::of(layers).seen;
+    const int64_t width = seen.widths[index];
+    const float * from = seen.vectors[index].data() + token * width;
+    if (width == 0 || std::isnan(from[0])) {
+        return false;
+    }
+    memcpy(dst, from, width * sizeof(float));
+    return true;
+}
+
+int32_t pl_hooked_decode(llama_context * ctx, pl_adapters * adapters, pl_layers * layers, const llama_batch * batch, pl_error * err) {
+    return pl::guard_upstream_code(err, [&] {
+        pl::hook_chain chain({ pl::hook_of(adapters), pl::hook_of(layers) });
+        pl::start(layers, batch->n_tokens);
+        const pl::hooked scope(&chain);
+        return llama_decode(ctx, *batch);
+    });
+}
+
+} // extern "C"
