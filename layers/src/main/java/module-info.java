@@ -6,5 +6,4 @@ module panamallama.layers {
     requires transitive panamallama.runtime;
     requires tools.jackson.databind;
 
-    exports io.github.panamallama.layers;
 }

@@ -19,8 +19,11 @@ final class BenchModels {
     private BenchModels() {
     }
 
-    /** @param shipped whether it is the model that users get */
-    record BenchModel(String name, Path path, String shape, boolean shipped) {
+    /**
+     * @param shipped whether it is the model that users get
+     * @param random  how its weights were made; null where they are not random
+     */
+    record BenchModel(String name, Path path, String shape, boolean shipped, RandomModel random) {
     }
 
     /** @param names {@code shipped}, {@code 1b-q8_0}, {@code 1b-q4_0} or paths */
@@ -28,7 +31,7 @@ final class BenchModels {
         var models = new ArrayList<BenchModel>();
         for (var name : names) {
             models.add(switch (name.toLowerCase(Locale.ROOT)) {
-                case "shipped" -> new BenchModel("shipped, Q8_0", DefaultModel.path(), "llama, 8 layers of 256, 5.8M parameters", true);
+                case "shipped" -> new BenchModel("shipped, Q8_0", DefaultModel.path(), "llama, 8 layers of 256, 5.8M parameters", true, null);
                 case "1b-q8_0" -> random("1B random, Q8_0", ONE_B.withType(GgmlType.Q8_0));
                 case "1b-q4_0" -> random("1B random, Q4_0", ONE_B.withType(GgmlType.Q4_0));
                 default -> {
@@ -36,7 +39,7 @@ final class BenchModels {
                     if (!Files.isRegularFile(path)) {
                         throw new IOException("no model '" + name + "'; give shipped, 1b-q8_0, 1b-q4_0 or the path of a GGUF file");
                     }
-                    yield new BenchModel(path.getFileName().toString(), path, path.toString(), false);
+                    yield new BenchModel(path.getFileName().toString(), path, path.toString(), false, null);
                 }
             });
         }
@@ -47,7 +50,7 @@ final class BenchModels {
         return new BenchModel(name, cached(shape), String.format(Locale.ROOT,
                 "random llama, %d layers of %d, %d heads, %d key-value heads, feed-forward %d, %d tokens, %.2fB parameters",
                 shape.layers(), shape.width(), shape.heads(), shape.keyValueHeads(), shape.feedForward(), shape.vocabularySize(),
-                shape.parameterCount() / 1e9), false);
+                shape.parameterCount() / 1e9), false, shape);
     }
 
     /** The file of a random model; its name holds everything that its content depends on. */

@@ -40,6 +40,8 @@ public final class Compare implements Callable<Integer> {
         asap,
         /** Adapters: swaps, loads, memory, decode, prefill, mixed batches, with llama.cpp's own way. */
         adapters,
+        /** Layer plans: blocks left out, changes of the plan, taps. */
+        layers,
         /** Next lines of held-out files; the shipped model alone. */
         lines,
         /** Finding the tokens that a JSON Schema allows, with llama.cpp's grammar sampler. */
@@ -58,7 +60,7 @@ public final class Compare implements Callable<Integer> {
     Path home;
 
     @Option(names = "--parts", split = ",", description = "what to measure: ${COMPLETION-CANDIDATES}",
-            defaultValue = "bench,generate,concurrent,tokens,strategies,adapters,asap,lines,masks")
+            defaultValue = "bench,generate,concurrent,tokens,strategies,adapters,layers,asap,lines,masks")
     List<Part> parts;
 
     @Option(names = {"-m", "--models"}, split = ",", paramLabel = "MODEL",
@@ -153,6 +155,11 @@ public final class Compare implements Callable<Integer> {
             }
             if (wanted.contains(Part.adapters)) {
                 try (var costs = new AdapterCosts(model, home, upstream.folder().getParent(), threads, seconds, prompt)) {
+                    costs.measure(pairs, random, written);
+                }
+            }
+            if (wanted.contains(Part.layers)) {
+                try (var costs = new LayerCosts(model, threads, seconds)) {
                     costs.measure(pairs, random, written);
                 }
             }
