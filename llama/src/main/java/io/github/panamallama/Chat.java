@@ -36,7 +36,7 @@ public final class Chat implements AutoCloseable {
         this.options = options;
         template = options.template() != null ? options.template() : ChatTemplate.of(llama.model());
         prompting = PromptOptions.defaults().withTools(options.tools()).withThinking(options.reasoning());
-        sequence = llama.engine().newSequence(options.generation().adapters());
+        sequence = options.generation().newSequence(llama.engine());
         reset();
     }
 

@@ -39,7 +39,7 @@ public final class Completion implements Iterable<String>, AutoCloseable {
     private final Iterator<String> pieces;
 
     Completion(Engine engine, int[] prompt, boolean truncated, GenerationOptions options) {
-        generation = new Generation(engine.newSequence(options.adapters()), true, prompt, truncated, options, false);
+        generation = new Generation(options.newSequence(engine), true, prompt, truncated, options, false);
         pieces = new Pieces(generation);
     }
 

@@ -1,6 +1,9 @@
 package io.github.panamallama;
 
 import io.github.panamallama.runtime.AdapterSet;
+import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.LayerPlan;
+import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.sampling.SamplerOptions;
 import io.github.panamallama.sampling.grammar.Grammar;
 import io.github.panamallama.sampling.strategy.Strategy;
@@ -20,11 +23,13 @@ import java.util.List;
  * @param strategy   how tokens are chosen; null for one row, one token, as {@code sampling} says
  * @param confidence whether entropy, margin and log-probability of each token are measured; {@link Completion#confidence} tells them
  * @param adapters   LoRA adapters that the text is written under; the model as it is under {@link AdapterSet#none}
+ * @param plan       which blocks of the model run; null for every block once
  */
 public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<String> stop, int logProbs, boolean truncation,
-        Grammar grammar, Strategy strategy, boolean confidence, AdapterSet adapters) {
+        Grammar grammar, Strategy strategy, boolean confidence, AdapterSet adapters,
+        LayerPlan plan) {
     private static final GenerationOptions DEFAULTS =
-            new GenerationOptions(256, SamplerOptions.defaults(), List.of(), -1, false, null, null, false, AdapterSet.none());
+            new GenerationOptions(256, SamplerOptions.defaults(), List.of(), -1, false, null, null, false, AdapterSet.none(), null);
 
     public GenerationOptions {
         if (maxTokens < 0) {
@@ -55,11 +60,11 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
     }
 
     public GenerationOptions withMaxTokens(int maxTokens) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
     }
 
     public GenerationOptions withSampling(SamplerOptions sampling) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
     }
 
     /** 0 takes the most likely token, always. */
@@ -73,7 +78,7 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
     }
 
     public GenerationOptions withStop(List<String> stop) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
     }
 
     public GenerationOptions withStop(String... stop) {
@@ -82,29 +87,39 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
 
     /** Collects log-probabilities, in nats, with this many alternatives each. */
     public GenerationOptions withLogProbs(int alternatives) {
-        return new GenerationOptions(maxTokens, sampling, stop, alternatives, truncation, grammar, strategy, confidence, adapters);
+        return new GenerationOptions(maxTokens, sampling, stop, alternatives, truncation, grammar, strategy, confidence, adapters, plan);
     }
 
     public GenerationOptions withTruncation(boolean truncation) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
     }
 
     /** The text will belong to this grammar, as a whole. */
     public GenerationOptions withGrammar(Grammar grammar) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
     }
 
     public GenerationOptions withStrategy(Strategy strategy) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
     }
 
     /** Measures each token; the model is then asked for tokens too that a grammar leaves no choice about. */
     public GenerationOptions withConfidence(boolean confidence) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
+    }
+
+    /** The text will be written with these blocks of the model; null for every block once. */
+    public GenerationOptions withPlan(LayerPlan plan) {
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
     }
 
     /** The text will be written under these adapters, whatever others are written under at the same time; see {@link Llama#adapter}. */
     public GenerationOptions withAdapters(AdapterSet adapters) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
+    }
+
+    /** An empty sequence under the adapters and with the plan. */
+    Sequence newSequence(Engine engine) {
+        return plan == null ? engine.newSequence(adapters) : engine.newSequence(adapters, plan);
     }
 }

@@ -198,6 +198,9 @@ public final class Llama implements AutoCloseable {
      * @throws IllegalArgumentException if prompt and texts do not fit the context
      */
     public Asap aligned(String prompt, Grammar grammar, GenerationOptions options, int parallel) {
+        if (options.plan() != null) {
+            throw new IllegalArgumentException("aligned texts are drawn from the whole model; leave the layer plan out");
+        }
         var tokens = promptTokens(prompt, options);
         int room = engine.contextSize() - tokens.tokens.length;
         int most = options.maxTokens() == 0 ? room : Math.min(room, options.maxTokens());

@@ -2,6 +2,7 @@ package io.github.panamallama.examples.cli;
 
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
+import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.ModelOptions;
 import io.github.panamallama.runtime.Row;
@@ -63,6 +64,9 @@ final class BenchCommand implements Callable<Integer> {
     @Mixin
     private EngineMixin engine;
 
+    @Mixin
+    private LayersMixin layers;
+
     @Option(names = {"-p", "--n-prompt"}, paramLabel = "N", split = ",", description = "Prompt lengths; 0 for no prompt test. Default: ${DEFAULT-VALUE}.")
     private int[] prompts = {512};
 
@@ -107,7 +111,9 @@ final class BenchCommand implements Callable<Integer> {
         if (tests.isEmpty()) {
             throw new ParameterException(spec.commandLine(), "nothing to measure: -p and -n are both 0");
         }
-        var options = engine.options(spec.commandLine(), EngineOptions.defaults().withBatchSize(BATCH)).withMaxSequences(1);
+        layers.check(spec.commandLine());
+        var options = layers.options(spec.commandLine(), engine.options(spec.commandLine(), EngineOptions.defaults().withBatchSize(BATCH)))
+                .withMaxSequences(1);
         if (poll != null) {
             try {
                 options = options.withPolling(poll);
@@ -125,8 +131,9 @@ final class BenchCommand implements Callable<Integer> {
             }
             for (var test : tests) {
                 try (var opened = Engine.open(loaded, options.withContextSize(depth + test.tokens()))) {
-                    var samples = measure(opened, test);
-                    var document = document(loaded, opened, test, samples);
+                    var plan = layers.plan(spec.commandLine(), loaded);
+                    var samples = measure(opened, plan, test);
+                    var document = document(loaded, opened, plan, test, samples);
                     documents.add(document);
                     if (!json) {
                         main.shell().println(row(document, test));
@@ -154,8 +161,8 @@ final class BenchCommand implements Callable<Integer> {
                     var random = new SplittableRandom(SEED);
                     long start = System.nanoTime();
                     for (int i = 0; i < COMPILED_RUNS && System.nanoTime() - start < COMPILE_NANOS && !main.interrupts().raised(); i++) {
-                        run(engine, new Test(COMPILED_RUN, 0), 0, random, row);
-                        run(engine, new Test(0, COMPILED_RUN), 0, random, row);
+                        run(engine, null, new Test(COMPILED_RUN, 0), 0, random, row);
+                        run(engine, null, new Test(0, COMPILED_RUN), 0, random, row);
                     }
                 }
             } finally {
@@ -173,32 +180,32 @@ final class BenchCommand implements Callable<Integer> {
         return value;
     }
 
-    private long[] measure(Engine engine, Test test) {
+    private long[] measure(Engine engine, LayerPlan plan, Test test) {
         var vocabulary = engine.model().vocabulary();
         var row = new Row(vocabulary.size());
         var random = new SplittableRandom(SEED);
         if (!cold) {
             long start = System.nanoTime();
             do {
-                run(engine, test.prompt > 0 ? test : new Test(0, 1), 0, random, row);
+                run(engine, plan, test.prompt > 0 ? test : new Test(0, 1), 0, random, row);
             } while (System.nanoTime() - start < WARM_UP_NANOS && !main.interrupts().raised());
         }
         var samples = new long[repetitions];
         for (int i = 0; i < repetitions; i++) {
-            samples[i] = run(engine, test, depth, random, row);
+            samples[i] = run(engine, plan, test, depth, random, row);
         }
         return samples;
     }
 
     /** Nanoseconds of one run in an empty cache. */
-    private long run(Engine engine, Test test, int depth, SplittableRandom random, Row row) {
+    private long run(Engine engine, LayerPlan plan, Test test, int depth, SplittableRandom random, Row row) {
         var vocabulary = engine.model().vocabulary();
         var tokens = random.ints(depth + test.tokens(), 0, vocabulary.size()).toArray();
         if (vocabulary.addsBos()) {
             tokens[0] = vocabulary.bos();
             tokens[depth] = vocabulary.bos();
         }
-        try (var sequence = engine.newSequence()) {
+        try (var sequence = plan == null ? engine.newSequence() : engine.newSequence(plan)) {
             main.interrupts().onInterrupt(sequence::cancel);
             if (depth > 0) {
                 sequence.append(Arrays.copyOf(tokens, depth), row);
@@ -218,7 +225,7 @@ final class BenchCommand implements Callable<Integer> {
         }
     }
 
-    private Map<String, Object> document(Model model, Engine engine, Test test, long[] samples) {
+    private Map<String, Object> document(Model model, Engine engine, LayerPlan plan, Test test, long[] samples) {
         var options = engine.options();
         var speeds = Arrays.stream(samples).mapToDouble(nanos -> 1e9 * test.tokens() / nanos).toArray();
         var document = new LinkedHashMap<String, Object>();
@@ -247,6 +254,7 @@ final class BenchCommand implements Callable<Integer> {
         });
         document.put("load_mode", this.model.mmap() ? "mmap" : "none");
         document.put("embeddings", false);
+        document.put("layers", LayersMixin.describe(plan));
         document.put("n_prompt", test.prompt);
         document.put("n_gen", test.generated);
         document.put("n_depth", depth);

@@ -73,6 +73,9 @@ final class ChatCommand implements Callable<Integer> {
     private AdapterMixin adapters;
 
     @Mixin
+    private LayersMixin layers;
+
+    @Mixin
     private SamplingMixin sampling;
 
     @Mixin
@@ -90,6 +93,7 @@ final class ChatCommand implements Callable<Integer> {
             throw new ParameterException(spec.commandLine(), "--system and --system-file exclude each other");
         }
         adapters.check(spec.commandLine());
+        layers.check(spec.commandLine());
         var told = systemFile != null ? Sources.read(systemFile) : system;
         var generation = GenerationOptions.defaults()
                 .withMaxTokens(tokens)
@@ -97,10 +101,11 @@ final class ChatCommand implements Callable<Integer> {
                 .withStop(stops.stream().map(stop -> stop.replace("\\n", "\n")).toList());
         var options = LlamaOptions.defaults()
                 .withModel(model.options(main))
-                .withEngine(engine.options(spec.commandLine()).withMaxSequences(1))
+                .withEngine(layers.options(spec.commandLine(), engine.options(spec.commandLine())).withMaxSequences(1))
                 .withGeneration(generation);
         try (var llama = Llama.load(model.path(), options)) {
-            generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter));
+            generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter))
+                    .withPlan(layers.plan(spec.commandLine(), llama.model()));
             try (var chat = llama.chat(chatOptions(told, generation))) {
                 main.interrupts().onInterrupt(this::stopAnswer);
                 if (!main.shell().interactive()) {

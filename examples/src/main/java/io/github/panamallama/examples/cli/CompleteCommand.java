@@ -4,7 +4,6 @@ import io.github.panamallama.Completion;
 import io.github.panamallama.GenerationOptions;
 import io.github.panamallama.Llama;
 import io.github.panamallama.LlamaOptions;
-import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Vocabulary;
 import io.github.panamallama.sampling.LogProbs;
 import io.github.panamallama.sampling.SamplerOptions;
@@ -73,6 +72,9 @@ final class CompleteCommand implements Callable<Integer> {
     private AdapterMixin adapters;
 
     @Mixin
+    private LayersMixin layers;
+
+    @Mixin
     private SamplingMixin sampling;
 
     @Mixin
@@ -95,6 +97,7 @@ final class CompleteCommand implements Callable<Integer> {
         var sampler = sampling.options(spec.commandLine(), strategies.otherwise(SamplerOptions.greedy()));
         strategies.check(spec.commandLine(), sampler, Set.of(StrategyMixin.Name.USCD));
         adapters.check(spec.commandLine());
+        layers.check(spec.commandLine());
         var generation = GenerationOptions.defaults()
                 .withMaxTokens(tokens)
                 .withSampling(sampler)
@@ -104,12 +107,14 @@ final class CompleteCommand implements Callable<Integer> {
         }
         var options = LlamaOptions.defaults()
                 .withModel(strategies.modelOptions(spec.commandLine(), model.path(), model.options(main)))
-                .withEngine(engine.options(spec.commandLine()).withMaxSequences(Math.min(256, strategies.sequences())));
+                .withEngine(layers.options(spec.commandLine(), engine.options(spec.commandLine()))
+                        .withMaxSequences(Math.min(256, strategies.sequences())));
 
         var cut = stdin ? new Place.Cut(main.shell().readAll(), "") : cut();
         long start = System.nanoTime();
         try (var llama = Llama.load(model.path(), options)) {
-            generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter));
+            generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter))
+                    .withPlan(layers.plan(spec.commandLine(), llama.model()));
             long loaded = System.nanoTime() - start;
             boolean infill = !cut.suffix().isBlank() && !continueOnly;
             if (infill && !llama.canInfill()) {
@@ -125,7 +130,7 @@ final class CompleteCommand implements Callable<Integer> {
                 if (json) {
                     var text = completion.text();
                     if (!main.interrupts().raised()) {
-                        main.shell().println(Json.write(document(llama, completion, text, infill, generation.adapters(), loaded)));
+                        main.shell().println(Json.write(document(llama, completion, text, infill, generation, loaded)));
                     }
                 } else {
                     completion.forEach(main.shell()::print);
@@ -146,11 +151,12 @@ final class CompleteCommand implements Callable<Integer> {
     }
 
     private Map<String, Object> document(
-            Llama llama, Completion completion, String text, boolean infill, AdapterSet under, long loadNanos) {
+            Llama llama, Completion completion, String text, boolean infill, GenerationOptions generation, long loadNanos) {
         var stats = completion.stats();
         var document = new LinkedHashMap<String, Object>();
         document.put("model", model.path().toString());
-        document.put("adapters", AdapterChoice.describe(under));
+        document.put("adapters", AdapterChoice.describe(generation.adapters()));
+        document.put("layers", LayersMixin.describe(generation.plan()));
         document.put("mode", infill ? "infill" : "continue");
         document.put("text", text);
         document.put("finish_reason", completion.finishReason().toString().toLowerCase(Locale.ROOT));

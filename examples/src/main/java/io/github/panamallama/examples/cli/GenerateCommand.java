@@ -4,7 +4,6 @@ import io.github.panamallama.Completion;
 import io.github.panamallama.GenerationOptions;
 import io.github.panamallama.Llama;
 import io.github.panamallama.LlamaOptions;
-import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.sampling.SamplerOptions;
 import io.github.panamallama.sampling.asap.Asap;
 import io.github.panamallama.sampling.asap.Draw;
@@ -87,6 +86,9 @@ final class GenerateCommand implements Callable<Integer> {
     private AdapterMixin adapters;
 
     @Mixin
+    private LayersMixin layers;
+
+    @Mixin
     private SamplingMixin sampling;
 
     @Mixin
@@ -126,6 +128,7 @@ final class GenerateCommand implements Callable<Integer> {
             throw new ParameterException(command, "--asap draws; --temp must be above 0");
         }
         adapters.check(command);
+        layers.check(command);
         var grammar = grammars.grammar(command);
         if (asap && grammar == null) {
             throw new ParameterException(command, "--asap needs --grammar, --json-schema, --regex or --choices");
@@ -140,11 +143,11 @@ final class GenerateCommand implements Callable<Integer> {
                 .withGrammar(grammar);
         int sequences = asap ? (parallel == null ? 1 : parallel) + 2 : strategies.sequences();
         var options = LlamaOptions.defaults().withModel(strategies.modelOptions(command, model.path(), model.options(main)))
-                .withEngine(engine.options(command).withMaxSequences(Math.min(256, sequences)));
+                .withEngine(layers.options(command, engine.options(command)).withMaxSequences(Math.min(256, sequences)));
 
         long start = System.nanoTime();
         try (var llama = Llama.load(model.path(), options)) {
-            generation = generation.withAdapters(adapters.set(command, llama::adapter));
+            generation = generation.withAdapters(adapters.set(command, llama::adapter)).withPlan(layers.plan(command, llama.model()));
             long loaded = System.nanoTime() - start;
             if (asap) {
                 return draw(llama, text, grammar, generation, loaded);
@@ -156,7 +159,7 @@ final class GenerateCommand implements Callable<Integer> {
                 if (json) {
                     var written = completion.text();
                     if (!main.interrupts().raised()) {
-                        main.shell().println(Json.write(document(llama, completion, written, grammar, generation.adapters(), loaded)));
+                        main.shell().println(Json.write(document(llama, completion, written, grammar, generation, loaded)));
                     }
                 } else {
                     completion.forEach(main.shell()::print);
@@ -230,11 +233,12 @@ final class GenerateCommand implements Callable<Integer> {
     }
 
     private Map<String, Object> document(
-            Llama llama, Completion completion, String text, Grammar grammar, AdapterSet under, long loadNanos) {
+            Llama llama, Completion completion, String text, Grammar grammar, GenerationOptions generation, long loadNanos) {
         var confidence = completion.confidence();
         var document = new LinkedHashMap<String, Object>();
         document.put("model", model.path().toString());
-        document.put("adapters", AdapterChoice.describe(under));
+        document.put("adapters", AdapterChoice.describe(generation.adapters()));
+        document.put("layers", LayersMixin.describe(generation.plan()));
         document.put("strategy", strategies.name() == null ? "plain" : strategies.name().toString());
         document.put("constrained", grammar != null);
         document.put("text", text);

@@ -4,6 +4,7 @@ import io.github.panamallama.runtime.Adapter;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Append;
 import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.RowMath;
@@ -48,6 +49,9 @@ final class PerplexityCommand implements Callable<Integer> {
     private AdapterMixin adapters;
 
     @Mixin
+    private LayersMixin layers;
+
+    @Mixin
     private EngineMixin engine;
 
     @Parameters(paramLabel = "FILE", description = "A text of at least two windows.")
@@ -70,6 +74,7 @@ final class PerplexityCommand implements Callable<Integer> {
             throw new ParameterException(spec.commandLine(), "a window needs at least 4 tokens; -c is " + window);
         }
         adapters.check(spec.commandLine());
+        layers.check(spec.commandLine());
         try (var loaded = model.load(main); var opened = new Opened(loaded)) {
             var under = adapters.set(spec.commandLine(), opened::load);
             var vocabulary = loaded.vocabulary();
@@ -86,9 +91,10 @@ final class PerplexityCommand implements Callable<Integer> {
             int together = (int) Math.max(1, Math.min(batch / window, ROW_BYTES / rowBytes));
             int count = Math.min(chunks, tokens.length / window);
             together = Math.min(together, count);
-            var options = engine.options(spec.commandLine()).withContextSize(window * together).withBatchSize(batch).withMaxSequences(together);
+            var options = layers.options(spec.commandLine(), engine.options(spec.commandLine())).withContextSize(window * together)
+                    .withBatchSize(batch).withMaxSequences(together);
             try (var evaluating = Engine.open(loaded, options)) {
-                score(evaluating, under, tokens, window, together, count);
+                score(evaluating, under, layers.plan(spec.commandLine(), loaded), tokens, window, together, count);
             }
         }
         return Main.OK;
@@ -112,7 +118,7 @@ final class PerplexityCommand implements Callable<Integer> {
         }
     }
 
-    private void score(Engine engine, AdapterSet under, int[] tokens, int window, int together, int count) {
+    private void score(Engine engine, AdapterSet under, LayerPlan plan, int[] tokens, int window, int together, int count) {
         int first = window / 2;
         var vocabulary = engine.model().vocabulary();
         var sum = new Sum();
@@ -133,7 +139,7 @@ final class PerplexityCommand implements Callable<Integer> {
                     if (vocabulary.addsBos()) {
                         part[0] = vocabulary.bos();
                     }
-                    sequences[s] = engine.newSequence(under);
+                    sequences[s] = plan == null ? engine.newSequence(under) : engine.newSequence(under, plan);
                     appends[s] = Append.all(sequences[s], part, rows[s]);
                 }
                 main.interrupts().onInterrupt(() -> Arrays.stream(sequences).forEach(Sequence::cancel));
@@ -159,6 +165,7 @@ final class PerplexityCommand implements Callable<Integer> {
         if (json) {
             var document = new LinkedHashMap<String, Object>();
             document.put("adapters", AdapterChoice.describe(under));
+            document.put("layers", LayersMixin.describe(plan));
             document.put("ppl", sum.perplexity());
             document.put("ppl_stderr", sum.error());
             document.put("n_ctx", window);

@@ -99,7 +99,7 @@ final class EngineTrack implements Track {
 
     @Override
     public Track fresh() {
-        return new EngineTrack(engine.newSequence(sequence.adapters()), tally, true);
+        return new EngineTrack(engine.newSequence(sequence.adapters(), sequence.plan()), tally, true);
     }
 
     @Override

@@ -1,0 +1,56 @@
+package io.github.panamallama.examples.cli;
+
+import io.github.panamallama.runtime.EngineOptions;
+import io.github.panamallama.runtime.LayerPlan;
+import io.github.panamallama.runtime.Model;
+import picocli.CommandLine;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+
+/** Which blocks of the model run. */
+final class LayersMixin {
+    /** More blocks than any model has: what a plan repeats can be counted before the model is known. */
+    private static final int ANY_MODEL = 1 << 12;
+
+    @Option(names = "--layers", paramLabel = "PLAN", description = {
+            "Which blocks of the model run, the others are left out: 0-3,5,7x2 runs blocks 0 to 3 and 5 once and block 7 twice;",
+            "4:attn and 4:ffn run a part of block 4."})
+    private String text;
+
+    /** Refuses what can be seen without the model, before that is loaded. */
+    void check(CommandLine command) {
+        if (text != null) {
+            parse(command, ANY_MODEL);
+        }
+    }
+
+    private LayerPlan parse(CommandLine command, int blocks) {
+        try {
+            return LayerPlan.parse(text, blocks);
+        } catch (IllegalArgumentException e) {
+            throw new ParameterException(command, "--layers: " + e.getMessage());
+        }
+    }
+
+    /** The options, with room for what the plan repeats. */
+    EngineOptions options(CommandLine command, EngineOptions options) {
+        if (text == null || text.strip().equals("all")) {
+            return options;
+        }
+        int repeats = parse(command, ANY_MODEL).spareLayers();
+        if (repeats > EngineOptions.MAX_SPARE_LAYERS) {
+            throw new ParameterException(command, "--layers repeats blocks " + repeats + " times; at most " + EngineOptions.MAX_SPARE_LAYERS);
+        }
+        return options.withSpareLayers(Math.max(options.spareLayers(), repeats));
+    }
+
+    /** The plan for this model; null for every block once. */
+    LayerPlan plan(CommandLine command, Model model) {
+        return text == null ? null : parse(command, model.layerCount());
+    }
+
+    /** For a JSON document. */
+    static String describe(LayerPlan plan) {
+        return plan == null ? "all" : plan.toString();
+    }
+}
