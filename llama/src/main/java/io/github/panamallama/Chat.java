@@ -18,7 +18,8 @@ import java.util.stream.Stream;
 /**
  * A conversation: its messages, and the evaluated tokens that the next turn builds on. When it outgrows the context, the oldest whole
  * turns (a user's message and all that answers it) are forgotten, and the reply says how many; the system message stays. The adapters it is
- * held under are those of its options until {@link #adapters(AdapterSet)} changes them. One thread at a time; closing a {@link Reply} may
+ * held under are those of its options until {@link #adapters(AdapterSet)} changes them. A plan of blocks is chosen by the first
+ * prompt, and stays until {@link #reset}. One thread at a time; closing a {@link Reply} may
  * come from any thread.
  */
 public final class Chat implements AutoCloseable {
@@ -36,7 +37,7 @@ public final class Chat implements AutoCloseable {
         this.options = options;
         template = options.template() != null ? options.template() : ChatTemplate.of(llama.model());
         prompting = PromptOptions.defaults().withTools(options.tools()).withThinking(options.reasoning());
-        sequence = options.generation().newSequence(llama.engine());
+        sequence = llama.engine().newSequence(options.generation().adapters());
         reset();
     }
 
@@ -95,6 +96,11 @@ public final class Chat implements AutoCloseable {
         if (generating.grammar() != null && generating.grammar().triggers().isEmpty() && prompt.opensReasoning()) {
             throw new LlamaException("the template begins the answer with reasoning, which is no text of the grammar; use a lazy grammar, "
                     + "or another template (ChatOptions.withTemplate)");
+        }
+        if (sequence.length() == 0 && generating.plans() != null) {
+            var fresh = llama.engine().newSequence(sequence.adapters(), generating.plans().choose(llama.engine(), tokens));
+            sequence.close();
+            sequence = fresh;
         }
         var stops = Stream.concat(generating.stop().stream(), prompt.stopStrings().stream()).distinct().toList();
         var generation = new Generation(sequence, false, tokens, false, generating.withStop(stops), true);

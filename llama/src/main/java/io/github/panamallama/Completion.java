@@ -1,6 +1,7 @@
 package io.github.panamallama;
 
 import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.sampling.FinishReason;
 import io.github.panamallama.sampling.IncompleteException;
 import io.github.panamallama.sampling.LogProbs;
@@ -39,7 +40,7 @@ public final class Completion implements Iterable<String>, AutoCloseable {
     private final Iterator<String> pieces;
 
     Completion(Engine engine, int[] prompt, boolean truncated, GenerationOptions options) {
-        generation = new Generation(options.newSequence(engine), true, prompt, truncated, options, false);
+        generation = new Generation(options.newSequence(engine, prompt), true, prompt, truncated, options, false);
         pieces = new Pieces(generation);
     }
 
@@ -72,6 +73,11 @@ public final class Completion implements Iterable<String>, AutoCloseable {
             throw new IllegalStateException("the text isn't finished; read it to the end or close it first");
         }
         return generation.reason();
+    }
+
+    /** The blocks of the model that it is written with. */
+    public LayerPlan plan() {
+        return generation.plan();
     }
 
     /** What it has taken so far. */

@@ -1,5 +1,6 @@
 package io.github.panamallama;
 
+import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.sampling.Branch;
@@ -106,6 +107,10 @@ final class Generation {
     }
 
     /** How much of the prompt the sequence holds; less than all of it, because the last token's logits are needed. */
+    LayerPlan plan() {
+        return sequence.plan();
+    }
+
     private static int sharedPrefix(Sequence sequence, int[] prompt) {
         int most = Math.min(sequence.length(), prompt.length - 1);
         int shared = 0;

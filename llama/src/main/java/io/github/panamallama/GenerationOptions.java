@@ -23,11 +23,11 @@ import java.util.List;
  * @param strategy   how tokens are chosen; null for one row, one token, as {@code sampling} says
  * @param confidence whether entropy, margin and log-probability of each token are measured; {@link Completion#confidence} tells them
  * @param adapters   LoRA adapters that the text is written under; the model as it is under {@link AdapterSet#none}
- * @param plan       which blocks of the model run; null for every block once
+ * @param plans      chooses which blocks of the model run; null for every block once
  */
 public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<String> stop, int logProbs, boolean truncation,
         Grammar grammar, Strategy strategy, boolean confidence, AdapterSet adapters,
-        LayerPlan plan) {
+        PlanChooser plans) {
     private static final GenerationOptions DEFAULTS =
             new GenerationOptions(256, SamplerOptions.defaults(), List.of(), -1, false, null, null, false, AdapterSet.none(), null);
 
@@ -60,11 +60,11 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
     }
 
     public GenerationOptions withMaxTokens(int maxTokens) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
     }
 
     public GenerationOptions withSampling(SamplerOptions sampling) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
     }
 
     /** 0 takes the most likely token, always. */
@@ -78,7 +78,7 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
     }
 
     public GenerationOptions withStop(List<String> stop) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
     }
 
     public GenerationOptions withStop(String... stop) {
@@ -87,39 +87,44 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
 
     /** Collects log-probabilities, in nats, with this many alternatives each. */
     public GenerationOptions withLogProbs(int alternatives) {
-        return new GenerationOptions(maxTokens, sampling, stop, alternatives, truncation, grammar, strategy, confidence, adapters, plan);
+        return new GenerationOptions(maxTokens, sampling, stop, alternatives, truncation, grammar, strategy, confidence, adapters, plans);
     }
 
     public GenerationOptions withTruncation(boolean truncation) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
     }
 
     /** The text will belong to this grammar, as a whole. */
     public GenerationOptions withGrammar(Grammar grammar) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
     }
 
     public GenerationOptions withStrategy(Strategy strategy) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
     }
 
     /** Measures each token; the model is then asked for tokens too that a grammar leaves no choice about. */
     public GenerationOptions withConfidence(boolean confidence) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
     }
 
     /** The text will be written with these blocks of the model; null for every block once. */
     public GenerationOptions withPlan(LayerPlan plan) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
+        return withPlans(plan == null ? null : (engine, prompt) -> plan);
+    }
+
+    /** The text will be written with blocks that are chosen by its prompt; null for every block once. */
+    public GenerationOptions withPlans(PlanChooser plans) {
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
     }
 
     /** The text will be written under these adapters, whatever others are written under at the same time; see {@link Llama#adapter}. */
     public GenerationOptions withAdapters(AdapterSet adapters) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plan);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
     }
 
-    /** An empty sequence under the adapters and with the plan. */
-    Sequence newSequence(Engine engine) {
-        return plan == null ? engine.newSequence(adapters) : engine.newSequence(adapters, plan);
+    /** An empty sequence under the adapters, and with the plan that is chosen for a prompt. */
+    Sequence newSequence(Engine engine, int[] prompt) {
+        return plans == null ? engine.newSequence(adapters) : engine.newSequence(adapters, plans.choose(engine, prompt));
     }
 }

@@ -198,7 +198,7 @@ public final class Llama implements AutoCloseable {
      * @throws IllegalArgumentException if prompt and texts do not fit the context
      */
     public Asap aligned(String prompt, Grammar grammar, GenerationOptions options, int parallel) {
-        if (options.plan() != null) {
+        if (options.plans() != null) {
             throw new IllegalArgumentException("aligned texts are drawn from the whole model; leave the layer plan out");
         }
         var tokens = promptTokens(prompt, options);

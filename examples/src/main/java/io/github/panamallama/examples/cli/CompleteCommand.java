@@ -156,7 +156,7 @@ final class CompleteCommand implements Callable<Integer> {
         var document = new LinkedHashMap<String, Object>();
         document.put("model", model.path().toString());
         document.put("adapters", AdapterChoice.describe(generation.adapters()));
-        document.put("layers", LayersMixin.describe(generation.plan()));
+        document.put("layers", completion.plan().toString());
         document.put("mode", infill ? "infill" : "continue");
         document.put("text", text);
         document.put("finish_reason", completion.finishReason().toString().toLowerCase(Locale.ROOT));

@@ -238,7 +238,7 @@ final class GenerateCommand implements Callable<Integer> {
         var document = new LinkedHashMap<String, Object>();
         document.put("model", model.path().toString());
         document.put("adapters", AdapterChoice.describe(generation.adapters()));
-        document.put("layers", LayersMixin.describe(generation.plan()));
+        document.put("layers", completion.plan().toString());
         document.put("strategy", strategies.name() == null ? "plain" : strategies.name().toString());
         document.put("constrained", grammar != null);
         document.put("text", text);
