@@ -9,8 +9,11 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -367,6 +370,24 @@ public final class Model implements AutoCloseable {
     /** The headers of all parts; one for a model that isn't split. */
     public List<GgufFile> parts() {
         return parts;
+    }
+
+    /**
+     * Tells this model from others: SHA-256 of what {@link GgufFile#sample} takes of each part. Stored results that depend on a model
+     * carry it. Reads some kilobytes of each tensor; another quantisation of the same model is another model.
+     *
+     * @return 64 lower-case hexadecimal digits
+     * @throws io.github.panamallama.runtime.gguf.GgufException if the file is no longer as it was loaded
+     */
+    public String fingerprint() {
+        MessageDigest digest;
+        try {
+            digest = MessageDigest.getInstance("SHA-256");
+        } catch (NoSuchAlgorithmException e) {
+            throw new AssertionError("every JDK has SHA-256", e);
+        }
+        parts.forEach(part -> part.sample(digest));
+        return HexFormat.of().formatHex(digest.digest());
     }
 
     /**

@@ -4,10 +4,12 @@ import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.security.MessageDigest;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -26,6 +28,7 @@ import java.util.regex.Pattern;
 public final class GgufFile {
     private static final Pattern PART_NAME = Pattern.compile("(.+)-(\\d{5})-of-(\\d{5})\\.gguf");
     private static final int MAX_PARTS = 65535;
+    private static final int SAMPLE = 4096;
 
     private final Path path;
     private final int version;
@@ -220,6 +223,44 @@ public final class GgufFile {
             return channel.map(FileChannel.MapMode.READ_ONLY, position(tensor), tensor.byteSize(), arena);
         } catch (IOException e) {
             throw new GgufException(path, position(tensor), "can't map tensor \"" + tensor.name() + "\": " + e.getMessage(), e);
+        }
+    }
+
+    /**
+     * Adds to a digest what tells this file from others without reading gigabytes: everything before the weights, and of each tensor its
+     * first, middle and last {@value #SAMPLE} bytes. Training or merging changes a matrix everywhere.
+     *
+     * @throws GgufException if the file can't be read or has become shorter since it was read
+     */
+    public void sample(MessageDigest digest) {
+        try (var channel = FileChannel.open(path, StandardOpenOption.READ)) {
+            add(digest, channel, 0, dataStart);
+            for (var tensor : tensors) {
+                long start = position(tensor);
+                long size = tensor.byteSize();
+                if (size <= 3 * SAMPLE) {
+                    add(digest, channel, start, size);
+                } else {
+                    add(digest, channel, start, SAMPLE);
+                    add(digest, channel, start + size / 2, SAMPLE);
+                    add(digest, channel, start + size - SAMPLE, SAMPLE);
+                }
+            }
+        } catch (IOException e) {
+            throw new GgufException(path, -1, "can't be read to tell it from others: " + e.getMessage(), e);
+        }
+    }
+
+    private static void add(MessageDigest digest, FileChannel channel, long at, long size) throws IOException {
+        var buffer = ByteBuffer.allocate((int) Math.min(size, 1 << 20));
+        for (long done = 0; done < size; ) {
+            buffer.clear().limit((int) Math.min(buffer.capacity(), size - done));
+            int n = channel.read(buffer, at + done);
+            if (n < 0) {
+                throw new IOException("the file has become shorter");
+            }
+            digest.update(buffer.flip());
+            done += n;
         }
     }
 

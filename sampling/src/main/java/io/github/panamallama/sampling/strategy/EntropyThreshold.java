@@ -6,14 +6,12 @@ import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.RowMath;
-import io.github.panamallama.sampling.track.Fingerprint;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.util.Arrays;
-import java.util.HexFormat;
 import java.util.SplittableRandom;
 import tools.jackson.core.JacksonException;
 import tools.jackson.databind.json.JsonMapper;
@@ -228,6 +226,6 @@ public record EntropyThreshold(double threshold, double intercept, double slope,
     }
 
     private static String key(Model model) {
-        return HexFormat.of().formatHex(Fingerprint.of(model));
+        return model.fingerprint();
     }
 }

@@ -3,20 +3,14 @@ package io.github.panamallama.sampling.track;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Vocabulary;
-import io.github.panamallama.runtime.gguf.GgufFile;
-import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.util.HexFormat;
 
 /** SHA-256 of what stored results depend on. */
 public final class Fingerprint {
-    private static final int SAMPLE = 4096;
-
     private Fingerprint() {
     }
 
@@ -28,16 +22,9 @@ public final class Fingerprint {
         }
     }
 
-    /**
-     * Of a model: everything before the weights, and of each tensor its first, middle and last {@value #SAMPLE} bytes. Training or
-     * merging changes a matrix everywhere, so this tells models apart without reading gigabytes.
-     */
+    /** Of a model: its {@link Model#fingerprint}. */
     public static byte[] of(Model model) {
-        var digest = digest();
-        for (var part : model.parts()) {
-            add(digest, part);
-        }
-        return digest.digest();
+        return HexFormat.of().parseHex(model.fingerprint());
     }
 
     /** Of a model under adapters: their files are sampled as the model's are. Without adapters, that of the model alone. */
@@ -48,42 +35,10 @@ public final class Fingerprint {
         var digest = digest();
         digest.update(of(model));
         for (var entry : adapters.entries()) {
-            add(digest, entry.adapter().file().gguf());
+            entry.adapter().file().gguf().sample(digest);
             add(digest, Float.floatToIntBits(entry.scale()));
         }
         return digest.digest();
-    }
-
-    private static void add(MessageDigest digest, GgufFile part) {
-        try (var channel = FileChannel.open(part.path(), StandardOpenOption.READ)) {
-            add(digest, channel, 0, part.dataStart());
-            for (var tensor : part.tensors()) {
-                long start = part.position(tensor);
-                long size = tensor.byteSize();
-                if (size <= 3 * SAMPLE) {
-                    add(digest, channel, start, size);
-                } else {
-                    add(digest, channel, start, SAMPLE);
-                    add(digest, channel, start + size / 2, SAMPLE);
-                    add(digest, channel, start + size - SAMPLE, SAMPLE);
-                }
-            }
-        } catch (IOException e) {
-            throw new UncheckedIOException("can't read " + part.path() + " to tell the model from others", e);
-        }
-    }
-
-    private static void add(MessageDigest digest, FileChannel channel, long at, long size) throws IOException {
-        var buffer = ByteBuffer.allocate((int) Math.min(size, 1 << 20));
-        for (long done = 0; done < size; ) {
-            buffer.clear().limit((int) Math.min(buffer.capacity(), size - done));
-            int n = channel.read(buffer, at + done);
-            if (n < 0) {
-                throw new IOException("the file has become shorter");
-            }
-            digest.update(buffer.flip());
-            done += n;
-        }
     }
 
     /** Of a vocabulary: every token's bytes and kind. */
