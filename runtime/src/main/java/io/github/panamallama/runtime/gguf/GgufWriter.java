@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.lang.reflect.Array;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
@@ -12,6 +13,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -140,6 +142,22 @@ public final class GgufWriter {
             throw new IllegalArgumentException("there is no key " + key + " to copy");
         }
         return put(key, entry.type(), entry.element(), entry.value());
+    }
+
+    /** One array of another file, of any type, but only the elements at the given places, in the order given. */
+    public GgufWriter putElements(String key, GgufMetadata source, int... places) {
+        var entry = source.entry(key);
+        if (entry == null || entry.element() == null) {
+            throw new IllegalArgumentException("there is no array " + key + " to copy");
+        }
+        if (entry.value() instanceof GgufStrings strings) {
+            return putBytes(key, Arrays.stream(places).mapToObj(strings::bytes).toList());
+        }
+        var copy = Array.newInstance(entry.value().getClass().getComponentType(), places.length);
+        for (int i = 0; i < places.length; i++) {
+            System.arraycopy(entry.value(), places[i], copy, i, 1);
+        }
+        return put(key, entry.type(), entry.element(), copy);
     }
 
     /** All pairs of another file, in its order. */
