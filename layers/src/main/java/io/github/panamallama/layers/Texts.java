@@ -1,0 +1,65 @@
+package io.github.panamallama.layers;
+
+import io.github.panamallama.runtime.Append;
+import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.LayerPlanException;
+import io.github.panamallama.runtime.LlamaException;
+import io.github.panamallama.runtime.Row;
+import io.github.panamallama.runtime.Sequence;
+import java.util.Arrays;
+import java.util.List;
+
+/** Tokenised texts, evaluated in chunks so that a few rows do for any length. */
+final class Texts {
+    private static final int CHUNK = 64;
+
+    private Texts() {
+    }
+
+    /** Takes the rows of some positions, before they are used for the next. */
+    @FunctionalInterface
+    interface Rows {
+        /** @param first the position of {@code rows[0]} */
+        void take(int first, Row[] rows);
+    }
+
+    /** A sequence's worth of rows for {@link #evaluate}. */
+    static Row[] rows(Engine engine) {
+        var rows = new Row[Math.min(CHUNK, engine.options().batchSize())];
+        Arrays.setAll(rows, i -> engine.newRow());
+        return rows;
+    }
+
+    /** Appends the first {@code length} tokens of a text, with the logits behind each of them. */
+    static void evaluate(Sequence sequence, int[] text, int length, Row[] rows, Rows to) {
+        for (int at = 0; at < length; at += rows.length) {
+            int count = Math.min(rows.length, length - at);
+            var part = Arrays.copyOf(rows, count);
+            sequence.engine().decode(Append.all(sequence, Arrays.copyOfRange(text, at, at + count), part));
+            to.take(at, part);
+        }
+    }
+
+    /** @throws LlamaException if there is no text, one is empty, or one is longer than the context */
+    static void check(Engine engine, List<int[]> texts) {
+        if (texts.isEmpty()) {
+            throw new LlamaException("there are no texts to measure on");
+        }
+        for (int i = 0; i < texts.size(); i++) {
+            int length = texts.get(i).length;
+            if (length == 0 || length > engine.contextSize()) {
+                throw new LlamaException("text " + i + " has " + length + " tokens; it must have 1 to " + engine.contextSize()
+                        + ", as many as the context holds. Cut it into several texts");
+            }
+        }
+    }
+
+    /** @throws LayerPlanException if the model has no residual stream of tokens behind each other to measure */
+    static void requireDecoder(Engine engine, String method) {
+        var model = engine.model();
+        if (model.hasEncoder() || !model.hasDecoder() || model.isRecurrent() || model.isHybrid()) {
+            throw new LayerPlanException(method + " is for decoders whose blocks all attend; " + model.architecture() + " is "
+                    + (model.isRecurrent() || model.isHybrid() ? "recurrent" : "an encoder"));
+        }
+    }
+}
