@@ -2,6 +2,7 @@ package io.github.panamallama.runtime;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -21,10 +22,14 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.SegmentAllocator;
 import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
+import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.security.MessageDigest;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.Callable;
@@ -64,6 +69,40 @@ class ModelTest {
             assertTrue(model.chatTemplateSource("tool_use").isEmpty());
             assertEquals("256", model.metadata().get("llama.embedding_length"));
             assertEquals("array of string, 4096 elements", model.metadata().get("tokenizer.ggml.tokens"));
+        }
+    }
+
+    @Test
+    void aFingerprintIsTheHeaderAndTheEndsAndMiddleOfEachTensor() throws Exception {
+        var copy = Files.copy(JAVA_TINY, folder.resolve("copy.gguf"));
+        var changed = Files.copy(JAVA_TINY, folder.resolve("changed.gguf"));
+        byte[] bytes = Files.readAllBytes(JAVA_TINY);
+        var digest = MessageDigest.getInstance("SHA-256");
+        var file = GgufFile.read(JAVA_TINY);
+        digest.update(bytes, 0, (int) file.dataStart());
+        for (var tensor : file.tensors()) {
+            int start = (int) file.position(tensor);
+            int size = (int) tensor.byteSize();
+            if (size <= 3 * 4096) {
+                digest.update(bytes, start, size);
+            } else {
+                digest.update(bytes, start, 4096);
+                digest.update(bytes, start + size / 2, 4096);
+                digest.update(bytes, start + size - 4096, 4096);
+            }
+        }
+        var expected = HexFormat.of().formatHex(digest.digest());
+        bytes[bytes.length - 1] ^= 1;
+        Files.write(changed, bytes);
+        try (var one = Model.load(JAVA_TINY); var two = Model.load(copy); var other = Model.load(changed)) {
+            assertEquals(expected, one.fingerprint());
+            assertEquals(expected, two.fingerprint());
+            assertNotEquals(expected, other.fingerprint());
+        }
+        try (var shortened = Model.load(copy, ModelOptions.defaults().withMmap(false)); var channel = FileChannel.open(copy, StandardOpenOption.WRITE)) {
+            channel.truncate(bytes.length - 100);
+            var refused = assertThrows(GgufException.class, shortened::fingerprint);
+            assertTrue(refused.getMessage().contains("has become shorter"), refused.getMessage());
         }
     }
 

@@ -53,6 +53,34 @@ class GgufWriterTest {
         }
     }
 
+    @Test
+    void chosenElementsOfAnArrayKeepTheirTypeAndOrder() {
+        var all = folder.resolve("all.gguf");
+        var some = folder.resolve("some.gguf");
+        new GgufWriter().put("scalar", true).putU32s("u32", new int[] {1, -1, 3}).putI32s("i32", new int[] {1, -1, 3})
+                .putF32s("f32", new float[] {0.5f, 1, 2}).putBools("bool", new boolean[] {true, false, true})
+                .putStrings("string", List.of("a", "", "ä")).write(all);
+        var source = GgufFile.read(all).metadata();
+        var writer = new GgufWriter();
+        for (var key : List.of("u32", "i32", "f32", "bool", "string")) {
+            writer.putElements(key, source, 2, 1);
+        }
+        writer.write(some);
+        var read = GgufFile.read(some).metadata();
+        for (var key : read.keys()) {
+            assertEquals(source.elementType(key), read.elementType(key), key);
+        }
+        assertArrayEquals(new long[] {3, 0xFFFF_FFFFL}, read.integers("u32").orElseThrow());
+        assertArrayEquals(new long[] {3, -1}, read.integers("i32").orElseThrow());
+        assertArrayEquals(new float[] {2, 1}, read.floats("f32").orElseThrow());
+        assertArrayEquals(new boolean[] {true, false}, read.booleans("bool").orElseThrow());
+        assertEquals(List.of("ä", ""), read.strings("string").orElseThrow());
+        assertThrows(IllegalArgumentException.class, () -> writer.putElements("scalar", source, 0));
+        assertThrows(IllegalArgumentException.class, () -> writer.putElements("missing", source, 0));
+        assertThrows(IndexOutOfBoundsException.class, () -> writer.putElements("u32", source, 3));
+        assertThrows(IndexOutOfBoundsException.class, () -> writer.putElements("string", source, -1));
+    }
+
     @ParameterizedTest
     @ValueSource(ints = {8, 32, 64, 4096, 1 << 20})
     void tensorsStartAtTheAlignment(int alignment) {
