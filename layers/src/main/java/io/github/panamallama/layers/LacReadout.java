@@ -68,7 +68,7 @@ public final class LacReadout implements AutoCloseable {
         try {
             sequence.append(token, row);
         } finally {
-            sequence.tap(null, null);
+            sequence.untap();
         }
         int block = last.lastActive();
         if (block < 0) {

@@ -113,7 +113,7 @@ public final class LacSkipping implements AutoCloseable {
         try {
             sequence.append(token, row);
         } finally {
-            sequence.tap(null, null);
+            sequence.untap();
         }
         age = 1;
     }

@@ -10,6 +10,11 @@ record FakeReading(int position, float[] norms, float[] cosines) implements Tap.
     }
 
     @Override
+    public int node() {
+        return -1;
+    }
+
+    @Override
     public float norm(int block) {
         return norms[block + 1];
     }

@@ -11,6 +11,7 @@ import io.github.panamallama.layers.PlanSearch.Step;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.LlamaException;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.HashSet;
 import java.util.List;
 import java.util.SplittableRandom;
@@ -145,15 +146,15 @@ class PlanSearchTest {
         var fitness = new Synthetic(10, landscape(10, 3));
         var found = small(4).withGenerations(12).run(fitness, fitness);
         var steps = found.steps();
-        var parent = steps.stream().filter(step -> step.generation() == 0).min(java.util.Comparator.comparingDouble(Step::fitness)).orElseThrow();
+        var parent = steps.stream().filter(step -> step.generation() == 0).min(Comparator.comparingDouble(Step::fitness)).orElseThrow();
         for (int generation = 1; generation <= 12; generation++) {
             int number = generation;
             var last = parent.plan();
             assertFalse(steps.stream().anyMatch(step -> step.generation() == number && step.stage() == 1 && step.plan().equals(last)));
-            var final_ = steps.stream().filter(step -> step.generation() == number && step.stage() == 2).toList();
-            assertEquals(5, final_.size());
-            assertTrue(final_.stream().anyMatch(step -> step.plan().equals(last)));
-            var best = final_.stream().min(java.util.Comparator.comparingDouble(Step::fitness)).orElseThrow();
+            var finalists = steps.stream().filter(step -> step.generation() == number && step.stage() == 2).toList();
+            assertEquals(5, finalists.size());
+            assertTrue(finalists.stream().anyMatch(step -> step.plan().equals(last)));
+            var best = finalists.stream().min(Comparator.comparingDouble(Step::fitness)).orElseThrow();
             assertTrue(best.fitness() <= parent.fitness());
             parent = best;
         }

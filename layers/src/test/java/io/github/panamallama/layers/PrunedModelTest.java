@@ -62,7 +62,13 @@ class PrunedModelTest {
         var model = random(Architecture.LLAMA, 6);
         var pruned = folder.resolve("pruned.gguf");
         PrunedModel.write(model, plan, pruned);
-        assertArrayEquals(logits(model, plan), logits(pruned, null), plan.toString());
+        var expected = logits(model, plan);
+        var actual = logits(pruned, null);
+        if (plan.runs(5) > 0) {
+            assertArrayEquals(expected, actual);
+        } else { // a plan without the last block drops tokens behind the blocks, the pruned model within its last: other batch shapes
+            assertArrayEquals(expected, actual, 1e-5f);
+        }
     }
 
     @Test

@@ -1,0 +1,244 @@
+package io.github.panamallama.layers;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.github.panamallama.layers.PlanFitness.Slice;
+import io.github.panamallama.layers.PlanSearch.Stage;
+import io.github.panamallama.runtime.Append;
+import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.LayerPlan;
+import io.github.panamallama.runtime.LayerPlanException;
+import io.github.panamallama.runtime.LlamaException;
+import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.Row;
+import io.github.panamallama.runtime.Tap;
+import io.github.panamallama.runtime.gguf.RandomModel;
+import io.github.panamallama.runtime.gguf.RandomModel.Architecture;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import java.util.SplittableRandom;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** Choosers on models with random weights. */
+class PlanDivergenceTest {
+    private static final int BLOCKS = 6;
+
+    @TempDir
+    static Path folder;
+    private static Path file;
+    private static Model model;
+    private static Engine engine;
+    private static List<int[]> texts;
+
+    @BeforeAll
+    static void load() {
+        file = folder.resolve("random.gguf");
+        RandomModel.tiny(Architecture.LLAMA).withLayers(BLOCKS).write(file);
+        model = Model.load(file);
+        engine = Engine.open(model);
+        texts = texts(8, 11);
+    }
+
+    @AfterAll
+    static void close() {
+        engine.close();
+        model.close();
+    }
+
+    private static List<int[]> texts(int count, long seed) {
+        var random = new SplittableRandom(seed);
+        return IntStream.range(0, count).mapToObj(i -> random.ints(20 + 10L * (i % 3), 3, 512).toArray()).toList();
+    }
+
+    private static double divergence(float[] p, float[] q) {
+        return PlanDivergence.divergence(MemorySegment.ofArray(p), MemorySegment.ofArray(q), p.length);
+    }
+
+    private static float ln(double p) {
+        return (float) Math.log(p);
+    }
+
+    @Test
+    void isTheKullbackLeiblerDivergenceOfTheSoftmaxes() {
+        float[] half = {3, 3};
+        float[] quarter = {ln(0.25) + 7, ln(0.75) + 7};
+        assertEquals(0.5 * Math.log(2) + 0.5 * Math.log(2 / 3.0), divergence(half, quarter), 1e-6);
+        assertEquals(0.25 * Math.log(0.5) + 0.75 * Math.log(1.5), divergence(quarter, half), 1e-6);
+        assertEquals(0, divergence(quarter, quarter));
+        // what the reference excludes costs nothing, what the candidate excludes cannot be made good
+        assertEquals(Math.log(2), divergence(new float[] {0, Float.NEGATIVE_INFINITY}, half), 1e-12);
+        assertEquals(Double.POSITIVE_INFINITY, divergence(half, new float[] {0, Float.NEGATIVE_INFINITY}));
+        assertEquals(0, divergence(new float[] {1000, -1000}, new float[] {900, -900}), 1e-12);
+    }
+
+    @Test
+    void logitsThatAreNoNumbersGiveNaN() {
+        float[] good = {1, 2};
+        for (float bad : new float[] {Float.NaN, Float.POSITIVE_INFINITY}) {
+            assertEquals(Double.NaN, divergence(good, new float[] {1, bad}));
+            assertEquals(Double.NaN, divergence(new float[] {bad, 1}, good));
+        }
+    }
+
+    @Test
+    void thePlanThatChangesNothingDivergesByNothing() {
+        var fitness = new PlanDivergence(engine, texts);
+        assertEquals(0, fitness.of(LayerPlan.all(BLOCKS), List.of(new Slice(0, 20), new Slice(4, 17))));
+        assertTrue(fitness.of(LayerPlan.all(BLOCKS).skip(2), List.of(new Slice(0, 20))) > 0.001);
+        assertEquals(BLOCKS, fitness.blocks());
+        assertEquals(List.of(20, 30, 40, 20, 30, 40, 20, 30), fitness.lengths());
+    }
+
+    @Test
+    void isTheMeanOverAllPositionsOfTheSample() {
+        var plan = LayerPlan.parse("0,1:attn,3-5", BLOCKS);
+        double sum = 0;
+        int[] lengths = {20, 11};
+        for (int text = 0; text < 2; text++) {
+            var full = rows(LayerPlan.all(BLOCKS), Arrays.copyOf(texts.get(text), lengths[text]));
+            var part = rows(plan, Arrays.copyOf(texts.get(text), lengths[text]));
+            for (int i = 0; i < lengths[text]; i++) {
+                sum += divergence(full[i].toArray(), part[i].toArray());
+            }
+        }
+        var fitness = new PlanDivergence(engine, texts);
+        assertEquals(sum / 31, fitness.of(plan, List.of(new Slice(0, 20), new Slice(1, 11))), 1e-5 * sum);
+        assertEquals(fitness.of(plan, List.of(new Slice(0, 20), new Slice(1, 11))), fitness.of(plan, List.of(new Slice(0, 20), new Slice(1, 11))));
+    }
+
+    private static Row[] rows(LayerPlan plan, int[] text) {
+        var rows = new Row[text.length];
+        Arrays.setAll(rows, i -> engine.newRow());
+        try (var sequence = engine.newSequence(plan)) {
+            engine.decode(Append.all(sequence, text, rows));
+        }
+        return rows;
+    }
+
+    @ParameterizedTest
+    @CsvSource({"false,2,1", "false,3,2", "true,1,3", "true,2,4"})
+    void theSearchFindsTheBestOfAllPlans(boolean halves, int removed, long seed) {
+        int tokens = texts.stream().mapToInt(text -> text.length).sum();
+        var calibration = new PlanDivergence(engine, texts);
+        var heldOut = new PlanDivergence(engine, texts(4, 12));
+        var search = PlanSearch.removing(removed).withHalves(halves).withSeed(seed).withGenerations(8).withOffspring(10).withInitial(12, 60)
+                .withStages(new Stage(3, 60), new Stage(1, tokens));
+        var found = search.run(calibration, heldOut);
+        var everything = IntStream.range(0, texts.size()).mapToObj(i -> new Slice(i, texts.get(i).length)).toList();
+        var values = PlanSearchTest.all(BLOCKS, removed, halves).stream().mapToDouble(plan -> calibration.of(plan, everything)).sorted().toArray();
+        double own = calibration.of(found.plan(), everything);
+        long better = Arrays.stream(values).filter(value -> value < own).count();
+        // the sum runs in another order than the search's last sample
+        assertEquals(own, found.fitness(), 1e-9);
+        assertTrue(better < (halves ? Math.max(1, values.length / 50) : 1), search + ": " + found.plan() + " is number " + (better + 1) + " of "
+                + values.length);
+        assertTrue(found.heldOut() > 0 && found.heldOut() < 1, "held out " + found.heldOut());
+        assertEquals(0, found.notFinite());
+        assertEquals(found, search.run(calibration, heldOut));
+    }
+
+    @Test
+    void aModelThatComputesNothingButNaNCanNotBeSearched() {
+        var broken = folder.resolve("broken.gguf");
+        Altered.write(file, broken, name -> {
+            if (!name.equals("output_norm.weight")) {
+                return null;
+            }
+            var values = new float[64];
+            Arrays.fill(values, Float.NaN);
+            return values;
+        });
+        try (var odd = Model.load(broken); var own = Engine.open(odd)) {
+            var fitness = new PlanDivergence(own, texts);
+            assertEquals(Double.NaN, fitness.of(LayerPlan.all(BLOCKS).skip(1), List.of(new Slice(0, 20))));
+            var refused = assertThrows(LlamaException.class, () -> PlanSearch.removing(1).withInitial(2, 20).withStages(new Stage(1, 20))
+                    .run(fitness, fitness));
+            assertTrue(refused.getMessage().contains("generation 0"), refused.getMessage());
+        }
+    }
+
+    @Test
+    void textsThatDoNotFitAreRefused() {
+        var refused = assertThrows(LlamaException.class, () -> new PlanDivergence(engine, texts, 230 * 512 * 4 - 1));
+        assertTrue(refused.getMessage().contains("the logits of 230 positions by 512 tokens take 471040 bytes"), refused.getMessage());
+        assertEquals(8, new PlanDivergence(engine, texts, 230 * 512 * 4).lengths().size());
+        assertThrows(LlamaException.class, () -> new PlanDivergence(engine, List.of()));
+        assertThrows(LlamaException.class, () -> new PlanDivergence(engine, List.of(new int[0])));
+        assertThrows(LlamaException.class, () -> new PlanDivergence(engine, List.of(new int[engine.contextSize() + 1])));
+        assertThrows(LayerPlanException.class, () -> new PlanDivergence(engine, texts).of(LayerPlan.all(5).skip(1), List.of(new Slice(0, 20))));
+    }
+
+    @Test
+    void influenceIsThatOfTheHiddenStates() {
+        var influence = BlockInfluence.measure(engine, texts);
+        assertEquals(230 - 8, influence.tokens());
+        int[] all = IntStream.range(-1, BLOCKS).toArray();
+        var sums = new double[BLOCKS];
+        for (int[] text : texts) {
+            try (var sequence = engine.newSequence()) {
+                sequence.tap(Tap.hidden(all), reading -> {
+                    if (reading.position() == 0) {
+                        return;
+                    }
+                    var before = new float[64];
+                    var after = new float[64];
+                    for (int block = 0; block < BLOCKS; block++) {
+                        reading.hidden(block - 1, before);
+                        reading.hidden(block, after);
+                        sums[block] += 1 - cosine(before, after);
+                    }
+                });
+                var rows = new Row[text.length];
+                Arrays.setAll(rows, i -> engine.newRow());
+                engine.decode(Append.all(sequence, text, rows));
+            }
+        }
+        for (int block = 0; block < BLOCKS; block++) {
+            assertEquals(sums[block] / 222, influence.of(block), 1e-5, "block " + block);
+            assertTrue(influence.of(block) > 0.001, "block " + block);
+        }
+    }
+
+    private static double cosine(float[] a, float[] b) {
+        double dot = 0;
+        double aa = 0;
+        double bb = 0;
+        for (int i = 0; i < a.length; i++) {
+            dot += (double) a[i] * b[i];
+            aa += (double) a[i] * a[i];
+            bb += (double) b[i] * b[i];
+        }
+        return dot / Math.sqrt(aa * bb);
+    }
+
+    @Test
+    void blocksThatDoNothingHaveNoInfluenceAndGoFirst() {
+        var idle = folder.resolve("idle.gguf");
+        Altered.write(file, idle, name -> switch (name) {
+            case "blk.2.attn_output.weight", "blk.4.attn_output.weight" -> new float[64 * 64];
+            case "blk.2.ffn_down.weight", "blk.4.ffn_down.weight" -> new float[128 * 64];
+            default -> null;
+        });
+        try (var odd = Model.load(idle); var own = Engine.open(odd)) {
+            var influence = BlockInfluence.measure(own, texts);
+            assertEquals(0, influence.of(2), 1e-6);
+            assertEquals(0, influence.of(4), 1e-6);
+            var plan = influence.without(2);
+            assertEquals("0-1,3,5", plan.toString());
+            var fitness = new PlanDivergence(own, texts);
+            assertEquals(0, fitness.of(plan, List.of(new Slice(2, 40))), 1e-9);
+            var found = PlanSearch.removing(2).withInitial(4, 60).withOffspring(6).withStages(new Stage(2, 60), new Stage(1, 200)).run(fitness, fitness);
+            assertEquals(plan, found.plan());
+        }
+    }
+}
