@@ -6,4 +6,5 @@ module panamallama.layers {
     requires transitive panamallama.runtime;
     requires tools.jackson.databind;
 
+    exports io.github.panamallama.layers;
 }

@@ -1,8 +1,10 @@
 package io.github.panamallama.examples.cli;
 
+import io.github.panamallama.layers.PlanFile;
 import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Model;
+import java.nio.file.Path;
 import picocli.CommandLine;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
@@ -12,14 +14,14 @@ final class LayersMixin {
     /** More blocks than any model has: what a plan repeats can be counted before the model is known. */
     private static final int ANY_MODEL = 1 << 12;
 
-    @Option(names = "--layers", paramLabel = "PLAN", description = {
+    @Option(names = "--layers", paramLabel = "PLAN|FILE", description = {
             "Which blocks of the model run, the others are left out: 0-3,5,7x2 runs blocks 0 to 3 and 5 once and block 7 twice;",
-            "4:attn and 4:ffn run a part of block 4."})
+            "4:attn and 4:ffn run a part of block 4. Or a file that 'layers search' wrote."})
     private String text;
 
     /** Refuses what can be seen without the model, before that is loaded. */
     void check(CommandLine command) {
-        if (text != null) {
+        if (text != null && !isFile()) {
             parse(command, ANY_MODEL);
         }
     }
@@ -34,8 +36,8 @@ final class LayersMixin {
 
     /** The options, with room for what the plan repeats. */
     EngineOptions options(CommandLine command, EngineOptions options) {
-        if (text == null || text.strip().equals("all")) {
-            return options;
+        if (text == null || text.strip().equals("all") || isFile()) {
+            return options; // files leave blocks out, and repeat none
         }
         int repeats = parse(command, ANY_MODEL).spareLayers();
         if (repeats > EngineOptions.MAX_SPARE_LAYERS) {
@@ -46,7 +48,12 @@ final class LayersMixin {
 
     /** The plan for this model; null for every block once. */
     LayerPlan plan(CommandLine command, Model model) {
-        return text == null ? null : parse(command, model.layerCount());
+        return text == null ? null : isFile() ? PlanFile.read(Path.of(text), model).plan() : parse(command, model.layerCount());
+    }
+
+    /** What looks like a plan is one, whatever files there are. */
+    private boolean isFile() {
+        return !text.matches("[0-9].*|all") || text.endsWith(".json");
     }
 
     /** For a JSON document. */

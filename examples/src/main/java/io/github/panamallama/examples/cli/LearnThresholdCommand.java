@@ -6,7 +6,6 @@ import io.github.panamallama.sampling.strategy.EntropyThreshold;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -16,7 +15,6 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.ParentCommand;
 import picocli.CommandLine.Spec;
@@ -65,22 +63,7 @@ final class LearnThresholdCommand implements Callable<Integer> {
 
     @Override
     public Integer call() throws IOException {
-        var sources = new ArrayList<Path>();
-        for (var file : files) {
-            if (Files.isDirectory(file)) {
-                try (var below = Files.walk(file)) {
-                    below.filter(f -> f.toString().endsWith(suffix) && Files.isRegularFile(f)).sorted().forEach(sources::add);
-                }
-            } else if (Files.exists(file)) {
-                sources.add(file);
-            } else {
-                throw new CommandException("no such file: " + file);
-            }
-        }
-        if (sources.isEmpty()) {
-            throw new ParameterException(spec.commandLine(), "no file that ends with " + suffix + " in " + files.getFirst()
-                    + "; see --suffix");
-        }
+        var sources = Sources.find(files, suffix);
         var file = thresholds == null ? usualFile() : thresholds;
         if (Files.isDirectory(file)) {
             throw new CommandException(file + " is a directory; --thresholds needs a file");

@@ -123,6 +123,7 @@ final class Main implements Runnable {
         commands.put("chat", ChatCommand.class);
         commands.put("grammar", GrammarCommand.class);
         commands.put("adapters", AdaptersCommand.class);
+        commands.put("layers", LayersCommand.class);
         commands.put("learn-threshold", LearnThresholdCommand.class);
         commands.put("inspect", InspectCommand.class);
         commands.put("tokenize", TokenizeCommand.class);

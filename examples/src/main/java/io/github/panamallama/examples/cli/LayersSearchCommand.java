@@ -1,0 +1,192 @@
+package io.github.panamallama.examples.cli;
+
+import io.github.panamallama.layers.BlockInfluence;
+import io.github.panamallama.layers.Lac;
+import io.github.panamallama.layers.PlanDivergence;
+import io.github.panamallama.layers.PlanFile;
+import io.github.panamallama.layers.PlanFitness;
+import io.github.panamallama.layers.PlanSearch;
+import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.LayerPlan;
+import io.github.panamallama.runtime.Model;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.OptionalDouble;
+import java.util.OptionalLong;
+import java.util.concurrent.Callable;
+import java.util.stream.IntStream;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.ParentCommand;
+import picocli.CommandLine.Spec;
+
+/** Finds the blocks that a model can do without. */
+@Command(name = "search", description = {
+        "Find the blocks that a model can do without on a text, for '--layers'.",
+        "",
+        "What a plan costs is told as the KL divergence of its next-token distribution from the whole model's, in nats per token, on every",
+        "fifth part of the text, which the search does not see."})
+final class LayersSearchCommand implements Callable<Integer> {
+    /** Each this many windows, one is held out. */
+    private static final int HELD_OUT = 5;
+    /** The larger samples of the search, in tokens, where the text has so many. */
+    private static final int FIRST_SAMPLE = 2048;
+    private static final int LAST_SAMPLE = 16_384;
+
+    /** How blocks are chosen. */
+    enum Method {
+        /** An evolutionary search for the least divergence (EvoPress). */
+        evopress,
+        /** Those that turn the residual stream least. */
+        influence,
+        /** Those that are most often voids (LAC). */
+        lac
+    }
+
+    @ParentCommand
+    private LayersCommand parent;
+
+    @Spec
+    private CommandSpec spec;
+
+    @Parameters(paramLabel = "TEXT", arity = "1..*", description = "Files, or folders of them: a few ten thousand tokens like those to come.")
+    private List<Path> files;
+
+    @Option(names = "--suffix", paramLabel = ".EXT", description = "Which files of a folder. Default: ${DEFAULT-VALUE}.")
+    private String suffix = ".java";
+
+    @Option(names = "--keep", paramLabel = "SHARE", description = "Share of the blocks that stay. Default: ${DEFAULT-VALUE}.")
+    private double keep = 0.75;
+
+    @Option(names = "--method", paramLabel = "NAME", description = "${COMPLETION-CANDIDATES}. Default: ${DEFAULT-VALUE}.")
+    private Method method = Method.evopress;
+
+    @Option(names = "--halves", description = "evopress: leave out attention and feed-forward parts apart from each other, as many of each.")
+    private boolean halves;
+
+    @Option(names = "--generations", paramLabel = "N", description = "evopress: 0 is what the paper takes for so many blocks. Default: ${DEFAULT-VALUE}.")
+    private int generations;
+
+    @Option(names = "--offspring", paramLabel = "N", description = "evopress: plans tried in each generation. Default: ${DEFAULT-VALUE}.")
+    private int offspring = 32;
+
+    @Option(names = "--window", paramLabel = "N", description = "Tokens that are read together. Default: ${DEFAULT-VALUE}.")
+    private int window = 512;
+
+    @Option(names = {"-s", "--seed"}, paramLabel = "N", description = "Default: ${DEFAULT-VALUE}.")
+    private long seed = 1;
+
+    @Option(names = "-o", paramLabel = "FILE", description = "Write the plan there.")
+    private Path out;
+
+    @Option(names = "--json", description = "As JSON.")
+    private boolean json;
+
+    @Mixin
+    private ModelMixin model;
+
+    @Mixin
+    private EngineMixin engine;
+
+    @Override
+    public Integer call() throws IOException {
+        var main = parent.main();
+        if (!(keep > 0 && keep < 1)) {
+            throw new ParameterException(spec.commandLine(), "--keep is " + keep + "; it must be above 0 and below 1");
+        }
+        if (window < 2) {
+            throw new ParameterException(spec.commandLine(), "--window is " + window + "; it must be at least 2");
+        }
+        if (halves && method != Method.evopress) {
+            throw new ParameterException(spec.commandLine(), "--halves is for evopress");
+        }
+        var sources = Sources.find(files, suffix);
+        try (var loaded = model.load(main)) {
+            int removed = (int) Math.round(loaded.layerCount() * (1 - keep));
+            if (removed < 1 || removed >= loaded.layerCount()) {
+                throw new ParameterException(spec.commandLine(), "--keep " + keep + " leaves out " + removed + " of " + loaded.layerCount()
+                        + " blocks; 1 to " + (loaded.layerCount() - 1) + " can go");
+            }
+            var windows = windows(loaded, sources);
+            var calibration = IntStream.range(0, windows.size()).filter(i -> i % HELD_OUT != HELD_OUT - 1).mapToObj(windows::get).toList();
+            var heldOut = IntStream.range(0, windows.size()).filter(i -> i % HELD_OUT == HELD_OUT - 1).mapToObj(windows::get).toList();
+            if (heldOut.isEmpty()) {
+                throw new CommandException("the text has " + windows.size() + " windows of " + window + " tokens; at least " + HELD_OUT
+                        + " are needed. Give more text, or a smaller --window");
+            }
+            long tokens = calibration.stream().mapToLong(text -> text.length).sum();
+            var options = engine.options(spec.commandLine()).withMaxSequences(2);
+            try (var opened = Engine.open(loaded, engine.givesContextSize() ? options : options.withContextSize(2 * window))) {
+                var choice = choose(opened, removed, calibration, heldOut, tokens);
+                if (out != null) {
+                    PlanFile.of(loaded, choice.plan, new PlanFile.Found(method.name(), choice.seed, OptionalDouble.of(choice.heldOut),
+                            sources.size() == 1 ? sources.getFirst().getFileName().toString() : sources.size() + " files", tokens)).write(out);
+                }
+                main.shell().println(json ? Json.write(document(choice, removed, tokens))
+                        : String.format(Locale.ROOT, "%s%n%.4f nats per token from the whole model, on held-out text", choice.plan, choice.heldOut));
+                if (out != null) {
+                    main.shell().note("written to " + out + ", for --layers");
+                }
+            }
+        }
+        return Main.OK;
+    }
+
+    /** Whole windows of all files, each with a beginning of text where the vocabulary has one. */
+    private List<int[]> windows(Model model, List<Path> sources) {
+        var all = new ArrayList<int[]>();
+        for (var source : sources) {
+            var tokens = model.vocabulary().tokenize(Sources.read(source), true, false);
+            for (int at = 0; at + window <= tokens.length; at += window) {
+                var part = Arrays.copyOfRange(tokens, at, at + window);
+                if (model.vocabulary().addsBos()) {
+                    part[0] = model.vocabulary().bos();
+                }
+                all.add(part);
+            }
+        }
+        return all;
+    }
+
+    private record Choice(LayerPlan plan, double heldOut, OptionalLong seed, long evaluated) {
+    }
+
+    private Choice choose(Engine engine, int removed, List<int[]> calibration, List<int[]> heldOut, long tokens) {
+        var other = new PlanDivergence(engine, heldOut);
+        if (method == Method.evopress) {
+            int last = (int) Math.min(LAST_SAMPLE, tokens);
+            int first = Math.min(FIRST_SAMPLE, last);
+            var search = PlanSearch.removing(removed).withHalves(halves).withGenerations(generations).withOffspring(offspring).withSeed(seed)
+                    .withInitial(2 * offspring, first).withStages(new PlanSearch.Stage(2, first), new PlanSearch.Stage(1, last));
+            var found = search.run(new PlanDivergence(engine, calibration), other);
+            return new Choice(found.plan(), found.heldOut(), OptionalLong.of(seed), found.tokens());
+        }
+        var plan = method == Method.influence ? BlockInfluence.measure(engine, calibration).without(removed)
+                : Lac.skipping(calibration.stream().flatMap(text -> new Lac(Lac.DEFAULT_ALPHA).trace(engine, text).stream()).toList(), removed);
+        var all = new ArrayList<PlanFitness.Slice>();
+        for (int i = 0; i < heldOut.size(); i++) {
+            all.add(new PlanFitness.Slice(i, heldOut.get(i).length));
+        }
+        return new Choice(plan, other.of(plan, all), OptionalLong.empty(), tokens);
+    }
+
+    private Object document(Choice choice, int removed, long tokens) {
+        var document = new LinkedHashMap<String, Object>();
+        document.put("method", method.name());
+        document.put("plan", choice.plan.toString());
+        document.put("removed", removed);
+        document.put("held_out_divergence", choice.heldOut);
+        document.put("calibration_tokens", tokens);
+        document.put("evaluated_tokens", choice.evaluated);
+        return document;
+    }
+}
