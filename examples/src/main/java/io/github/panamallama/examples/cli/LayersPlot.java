@@ -26,7 +26,7 @@ final class LayersPlot {
         int tokens = values[0].length - 1;
         int width = Math.clamp(MARGINS + (long) tokens * CELL, 700, 3000);
         int height = Math.clamp(MARGINS + values.length * 22L, 420, 2000);
-        var chart = new HeatMapChartBuilder().width(width).height(height).title("change of the residual stream, %: " + title)
+        var chart = new HeatMapChartBuilder().width(width).height(height).title("change of the residual stream, %, up to 100: " + title)
                 .xAxisTitle("token").yAxisTitle("block").build();
         chart.getStyler().setRangeColors(new Color[] {new Color(0xf7fbff), new Color(0x6baed6), new Color(0x08306b)});
         chart.getStyler().setXAxisMaxLabelCount(TICKS);
@@ -34,7 +34,7 @@ final class LayersPlot {
         var cells = new ArrayList<Number[]>();
         for (int block = 0; block < values.length; block++) {
             for (int token = 0; token < tokens; token++) {
-                cells.add(new Number[] {token, block, 100 * values[block][token + 1]});
+                cells.add(new Number[] {token, block, Math.min(100, 100 * values[block][token + 1])});
             }
         }
         chart.addSeries("change", names(1, tokens), names(0, values.length), cells);
