@@ -7,9 +7,9 @@ import io.github.panamallama.runtime.Tap;
 import java.util.List;
 
 /**
- * How much each block of a model turns the residual stream: the mean of {@code 1 - cos(input, output)} over tokens, the "block influence" of
- * ShortGPT (Men et al., arXiv 2403.03853). Costs one evaluation of the texts. The first token of each text is left out: its activations
- * are often a thousand times as large as those of others, and say nothing about them. Immutable.
+ * How much each block of a model turns the residual stream: the mean of {@code 1 - cos(input, output)} over tokens, the "block
+ * influence" of ShortGPT (Men et al., arXiv 2403.03853). Costs one evaluation of the texts. The first token of each text is left out:
+ * its activations are often a thousand times as large as those of others, and say nothing about them. Immutable.
  *
  * <p>Blocks are judged one by one; what the loss of several does together it does not see. {@link PlanSearch} does.
  */

@@ -16,7 +16,8 @@ import java.util.function.Consumer;
  * <ul>
  * <li>{@link #trace} records it and changes nothing;
  * <li>{@link LacReadout} reads each token out behind its last active block, as the public implementation does;
- * <li>{@link #skipping} and {@link LacSkipping} really leave blocks out, predicted from the prompt or from earlier tokens. This is not the paper's.
+ * <li>{@link #skipping} and {@link LacSkipping} really leave blocks out, predicted from the prompt or from earlier tokens. This is not
+ *     the paper's.
  * </ul>
  *
  * <p>Growth is signed: a block that shrinks the norm is a void, whatever it does otherwise; and a block can turn the stream without
@@ -149,8 +150,8 @@ public record Lac(double alpha) {
     }
 
     /**
-     * A plan for what follows a prompt: leaves out the blocks that are voids for most of its tokens, of equal ones the earlier. The prompt's
-     * first token is not asked; a prompt of one token, then, says nothing and keeps all blocks. The first and the last block stay.
+     * A plan for what follows a prompt: leaves out the blocks that are voids for most of its tokens, of equal ones the earlier. The
+     * prompt's first token is not asked; a prompt of one token, then, says nothing and keeps all blocks. The first and the last block stay.
      *
      * @param traces of the prompt
      * @param count  blocks to leave out, 0 to the number of blocks less 2

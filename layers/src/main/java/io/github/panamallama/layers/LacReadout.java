@@ -10,8 +10,8 @@ import java.util.Arrays;
 import java.util.Objects;
 
 /**
- * Reads each token out behind its last active block, as the public implementation of {@link Lac} does: that block's output goes to the final
- * norm and the head. Every token runs through all blocks, and its keys and values are those of the whole model.
+ * Reads each token out behind its last active block, as the public implementation of {@link Lac} does: that block's output goes to the
+ * final norm and the head. Every token runs through all blocks, and its keys and values are those of the whole model.
  *
  * <p>Nothing is saved, on the contrary: a token whose last active block isn't the model's last is evaluated a second time, in a fork whose
  * plan ends behind that block. What such a fork takes over of the cache is exact, because blocks never see what later ones do. Where all

@@ -10,8 +10,8 @@ import java.util.Arrays;
 
 /**
  * Leaves out the blocks that {@link Lac} predicts to be voids, token by token. A token that runs through all blocks gives the flags; the
- * tokens behind it go without its voids, except for those blocks' keys and values, so that the cache has no holes; then comes a token through
- * all blocks again, because a block that doesn't run says nothing about itself.
+ * tokens behind it go without its voids, except for those blocks' keys and values, so that the cache has no holes; then comes a token
+ * through all blocks again, because a block that doesn't run says nothing about itself.
  *
  * <p>The keys and values of both kinds of tokens stand in one cache ({@link CacheReuse#APPROXIMATE}). The prompt runs through all blocks.
  * A change of plans costs a fork and a new graph.

@@ -23,10 +23,14 @@ public final class PlanDivergence implements PlanFitness {
     /** What the whole model's logits may take unless told otherwise, in bytes. */
     public static final long DEFAULT_MEMORY = 2L << 30;
 
+    /** The whole model's rows on a text, {@code [position][n_vocab]}, and the logarithm of the sum of exponentials of each. */
+    private record Reference(MemorySegment logits, double[] logSums) {
+    }
+
     private final Engine engine;
     private final List<int[]> texts;
     private final List<Integer> lengths;
-    private final MemorySegment[] references;
+    private final Reference[] references;
     private final Row[] rows;
 
     /** On these texts, with {@link #DEFAULT_MEMORY}. */
@@ -46,7 +50,7 @@ public final class PlanDivergence implements PlanFitness {
         this.engine = engine;
         this.texts = List.copyOf(texts);
         this.lengths = texts.stream().map(text -> text.length).toList();
-        this.references = new MemorySegment[texts.size()];
+        this.references = new Reference[texts.size()];
         this.rows = Texts.rows(engine);
         long positions = lengths.stream().mapToLong(Integer::longValue).sum();
         long needed = positions * rows[0].size() * Float.BYTES;
@@ -77,7 +81,8 @@ public final class PlanDivergence implements PlanFitness {
                 Texts.evaluate(sequence, texts.get(slice.text()), slice.tokens(), rows, (first, part) ->
                         // idle processors help; each position has a place of its own, so that the sum is the same in any order
                         IntStream.range(0, part.length).parallel().forEach(i ->
-                                divergences[first + i] = divergence(row(reference, first + i), part[i].segment(), part[i].size())));
+                                divergences[first + i] = divergence(row(reference.logits, first + i), reference.logSums[first + i],
+                                        part[i].segment(), part[i].size())));
             }
             for (double each : divergences) {
                 sum += each;
@@ -87,42 +92,43 @@ public final class PlanDivergence implements PlanFitness {
         return sum / positions;
     }
 
-    private MemorySegment reference(int text) {
+    private Reference reference(int text) {
         if (references[text] == null) {
             int[] tokens = texts.get(text);
-            var reference = Arena.ofAuto().allocate((long) tokens.length * rows[0].size() * Float.BYTES, Float.BYTES);
+            var logits = Arena.ofAuto().allocate((long) tokens.length * rows[0].size() * Float.BYTES, Float.BYTES);
+            var logSums = new double[tokens.length];
             try (var sequence = engine.newSequence()) {
                 Texts.evaluate(sequence, tokens, tokens.length, rows, (first, part) -> {
                     for (int i = 0; i < part.length; i++) {
-                        row(reference, first + i).copyFrom(part[i].segment());
+                        row(logits, first + i).copyFrom(part[i].segment());
+                        logSums[first + i] = logSumExp(part[i].segment(), part[i].size());
                     }
                 });
             }
-            references[text] = reference;
+            references[text] = new Reference(logits, logSums);
         }
         return references[text];
     }
 
-    private MemorySegment row(MemorySegment reference, int position) {
+    private MemorySegment row(MemorySegment logits, int position) {
         long bytes = (long) rows[0].size() * Float.BYTES;
-        return reference.asSlice(position * bytes, bytes);
+        return logits.asSlice(position * bytes, bytes);
     }
 
     /** {@code sum p (ln p - ln q)} of two rows of logits; NaN if a logit is. A token that {@code p} excludes adds nothing. */
-    static double divergence(MemorySegment p, MemorySegment q, int size) {
-        double logP = logSumExp(p, size);
-        double logQ = logSumExp(q, size);
+    static double divergence(MemorySegment p, double logSumP, MemorySegment q, int size) {
+        double logSumQ = logSumExp(q, size);
         double sum = 0;
         for (int token = 0; token < size; token++) {
-            double lnP = p.getAtIndex(ValueLayout.JAVA_FLOAT, token) - logP;
-            double lnQ = q.getAtIndex(ValueLayout.JAVA_FLOAT, token) - logQ;
+            double lnP = p.getAtIndex(ValueLayout.JAVA_FLOAT, token) - logSumP;
+            double lnQ = q.getAtIndex(ValueLayout.JAVA_FLOAT, token) - logSumQ;
             double probability = Math.exp(lnP);
             sum += probability == 0 ? 0 : probability * (lnP - lnQ);
         }
         return Math.max(0, sum); // rounding may go below 0; NaN stays NaN
     }
 
-    private static double logSumExp(MemorySegment row, int size) {
+    static double logSumExp(MemorySegment row, int size) {
         double max = Double.NEGATIVE_INFINITY;
         for (int token = 0; token < size; token++) {
             max = Math.max(max, row.getAtIndex(ValueLayout.JAVA_FLOAT, token));

@@ -133,8 +133,8 @@ public record PlanFile(String model, String description, LayerPlan plan, Found f
         var description = text(path, root, "description");
         var own = model.fingerprint();
         if (!fingerprint.equals(own)) {
-            throw broken(path, "is for " + description + " with fingerprint " + fingerprint + "; " + model.path() + " is " + model.description()
-                    + " with fingerprint " + own);
+            throw broken(path, "is for " + description + " with fingerprint " + fingerprint + "; " + model.path() + " is "
+                    + model.description() + " with fingerprint " + own);
         }
         long blocks = integer(path, root, "blocks");
         if (blocks != model.layerCount()) {

@@ -10,8 +10,8 @@ import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 
 /**
- * Searches the plan of a given cost under which the model does best, by evolution (EvoPress, arXiv 2410.14649): a parent, children that leave
- * out other blocks in place of some of the parent's, and a tournament over growing samples of text. Nothing is assumed about how
+ * Searches the plan of a given cost under which the model does best, by evolution (EvoPress, arXiv 2410.14649): a parent, children that
+ * leave out other blocks in place of some of the parent's, and a tournament over growing samples of text. Nothing is assumed about how
  * blocks act together, every candidate is evaluated as a whole.
  *
  * <p>The parent takes part in the last stage of each generation only, and a child that does as well takes its place. Fitness values of
@@ -44,7 +44,8 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
     public record Stage(int survivors, int tokens) {
         public Stage {
             if (survivors < 1 || tokens < 1) {
-                throw new IllegalArgumentException("a stage with " + survivors + " survivors and " + tokens + " tokens; both must be at least 1");
+                throw new IllegalArgumentException("a stage with " + survivors + " survivors and " + tokens
+                        + " tokens; both must be at least 1");
             }
         }
     }
@@ -87,7 +88,8 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
         stages = List.copyOf(stages);
         for (int i = 1; i < stages.size(); i++) {
             if (stages.get(i).tokens < stages.get(i - 1).tokens || stages.get(i).survivors > stages.get(i - 1).survivors) {
-                throw new IllegalArgumentException("a stage must have no fewer tokens and no more survivors than the one before: " + stages);
+                throw new IllegalArgumentException("a stage must have no fewer tokens and no more survivors than the one before: "
+                        + stages);
             }
         }
         if (stages.isEmpty() || stages.getLast().survivors != 1) {
@@ -139,8 +141,8 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
                     + (blocks == 1 ? "there is no other" : "1 to " + (blocks - 1) + " can go"));
         }
         if (heldOut.blocks() != blocks) {
-            throw new IllegalArgumentException("the held-out texts are for a model of " + heldOut.blocks() + " blocks, the calibration is for one of "
-                    + blocks);
+            throw new IllegalArgumentException("the held-out texts are for a model of " + heldOut.blocks()
+                    + " blocks, the calibration is for one of " + blocks);
         }
         long available = calibration.lengths().stream().mapToLong(Integer::longValue).sum();
         int largest = Math.max(initialTokens, stages.getLast().tokens);
@@ -218,12 +220,13 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
                 all.add(new PlanFitness.Slice(text, heldOut.lengths().get(text)));
                 tokens += heldOut.lengths().get(text);
             }
-            return new Result(parent.candidate.plan, parent.fitness, heldOut.of(parent.candidate.plan, all), List.copyOf(steps), tokens, notFinite);
+            var plan = parent.candidate.plan;
+            return new Result(plan, parent.fitness, heldOut.of(plan, all), List.copyOf(steps), tokens, notFinite);
         }
 
         private Scored best(List<Scored> left, int generation) {
             if (left.isEmpty()) {
-                throw new LlamaException("no plan of generation " + generation + " could be judged: the logits were NaN or infinite under each");
+                throw new LlamaException("no plan of generation " + generation + " could be judged: each fitness was NaN or infinite");
             }
             return left.getFirst();
         }

@@ -16,9 +16,9 @@ import java.util.regex.Pattern;
 import java.util.stream.IntStream;
 
 /**
- * Writes a model without the blocks that a plan leaves out: a smaller file that any llama.cpp loads, and that computes what the model computes
- * under the plan. Tensors are copied bit for bit, one at a time; those of later blocks are renumbered, and so are the metadata that
- * hold one value per block. Parts of a split model become one file.
+ * Writes a model without the blocks that a plan leaves out: a smaller file that any llama.cpp loads, and that computes what the model
+ * computes under the plan. Tensors are copied bit for bit, one at a time. Those of later blocks are renumbered, and metadata with one value
+ * per block lose those of the blocks that are gone. Parts of a split model become one file.
  *
  * <p>Only for architectures whose blocks do the same at any place. Where llama.cpp tells blocks apart by their number, as in models
  * whose every n-th block attends to a sliding window, a renumbered block would become another one.
@@ -47,8 +47,8 @@ public final class PrunedModel {
      * @param model a GGUF file; of a split model the first part
      * @param plan  that leaves out whole blocks, at least one, and keeps at least one
      * @throws io.github.panamallama.runtime.gguf.GgufException if the model is missing or broken, or {@code out} can't be written
-     * @throws LayerPlanException if the plan is for another number of blocks, leaves out none or all, repeats blocks or runs some in part, or
-     *                            the model's blocks aren't alike
+     * @throws LayerPlanException if the plan is for another number of blocks, leaves out none or all, repeats blocks or runs some in part,
+     *                            or the model's blocks aren't alike
      * @throws LlamaException     if {@code out} exists
      */
     public static void write(Path model, LayerPlan plan, Path out) {
@@ -57,11 +57,12 @@ public final class PrunedModel {
         var architecture = metadata.string("general.architecture").orElseThrow(() ->
                 new LayerPlanException(model + ": general.architecture is missing; it is no model"));
         if (!UNIFORM.contains(architecture)) {
-            throw new LayerPlanException(model + ": blocks of " + architecture + " may depend on their number, which changes when others are removed; "
-                    + "run the model under the plan instead");
+            throw new LayerPlanException(model + ": blocks of " + architecture
+                    + " may depend on their number, which changes when others are removed; run the model under the plan instead");
         }
         var count = architecture + ".block_count";
-        long blocks = metadata.integer(count).orElseThrow(() -> new LayerPlanException(model + ": " + count + " is missing; it is no model"));
+        long blocks = metadata.integer(count).orElseThrow(() ->
+                new LayerPlanException(model + ": " + count + " is missing; it is no model"));
         int[] kept = kept(model, plan, blocks);
         if (Files.exists(out)) {
             throw new LlamaException(out + " exists; name another file");
@@ -79,7 +80,8 @@ public final class PrunedModel {
             var length = metadata.arrayLength(key);
             if (length.isPresent()) {
                 if (length.get() != blocks) {
-                    throw new LayerPlanException(model + ": " + key + " has " + length.get() + " elements; the model has " + blocks + " blocks");
+                    throw new LayerPlanException(model + ": " + key + " has " + length.get() + " elements; the model has " + blocks
+                            + " blocks");
                 }
                 writer.putElements(key, metadata, kept);
             }
@@ -102,8 +104,8 @@ public final class PrunedModel {
         for (int block = 0; block < blocks; block++) {
             boolean gone = !plan.attention(block) && !plan.feedForward(block) && !plan.cached(block);
             if (plan.runs(block) != 1 && !gone) {
-                throw new LayerPlanException("block " + block + " of the plan " + plan + " is " + (plan.runs(block) > 1 ? "repeated" : "run in part")
-                        + "; a file can only lack whole blocks");
+                throw new LayerPlanException("block " + block + " of the plan " + plan + " is "
+                        + (plan.runs(block) > 1 ? "repeated" : "run in part") + "; a file can only lack whole blocks");
             }
         }
         int[] kept = IntStream.range(0, plan.blocks()).filter(block -> plan.runs(block) == 1).toArray();

@@ -18,8 +18,8 @@ final class Ranking {
         int blocks = importance.length;
         int most = Math.max(0, blocks - 2);
         if (count < 0 || count > most) {
-            throw new IllegalArgumentException("can't leave out " + count + " of " + blocks + " blocks: the first and the last stay, so 0 to "
-                    + most + " can go");
+            throw new IllegalArgumentException("can't leave out " + count + " of " + blocks
+                    + " blocks: the first and the last stay, so 0 to " + most + " can go");
         }
         int[] lowest = IntStream.range(1, Math.max(1, blocks - 1)).boxed()
                 .sorted(Comparator.comparingDouble(block -> importance[block]))

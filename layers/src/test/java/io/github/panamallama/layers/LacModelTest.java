@@ -107,7 +107,8 @@ class LacModelTest {
                 var expected = lac.judge(reading.position(), norms);
                 assertEquals(reading.position(), trace.position());
                 for (int block = 0; block < blocks; block++) {
-                    assertEquals(expected.growth(block), trace.growth(block), 1e-2 * norms[block + 1], "token " + seen[0] + " block " + block);
+                    assertEquals(expected.growth(block), trace.growth(block), 1e-2 * norms[block + 1],
+                            "token " + seen[0] + " block " + block);
                 }
                 seen[0]++;
             });

@@ -72,8 +72,9 @@ class PlanFileTest {
     void saysWhatAReaderWantsToKnow() throws IOException {
         PlanFile.of(model, LayerPlan.parse("0,2-3", 4), SEARCHED).write(file);
         var text = Files.readString(file);
-        for (var part : new String[] {"\"format\" : 1", model.fingerprint(), model.description(), "\"blocks\" : 4", "\"plan\" : \"0,2-3\"",
-                "\"method\" : \"PlanSearch\"", "\"removed\" : 1.0", "\"seed\" : 7", "\"fitness\" : 0.30000000000000004", "\"tokens\" : 4096"}) {
+        for (var part : new String[] {"\"format\" : 1", model.fingerprint(), model.description(), "\"blocks\" : 4",
+                "\"plan\" : \"0,2-3\"", "\"method\" : \"PlanSearch\"", "\"removed\" : 1.0", "\"seed\" : 7",
+                "\"fitness\" : 0.30000000000000004", "\"tokens\" : 4096"}) {
             assertTrue(text.contains(part), part + " in " + text);
         }
     }

@@ -81,7 +81,8 @@ class PlanSearchTest {
         var plans = new ArrayList<LayerPlan>();
         for (int attention = 0; attention < 1 << blocks; attention++) {
             for (int feedForward = 0; feedForward < 1 << blocks; feedForward++) {
-                if (Integer.bitCount(attention) != removed || Integer.bitCount(feedForward) != removed || !halves && attention != feedForward) {
+                if (Integer.bitCount(attention) != removed || Integer.bitCount(feedForward) != removed
+                        || !halves && attention != feedForward) {
                     continue;
                 }
                 var plan = LayerPlan.all(blocks);
@@ -120,7 +121,8 @@ class PlanSearchTest {
         var found = small(3).withHalves(true).withSeed(seed).withGenerations(40).run(fitness, fitness);
         var values = all(8, 3, true).stream().mapToDouble(fitness.function).sorted().toArray();
         assertEquals(56 * 56, values.length);
-        assertTrue(found.fitness() <= values[9], "seed " + seed + ": " + found.fitness() + ", the best are " + values[0] + " to " + values[9]);
+        assertTrue(found.fitness() <= values[9], "seed " + seed + ": " + found.fitness() + ", the best are " + values[0] + " to "
+                + values[9]);
     }
 
     @ParameterizedTest
@@ -179,7 +181,8 @@ class PlanSearchTest {
         var one = small(4).withSeed(5).run(new Synthetic(10, landscape(10, 1)), new Synthetic(10, landscape(10, 1)));
         var two = small(4).withSeed(5).run(new Synthetic(10, landscape(10, 1)), new Synthetic(10, landscape(10, 1)));
         assertEquals(one, two);
-        assertNotEquals(one.steps(), small(4).withSeed(6).run(new Synthetic(10, landscape(10, 1)), new Synthetic(10, landscape(10, 1))).steps());
+        var other = small(4).withSeed(6).run(new Synthetic(10, landscape(10, 1)), new Synthetic(10, landscape(10, 1)));
+        assertNotEquals(one.steps(), other.steps());
     }
 
     @Test
@@ -193,7 +196,8 @@ class PlanSearchTest {
             assertEquals(sample.size(), sample.stream().map(PlanFitness.Slice::text).distinct().count(), sample.toString());
             for (int i = 0; i < sample.size(); i++) {
                 int length = fitness.lengths().get(sample.get(i).text());
-                assertTrue(sample.get(i).tokens() == length || i == sample.size() - 1 && sample.get(i).tokens() < length, sample.toString());
+                int taken = sample.get(i).tokens();
+                assertTrue(taken == length || i == sample.size() - 1 && taken < length, sample.toString());
                 used.add(sample.get(i).text());
             }
         }
@@ -256,7 +260,8 @@ class PlanSearchTest {
         var fitness = new Synthetic(8, landscape(8, 1));
         var enough = small(3).withStages(new Stage(2, 50), new Stage(1, 550));
         assertEquals(550, enough.run(fitness, fitness).steps().getLast().tokens());
-        var refused = assertThrows(LlamaException.class, () -> small(3).withStages(new Stage(2, 50), new Stage(1, 551)).run(fitness, fitness));
+        var larger = small(3).withStages(new Stage(2, 50), new Stage(1, 551));
+        var refused = assertThrows(LlamaException.class, () -> larger.run(fitness, fitness));
         assertTrue(refused.getMessage().contains("have 550 tokens, and the largest sample needs 551"), refused.getMessage());
         assertThrows(LlamaException.class, () -> small(3).withInitial(4, 551).run(fitness, fitness));
     }

@@ -209,8 +209,9 @@ class PrunedModelTest {
         refuse(new GgufWriter().put("general.architecture", "llama"), "llama.block_count is missing");
         refuse(new GgufWriter().put("general.name", "none"), "general.architecture is missing");
         var text = Files.writeString(folder.resolve("text.gguf"), "no model");
-        assertThrows(GgufException.class, () -> PrunedModel.write(text, LayerPlan.all(4).skip(1), folder.resolve("out.gguf")));
-        assertThrows(GgufException.class, () -> PrunedModel.write(folder.resolve("missing.gguf"), LayerPlan.all(4).skip(1), folder.resolve("out.gguf")));
+        var plan = LayerPlan.all(4).skip(1);
+        assertThrows(GgufException.class, () -> PrunedModel.write(text, plan, folder.resolve("out.gguf")));
+        assertThrows(GgufException.class, () -> PrunedModel.write(folder.resolve("missing.gguf"), plan, folder.resolve("out.gguf")));
     }
 
     @Test

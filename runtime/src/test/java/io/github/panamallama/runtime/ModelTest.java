@@ -99,7 +99,8 @@ class ModelTest {
             assertEquals(expected, two.fingerprint());
             assertNotEquals(expected, other.fingerprint());
         }
-        try (var shortened = Model.load(copy, ModelOptions.defaults().withMmap(false)); var channel = FileChannel.open(copy, StandardOpenOption.WRITE)) {
+        try (var shortened = Model.load(copy, ModelOptions.defaults().withMmap(false));
+                var channel = FileChannel.open(copy, StandardOpenOption.WRITE)) {
             channel.truncate(bytes.length - 100);
             var refused = assertThrows(GgufException.class, shortened::fingerprint);
             assertTrue(refused.getMessage().contains("has become shorter"), refused.getMessage());
