@@ -23,7 +23,7 @@ final class Texts {
         void take(int first, Row[] rows);
     }
 
-    /** A sequence's worth of rows for {@link #evaluate}. */
+    /** Rows for {@link #evaluate}, one chunk of them. */
     static Row[] rows(Engine engine) {
         var rows = new Row[Math.min(CHUNK, engine.options().batchSize())];
         Arrays.setAll(rows, i -> engine.newRow());

@@ -46,7 +46,7 @@ class PlanDivergenceTest {
         RandomModel.tiny(Architecture.LLAMA).withLayers(BLOCKS).write(file);
         model = Model.load(file);
         engine = Engine.open(model);
-        texts = texts(8, 11);
+        texts = texts(6, 11);
     }
 
     @AfterAll
@@ -57,7 +57,7 @@ class PlanDivergenceTest {
 
     private static List<int[]> texts(int count, long seed) {
         var random = new SplittableRandom(seed);
-        return IntStream.range(0, count).mapToObj(i -> random.ints(20 + 10L * (i % 3), 3, 512).toArray()).toList();
+        return IntStream.range(0, count).mapToObj(i -> random.ints(10 + 5L * (i % 3), 3, 512).toArray()).toList();
     }
 
     private static double divergence(float[] p, float[] q) {
@@ -94,17 +94,17 @@ class PlanDivergenceTest {
     @Test
     void thePlanThatChangesNothingDivergesByNothing() {
         var fitness = new PlanDivergence(engine, texts);
-        assertEquals(0, fitness.of(LayerPlan.all(BLOCKS), List.of(new Slice(0, 20), new Slice(4, 17))));
-        assertTrue(fitness.of(LayerPlan.all(BLOCKS).skip(2), List.of(new Slice(0, 20))) > 0.001);
+        assertEquals(0, fitness.of(LayerPlan.all(BLOCKS), List.of(new Slice(0, 10), new Slice(4, 12))));
+        assertTrue(fitness.of(LayerPlan.all(BLOCKS).skip(2), List.of(new Slice(0, 10))) > 0.001);
         assertEquals(BLOCKS, fitness.blocks());
-        assertEquals(List.of(20, 30, 40, 20, 30, 40, 20, 30), fitness.lengths());
+        assertEquals(List.of(10, 15, 20, 10, 15, 20), fitness.lengths());
     }
 
     @Test
     void isTheMeanOverAllPositionsOfTheSample() {
         var plan = LayerPlan.parse("0,1:attn,3-5", BLOCKS);
         double sum = 0;
-        int[] lengths = {20, 11};
+        int[] lengths = {10, 11};
         for (int text = 0; text < 2; text++) {
             var full = rows(LayerPlan.all(BLOCKS), Arrays.copyOf(texts.get(text), lengths[text]));
             var part = rows(plan, Arrays.copyOf(texts.get(text), lengths[text]));
@@ -113,8 +113,8 @@ class PlanDivergenceTest {
             }
         }
         var fitness = new PlanDivergence(engine, texts);
-        assertEquals(sum / 31, fitness.of(plan, List.of(new Slice(0, 20), new Slice(1, 11))), 1e-5 * sum);
-        var sample = List.of(new Slice(0, 20), new Slice(1, 11));
+        assertEquals(sum / 21, fitness.of(plan, List.of(new Slice(0, 10), new Slice(1, 11))), 1e-5 * sum);
+        var sample = List.of(new Slice(0, 10), new Slice(1, 11));
         assertEquals(fitness.of(plan, sample), fitness.of(plan, sample));
     }
 
@@ -133,8 +133,8 @@ class PlanDivergenceTest {
         int tokens = texts.stream().mapToInt(text -> text.length).sum();
         var calibration = new PlanDivergence(engine, texts);
         var heldOut = new PlanDivergence(engine, texts(4, 12));
-        var search = PlanSearch.removing(removed).withHalves(halves).withSeed(seed).withGenerations(8).withOffspring(10).withInitial(12, 60)
-                .withStages(new Stage(3, 60), new Stage(1, tokens));
+        var search = PlanSearch.removing(removed).withHalves(halves).withSeed(seed).withGenerations(6).withOffspring(10).withInitial(12, 40)
+                .withStages(new Stage(3, 40), new Stage(1, tokens));
         var found = search.run(calibration, heldOut);
         var everything = IntStream.range(0, texts.size()).mapToObj(i -> new Slice(i, texts.get(i).length)).toList();
         var values = PlanSearchTest.all(BLOCKS, removed, halves).stream().mapToDouble(plan -> calibration.of(plan, everything)).toArray();
@@ -164,7 +164,7 @@ class PlanDivergenceTest {
         });
         try (var odd = Model.load(broken); var own = Engine.open(odd)) {
             var fitness = new PlanDivergence(own, texts);
-            assertEquals(Double.NaN, fitness.of(LayerPlan.all(BLOCKS).skip(1), List.of(new Slice(0, 20))));
+            assertEquals(Double.NaN, fitness.of(LayerPlan.all(BLOCKS).skip(1), List.of(new Slice(0, 10))));
             var refused = assertThrows(LlamaException.class, () -> PlanSearch.removing(1).withInitial(2, 20).withStages(new Stage(1, 20))
                     .run(fitness, fitness));
             assertTrue(refused.getMessage().contains("generation 0"), refused.getMessage());
@@ -173,20 +173,20 @@ class PlanDivergenceTest {
 
     @Test
     void textsThatDoNotFitAreRefused() {
-        var refused = assertThrows(LlamaException.class, () -> new PlanDivergence(engine, texts, 230 * 512 * 4 - 1));
-        assertTrue(refused.getMessage().contains("the logits of 230 positions by 512 tokens take 471040 bytes"), refused.getMessage());
-        assertEquals(8, new PlanDivergence(engine, texts, 230 * 512 * 4).lengths().size());
+        var refused = assertThrows(LlamaException.class, () -> new PlanDivergence(engine, texts, 90 * 512 * 4 - 1));
+        assertTrue(refused.getMessage().contains("the logits of 90 positions by 512 tokens take 184320 bytes"), refused.getMessage());
+        assertEquals(6, new PlanDivergence(engine, texts, 90 * 512 * 4).lengths().size());
         assertThrows(LlamaException.class, () -> new PlanDivergence(engine, List.of()));
         assertThrows(LlamaException.class, () -> new PlanDivergence(engine, List.of(new int[0])));
         assertThrows(LlamaException.class, () -> new PlanDivergence(engine, List.of(new int[engine.contextSize() + 1])));
         var fitness = new PlanDivergence(engine, texts);
-        assertThrows(LayerPlanException.class, () -> fitness.of(LayerPlan.all(5).skip(1), List.of(new Slice(0, 20))));
+        assertThrows(LayerPlanException.class, () -> fitness.of(LayerPlan.all(5).skip(1), List.of(new Slice(0, 10))));
     }
 
     @Test
     void influenceIsThatOfTheHiddenStates() {
         var influence = BlockInfluence.measure(engine, texts);
-        assertEquals(230 - 8, influence.tokens());
+        assertEquals(90 - 6, influence.tokens());
         int[] all = IntStream.range(-1, BLOCKS).toArray();
         var sums = new double[BLOCKS];
         for (int[] text : texts) {
@@ -209,7 +209,7 @@ class PlanDivergenceTest {
             }
         }
         for (int block = 0; block < BLOCKS; block++) {
-            assertEquals(sums[block] / 222, influence.of(block), 1e-5, "block " + block);
+            assertEquals(sums[block] / 84, influence.of(block), 1e-5, "block " + block);
             assertTrue(influence.of(block) > 0.001, "block " + block);
         }
     }
@@ -241,8 +241,8 @@ class PlanDivergenceTest {
             var plan = influence.without(2);
             assertEquals("0-1,3,5", plan.toString());
             var fitness = new PlanDivergence(own, texts);
-            assertEquals(0, fitness.of(plan, List.of(new Slice(2, 40))), 1e-9);
-            var search = PlanSearch.removing(2).withInitial(4, 60).withOffspring(6).withStages(new Stage(2, 60), new Stage(1, 200));
+            assertEquals(0, fitness.of(plan, List.of(new Slice(2, 20))), 1e-9);
+            var search = PlanSearch.removing(2).withInitial(4, 40).withOffspring(6).withStages(new Stage(2, 40), new Stage(1, 80));
             assertEquals(plan, search.run(fitness, fitness).plan());
         }
     }
