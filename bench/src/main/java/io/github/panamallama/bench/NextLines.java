@@ -1,6 +1,5 @@
 package io.github.panamallama.bench;
 
-import com.sun.source.util.JavacTask;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.Model;
@@ -14,9 +13,6 @@ import io.github.panamallama.sampling.strategy.Strategy;
 import io.github.panamallama.sampling.strategy.StrategyOptions;
 import io.github.panamallama.sampling.strategy.Uscd;
 import java.io.IOException;
-import java.io.UncheckedIOException;
-import java.net.URI;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -27,12 +23,6 @@ import java.util.List;
 import java.util.Locale;
 import java.util.SplittableRandom;
 import java.util.function.ToDoubleFunction;
-import javax.tools.Diagnostic;
-import javax.tools.DiagnosticCollector;
-import javax.tools.JavaCompiler;
-import javax.tools.JavaFileObject;
-import javax.tools.SimpleJavaFileObject;
-import javax.tools.ToolProvider;
 
 /**
  * Whether a strategy writes better code: the next line of Java files that the model has not seen. Exact match and edit similarity of the
@@ -47,7 +37,7 @@ final class NextLines implements AutoCloseable {
 
     private final Model model;
     private final Engine engine;
-    private final JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
+    private final JavaSyntax java = new JavaSyntax();
     private final List<Place> places = new ArrayList<>();
     private final EntropyThreshold threshold;
 
@@ -58,9 +48,6 @@ final class NextLines implements AutoCloseable {
     }
 
     NextLines(Path modelFile, Path heldOut, int threads, long seed) throws IOException {
-        if (compiler == null) {
-            throw new IOException("this Java has no compiler (jdk.compiler); run on a JDK");
-        }
         model = Model.load(modelFile);
         engine = Engine.open(model, EngineOptions.defaults().withContextSize(2048).withThreads(threads).withMaxSequences(16));
         var random = new SplittableRandom(seed);
@@ -73,7 +60,7 @@ final class NextLines implements AutoCloseable {
         for (var file : files) {
             var text = Files.readString(file);
             int start = text.indexOf("package ");    // the training text had no licence headers
-            if (start < 0 || !parses(text)) {
+            if (start < 0 || !java.parses(text)) {
                 continue;
             }
             text = text.substring(start);
@@ -163,7 +150,7 @@ final class NextLines implements AutoCloseable {
             double seconds = (System.nanoTime() - start) * 1e-9;
             var line = decoding.wholeText();
             return new Outcome(line.strip().equals(place.line.strip()), similarity(line.strip(), place.line.strip()),
-                    parses(place.before + line + place.after), decoding.confidence().meanLogProbability(), seconds);
+                    java.parses(place.before + line + place.after), decoding.confidence().meanLogProbability(), seconds);
         }
     }
 
@@ -188,23 +175,6 @@ final class NextLines implements AutoCloseable {
             last = row;
         }
         return 1 - last[b.length()] / (double) longest;
-    }
-
-    private boolean parses(String source) {
-        var file = new SimpleJavaFileObject(URI.create("string:///Source.java"), JavaFileObject.Kind.SOURCE) {
-            @Override
-            public CharSequence getCharContent(boolean ignoreEncodingErrors) {
-                return source;
-            }
-        };
-        var problems = new DiagnosticCollector<JavaFileObject>();
-        try (var manager = compiler.getStandardFileManager(problems, Locale.ROOT, StandardCharsets.UTF_8)) {
-            var task = (JavacTask) compiler.getTask(null, manager, problems, List.of("-proc:none"), null, List.of(file));
-            task.parse();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        }
-        return problems.getDiagnostics().stream().noneMatch(problem -> problem.getKind() == Diagnostic.Kind.ERROR);
     }
 
     private String share(List<Outcome> outcomes, ToDoubleFunction<Outcome> of) {
