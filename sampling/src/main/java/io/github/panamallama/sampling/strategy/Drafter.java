@@ -1,6 +1,7 @@
 package io.github.panamallama.sampling.strategy;
 
 import io.github.panamallama.runtime.ContextFullException;
+import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.sampling.track.Tally;
@@ -24,6 +25,10 @@ interface Drafter {
      * @throws ContextFullException when there is no room to draft more
      */
     void append(int token, Row row);
+
+    /** Nothing more is drafted behind this history; what was is about to be verified. */
+    default void drafted() {
+    }
 
     Tally tally();
 
@@ -122,6 +127,48 @@ interface Drafter {
             @Override
             public void close() {
                 // belongs to the main track
+            }
+        };
+    }
+
+    /**
+     * The main model with another plan. Every draft is a new branch: that costs a copy of cell ids, where one that was kept would have to
+     * evaluate the last drafted token as well, and would go on behind keys and values of its own plan.
+     */
+    static Drafter plan(Track main, LayerPlan plan) {
+        int base = main.length();
+        return new Drafter() {
+            private final Tally tally = new Tally();
+            private Track branch;
+
+            @Override
+            public boolean follow(Ints history, Row row) {
+                branch = main.fork(plan, tally);
+                branch.append(history.from(main.length() - base), row);
+                return true;
+            }
+
+            @Override
+            public void append(int token, Row row) {
+                branch.append(new int[] {token}, row);
+            }
+
+            @Override
+            public void drafted() {
+                if (branch != null) {
+                    branch.close();
+                    branch = null;
+                }
+            }
+
+            @Override
+            public Tally tally() {
+                return tally;
+            }
+
+            @Override
+            public void close() {
+                drafted();
             }
         };
     }

@@ -2,6 +2,9 @@ package io.github.panamallama.sampling.strategy;
 
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.LayerPlan;
+import io.github.panamallama.runtime.LayerPlanException;
+import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Vocabulary;
 import io.github.panamallama.sampling.track.Fingerprint;
 import io.github.panamallama.sampling.track.Track;
@@ -37,12 +40,17 @@ final class Runs {
                 }
                 yield new SpeculativeRun(settings.length(), main, Drafter.head(main, settings.length()), prompt, options, language);
             }
+            case PlanDrafts settings -> {
+                requirePlan(settings.plan(), engine);
+                yield new SpeculativeRun(settings.lengths(), main, Drafter.plan(main, settings.plan()), prompt, options, language);
+            }
+            case ContrastiveSearch settings -> {
+                refuseRecurrent(engine.model(), "which can't branch inside a batch; use another strategy");
+                yield new ContrastiveRun(settings, engine.model().layerCount(), main, prompt, options, language);
+            }
             case NGramDrafts settings -> {
                 settings.table().requireVocabulary(Fingerprint.of(vocabulary));
-                if (engine.model().isRecurrent() || engine.model().isHybrid()) {
-                    throw new IllegalArgumentException("'" + engine.model().description() + "' keeps a recurrent state, which can't branch "
-                            + "inside a batch; draft with a model instead");
-                }
+                refuseRecurrent(engine.model(), "which can't branch inside a batch; draft with a model instead");
                 yield new NGramRun(settings, main, prompt, options, language);
             }
             case EntropySwitching settings -> {
@@ -51,6 +59,26 @@ final class Runs {
                         Track.open(settings.small(), AdapterSet.none()), prompt, options, language);
             }
         };
+    }
+
+    private static void refuseRecurrent(Model model, String therefore) {
+        if (model.isRecurrent() || model.isHybrid()) {
+            throw new IllegalArgumentException("'" + model.description() + "' keeps a recurrent state, " + therefore);
+        }
+    }
+
+    private static void requirePlan(LayerPlan plan, Engine engine) {
+        var model = engine.model();
+        refuseRecurrent(model, "for which there are no layer plans; draft with a small model (Speculative)");
+        if (plan.blocks() != model.layerCount()) {
+            throw new LayerPlanException("the plan '" + plan + "' is for " + plan.blocks() + " blocks; " + model.path() + " has "
+                    + model.layerCount());
+        }
+        if (engine.options().maxSequences() < 2) {
+            throw new IllegalArgumentException("drafts with a plan are written on a second sequence, the engine has room for one; "
+                    + "raise EngineOptions.maxSequences");
+        }
+        engine.newSequence(plan).close();    // refuses what does not fit the graph, here and not behind some tokens
     }
 
     /** Two models that read each other's tokens need the same ones. */

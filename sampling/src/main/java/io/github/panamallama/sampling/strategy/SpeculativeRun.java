@@ -10,10 +10,10 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
 
-/** {@link Speculative} and {@link MtpDrafts}. */
+/** {@link Speculative}, {@link MtpDrafts} and {@link PlanDrafts}. */
 final class SpeculativeRun extends Run {
     private final Drafter drafter;
-    private final int length;
+    private final DraftLength lengths;
     private final SplittableRandom random;
     private final Candidates p;
     private final Distribution[] q;
@@ -21,17 +21,17 @@ final class SpeculativeRun extends Run {
     private final Row[] rows;
 
     SpeculativeRun(int length, Track main, Drafter drafter, int[] prompt, StrategyOptions options, Language language) {
+        this(DraftLength.fixed(length), main, drafter, prompt, options, language);
+    }
+
+    SpeculativeRun(DraftLength lengths, Track main, Drafter drafter, int[] prompt, StrategyOptions options, Language language) {
         super(main, prompt, options, language);
         this.drafter = drafter;
-        this.length = length;
+        this.lengths = lengths;
         random = new SplittableRandom(options.sampling().seed().orElseGet(() -> new SplittableRandom().nextLong()));
         p = new Candidates(main.vocabularySize());
-        q = new Distribution[length];
-        rows = new Row[length];
-        for (int i = 0; i < length; i++) {
-            q[i] = new Distribution();
-            rows[i] = new Row(main.vocabularySize());
-        }
+        q = new Distribution[lengths.most()];
+        rows = new Row[lengths.most()];
         draftRow = new Row(main.vocabularySize());
     }
 
@@ -98,7 +98,9 @@ final class SpeculativeRun extends Run {
             take(row, null, -1, out);    // the prompt's own row needs no draft
             return;
         }
-        int[] drafted = draft();
+        long start = System.nanoTime();
+        int[] drafted = draft(lengths.next());
+        long draftEnd = System.nanoTime();
         int[] pending = history.from(main.length() - base);
         int room = main.contextSize() - main.length() - pending.length;
         if (drafted.length > room) {
@@ -133,6 +135,9 @@ final class SpeculativeRun extends Run {
         if (main.length() > evaluated) {
             main.truncate(evaluated);
         }
+        if (pending.length == 1) {
+            lengths.passed(drafted.length, accepted, draftEnd - start, System.nanoTime() - draftEnd);
+        }
     }
 
     /** Accepts the drafted token, or draws one: from what is left, or without a draft from the row itself. */
@@ -157,8 +162,11 @@ final class SpeculativeRun extends Run {
         return draftOf != null && token == drafted;
     }
 
-    /** Tokens drawn behind the history, as many as there is room for; {@link #q} then holds what they were drawn from. */
-    private int[] draft() {
+    /** Tokens drawn behind the history, as far as there is room for them; {@link #q} then holds what they were drawn from. */
+    private int[] draft(int length) {
+        if (length == 0) {
+            return new int[0];
+        }
         var tokens = new Ints();
         var own = chooser.fork();
         try {
@@ -167,7 +175,7 @@ final class SpeculativeRun extends Run {
             }
             while (true) {
                 own.distribution(draftRow, p);
-                var from = q[tokens.size()];
+                var from = at(tokens.size());
                 from.set(p);
                 int token = from.draw(random.nextDouble());
                 tokens.add(token);
@@ -181,8 +189,19 @@ final class SpeculativeRun extends Run {
             count("draftFull");
         } catch (ConstraintException e) {
             // the draft ran into a dead end: what there is will do
+        } finally {
+            drafter.drafted();
         }
         return tokens.toArray();
+    }
+
+    /** Room for what a drafted token is drawn from, and for the row behind it. */
+    private Distribution at(int drafted) {
+        if (q[drafted] == null) {
+            q[drafted] = new Distribution();
+            rows[drafted] = new Row(main.vocabularySize());
+        }
+        return q[drafted];
     }
 
     @Override

@@ -16,7 +16,8 @@ import io.github.panamallama.runtime.Sequence;
  * }
  * }</pre>
  */
-public sealed interface Strategy permits Plain, AdaDec, Uscd, BeamSearch, BestOfN, Speculative, MtpDrafts, NGramDrafts, EntropySwitching {
+public sealed interface Strategy permits Plain, AdaDec, Uscd, BeamSearch, BestOfN, ContrastiveSearch, Speculative, MtpDrafts, PlanDrafts,
+        NGramDrafts, EntropySwitching {
     /**
      * A decoding behind {@code sequence}, after {@code prompt}; the first {@link Decoding#advance} evaluates it. Branches are forks of the
      * sequence, under the same adapters, and are gone when the decoding ends; the sequence then holds its history, the prompt and the
@@ -25,6 +26,8 @@ public sealed interface Strategy permits Plain, AdaDec, Uscd, BeamSearch, BestOf
      *
      * @param prompt at least one token
      * @throws IllegalArgumentException if the prompt is empty, or the strategy does not fit this engine or its model
+     * @throws io.github.panamallama.runtime.LayerPlanException if a plan of the strategy does not fit the model, or what it reads of the
+     *         model's inside can't be read
      */
     default Decoding start(Sequence sequence, int[] prompt, StrategyOptions options) {
         return Decoding.start(this, sequence, prompt, options);

@@ -1,9 +1,13 @@
 package io.github.panamallama.sampling.track;
 
 import io.github.panamallama.runtime.Append;
+import io.github.panamallama.runtime.CacheReuse;
+import io.github.panamallama.runtime.ClosedException;
 import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
+import io.github.panamallama.runtime.Tap;
 import io.github.panamallama.runtime.TokenTree;
 import java.util.List;
 
@@ -100,6 +104,31 @@ final class EngineTrack implements Track {
     @Override
     public Track fresh() {
         return new EngineTrack(engine.newSequence(sequence.adapters(), sequence.plan()), tally, true);
+    }
+
+    @Override
+    public Track fork(LayerPlan plan, Tally tally) {
+        return new EngineTrack(sequence.fork(plan, CacheReuse.APPROXIMATE), tally, true);
+    }
+
+    @Override
+    public void read(int block, Reader reader) {
+        var state = new float[engine.model().embeddingSize()];
+        sequence.tap(Tap.hidden(block), reading -> {
+            if (reading.has(block)) {
+                reading.hidden(block, state);
+                reader.read(reading.position(), reading.node(), state);
+            }
+        });
+    }
+
+    @Override
+    public void readNothing() {
+        try {
+            sequence.untap();
+        } catch (ClosedException e) {
+            // nothing is evaluated any more
+        }
     }
 
     @Override

@@ -2,6 +2,7 @@ package io.github.panamallama.sampling.track;
 
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
 import java.util.Arrays;
@@ -41,6 +42,17 @@ public interface Track extends AutoCloseable {
         void close();
     }
 
+    /** Receives the residual stream, before the evaluation of the token returns. Tokens that are evaluated again come again. */
+    @FunctionalInterface
+    interface Reader {
+        /**
+         * @param position of the token in its track
+         * @param node     of the tree, -1 outside of one
+         * @param state    valid during this call only
+         */
+        void read(int position, int node, float[] state);
+    }
+
     /** Size of the rows. */
     int vocabularySize();
 
@@ -73,8 +85,24 @@ public interface Track extends AutoCloseable {
     /** An independent track with the same tokens under the same adapters, which shares what is cached. The caller closes it. */
     Track fork();
 
-    /** An independent empty track under the same adapters. The caller closes it. */
+    /**
+     * A track with the same tokens and what is cached of them, which goes on with another plan. The caller closes it.
+     *
+     * @param tally counts what it evaluates
+     */
+    Track fork(LayerPlan plan, Tally tally);
+
+    /** An independent empty track under the same adapters and with the same plan. The caller closes it. */
     Track fresh();
+
+    /**
+     * Hands over the residual stream behind a block, {@code [embeddingSize]}, for every token that this track evaluates from now on; where
+     * only tokens whose rows are wanted get so far, for those. Forks are not read. Takes the place of what read before.
+     */
+    void read(int block, Reader reader);
+
+    /** Ends {@link #read}. */
+    void readNothing();
 
     /** Exchanges tokens and cache with another track of the same kind. */
     void exchange(Track other);

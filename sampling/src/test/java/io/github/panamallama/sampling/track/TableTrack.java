@@ -1,6 +1,7 @@
 package io.github.panamallama.sampling.track;
 
 import io.github.panamallama.runtime.ContextFullException;
+import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Row;
 import java.util.Arrays;
 import java.util.List;
@@ -13,6 +14,9 @@ public final class TableTrack implements Track {
     private final int contextSize;
     private final Function<int[], float[]> logits;
     private Function<int[], float[]> head;
+    private Function<int[], float[]> planned;
+    private Function<int[], float[]> states;
+    private Reader reader;
     private final Tally tally;
     private final int[] open;    // tracks that are forked and not closed, shared
     private int[] tokens = {};
@@ -36,6 +40,24 @@ public final class TableTrack implements Track {
     public TableTrack withHead(Function<int[], float[]> head) {
         this.head = head;
         return this;
+    }
+
+    /** Gives the model these logits under any plan. */
+    public TableTrack withPlan(Function<int[], float[]> planned) {
+        this.planned = planned;
+        return this;
+    }
+
+    /** Gives the model these hidden states, whatever the block. */
+    public TableTrack withStates(Function<int[], float[]> states) {
+        this.states = states;
+        return this;
+    }
+
+    private void hand(int[] history, int node) {
+        if (reader != null) {
+            reader.read(history.length - 1, node, states.apply(history));
+        }
     }
 
     /** Forks that nobody closed. */
@@ -90,13 +112,14 @@ public final class TableTrack implements Track {
             var track = (TableTrack) run.track();
             for (int i = 0; i < run.tokens().length; i++) {
                 track.tokens = with(track.tokens, run.tokens()[i]);
+                track.hand(track.tokens, -1);
                 if (run.rows()[i] != null) {
                     run.rows()[i].copyFrom(logits.apply(track.tokens));
                 }
             }
             rows += run.tokens().length;
         }
-        tally.add(rows);
+        ((TableTrack) runs.getFirst().track()).tally.add(rows);
     }
 
     private static int[] with(int[] history, int token) {
@@ -120,6 +143,7 @@ public final class TableTrack implements Track {
         var paths = new int[nodes.length][];
         for (int i = 0; i < nodes.length; i++) {
             paths[i] = with(parents[i] < 0 ? tokens : paths[parents[i]], nodes[i]);
+            hand(paths[i], i);
             if (rows[i] != null) {
                 rows[i].copyFrom(logits.apply(paths[i]));
             }
@@ -172,9 +196,31 @@ public final class TableTrack implements Track {
     }
 
     @Override
+    public Track fork(LayerPlan plan, Tally tally) {
+        usable();
+        open[0]++;
+        return new TableTrack(vocabularySize, contextSize, planned, tally, open, tokens);
+    }
+
+    @Override
     public Track fresh() {
         open[0]++;
-        return new TableTrack(vocabularySize, contextSize, logits, tally, open, new int[0]);
+        return new TableTrack(vocabularySize, contextSize, logits, tally, open, new int[0]).withStates(states);
+    }
+
+    @Override
+    public void read(int block, Reader reader) {
+        this.reader = reader;
+    }
+
+    @Override
+    public void readNothing() {
+        reader = null;
+    }
+
+    /** Whether somebody reads its states. */
+    public boolean isRead() {
+        return reader != null;
     }
 
     @Override
