@@ -79,6 +79,9 @@ final class ChatCommand implements Callable<Integer> {
     private SamplingMixin sampling;
 
     @Mixin
+    private SelfDraftMixin selfDraft;
+
+    @Mixin
     private EngineMixin engine;
 
     private volatile Reply current;
@@ -101,11 +104,12 @@ final class ChatCommand implements Callable<Integer> {
                 .withStop(stops.stream().map(stop -> stop.replace("\\n", "\n")).toList());
         var options = LlamaOptions.defaults()
                 .withModel(model.options(main))
-                .withEngine(layers.options(spec.commandLine(), engine.options(spec.commandLine())).withMaxSequences(1))
+                .withEngine(layers.options(spec.commandLine(), engine.options(spec.commandLine())).withMaxSequences(selfDraft.sequences()))
                 .withGeneration(generation);
         try (var llama = Llama.load(model.path(), options)) {
             generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter))
-                    .withPlan(layers.plan(spec.commandLine(), llama.model()));
+                    .withPlan(layers.plan(spec.commandLine(), llama.model()))
+                    .withStrategy(selfDraft.or(null, spec.commandLine(), llama.model()));
             try (var chat = llama.chat(chatOptions(told, generation))) {
                 main.interrupts().onInterrupt(this::stopAnswer);
                 if (!main.shell().interactive()) {

@@ -66,6 +66,9 @@ final class CompleteCommand implements Callable<Integer> {
     private StrategyMixin strategies;
 
     @Mixin
+    private SelfDraftMixin selfDraft;
+
+    @Mixin
     private ModelMixin model;
 
     @Mixin
@@ -91,11 +94,12 @@ final class CompleteCommand implements Callable<Integer> {
         if (top < 0) {
             throw new ParameterException(spec.commandLine(), "--top-logprobs is " + top + "; it must be at least 0");
         }
-        if (top > 0 && strategies.name() != null) {
+        if (top > 0 && (strategies.name() != null || selfDraft.asked())) {
             throw new ParameterException(spec.commandLine(), "strategies report the log-probability of the chosen token alone; leave --top-logprobs out");
         }
         var sampler = sampling.options(spec.commandLine(), strategies.otherwise(SamplerOptions.greedy()));
         strategies.check(spec.commandLine(), sampler, Set.of(StrategyMixin.Name.USCD));
+        selfDraft.check(spec.commandLine(), strategies.name());
         adapters.check(spec.commandLine());
         layers.check(spec.commandLine());
         var generation = GenerationOptions.defaults()
@@ -108,7 +112,7 @@ final class CompleteCommand implements Callable<Integer> {
         var options = LlamaOptions.defaults()
                 .withModel(strategies.modelOptions(spec.commandLine(), model.path(), model.options(main)))
                 .withEngine(layers.options(spec.commandLine(), engine.options(spec.commandLine()))
-                        .withMaxSequences(Math.min(256, strategies.sequences())));
+                        .withMaxSequences(Math.min(256, Math.max(selfDraft.sequences(), strategies.sequences()))));
 
         var cut = stdin ? new Place.Cut(main.shell().readAll(), "") : cut();
         long start = System.nanoTime();
@@ -123,9 +127,8 @@ final class CompleteCommand implements Callable<Integer> {
             }
             try (var ready = strategies.ready(spec.commandLine(), llama.model(),
                     engine.options(spec.commandLine()).withContextSize(llama.engine().contextSize()));
-                    var completion = infill
-                    ? llama.infill(cut.prefix(), cut.suffix(), generation.withStrategy(ready.strategy()))
-                    : llama.complete(cut.prefix(), generation.withStrategy(ready.strategy()).withTruncation(!stdin))) {
+                    var completion = completion(llama, cut, infill,
+                            generation.withStrategy(selfDraft.or(ready.strategy(), spec.commandLine(), llama.model())))) {
                 main.interrupts().onInterrupt(completion::close);
                 if (json) {
                     var text = completion.text();
@@ -139,6 +142,11 @@ final class CompleteCommand implements Callable<Integer> {
                 return main.interrupts().raised() ? Main.INTERRUPTED : Main.OK;
             }
         }
+    }
+
+    private Completion completion(Llama llama, Place.Cut cut, boolean infill, GenerationOptions generation) {
+        return infill ? llama.infill(cut.prefix(), cut.suffix(), generation)
+                : llama.complete(cut.prefix(), generation.withTruncation(!stdin));
     }
 
     private Place.Cut cut() {
@@ -163,7 +171,7 @@ final class CompleteCommand implements Callable<Integer> {
         document.put("prompt_truncated", stats.truncated());
         document.put("tokens", completion.logProbs().stream().map(at -> token(llama.model().vocabulary(), at)).toList());
         if (completion.work() != null) {
-            document.put("strategy", strategies.name().toString());
+            document.put("strategy", selfDraft.asked() ? SelfDraftMixin.NAME : strategies.name().toString());
             document.put("work", GenerateCommand.work(completion));
         }
         document.put("timings", timings(stats, loadNanos));

@@ -76,6 +76,9 @@ final class GenerateCommand implements Callable<Integer> {
     @Mixin
     private StrategyMixin strategies;
 
+    @Mixin
+    private SelfDraftMixin selfDraft;
+
     @Option(names = "--json", description = "As JSON, with every token's log-probability, entropy and margin, and timings.")
     private boolean json;
 
@@ -109,6 +112,9 @@ final class GenerateCommand implements Callable<Integer> {
         if (asap && strategies.name() != null) {
             throw new ParameterException(command, "--asap is a way of drawing of its own; leave --strategy out");
         }
+        if (asap && selfDraft.asked()) {
+            throw new ParameterException(command, "--asap is a way of drawing of its own; leave --self-draft out");
+        }
         if (asap && !stops.isEmpty()) {
             throw new ParameterException(command, "--asap draws whole texts; leave --stop out");
         }
@@ -124,6 +130,7 @@ final class GenerateCommand implements Callable<Integer> {
         var sampler = sampling.options(command, asap ? SamplerOptions.greedy().withTemperature(1).withRandomSeed()
                 : strategies.otherwise(SamplerOptions.greedy()));
         strategies.check(command, sampler, Set.of());
+        selfDraft.check(command, strategies.name());
         if (asap && sampler.temperature() == 0) {
             throw new ParameterException(command, "--asap draws; --temp must be above 0");
         }
@@ -141,7 +148,7 @@ final class GenerateCommand implements Callable<Integer> {
         var generation = GenerationOptions.defaults().withMaxTokens(tokens).withSampling(sampler)
                 .withStop(stops.stream().map(stop -> stop.replace("\\n", "\n")).toList())
                 .withGrammar(grammar);
-        int sequences = asap ? (parallel == null ? 1 : parallel) + 2 : strategies.sequences();
+        int sequences = asap ? (parallel == null ? 1 : parallel) + 2 : Math.max(selfDraft.sequences(), strategies.sequences());
         var options = LlamaOptions.defaults().withModel(strategies.modelOptions(command, model.path(), model.options(main)))
                 .withEngine(layers.options(command, engine.options(command)).withMaxSequences(Math.min(256, sequences)));
 
@@ -154,7 +161,8 @@ final class GenerateCommand implements Callable<Integer> {
             }
             // room for the longest text beside the prompt, as for the large model
             try (var ready = strategies.ready(command, llama.model(), engine.options(command).withContextSize(llama.engine().contextSize()));
-                    var completion = llama.complete(text, generation.withStrategy(ready.strategy()).withConfidence(json))) {
+                    var completion = llama.complete(text, generation
+                            .withStrategy(selfDraft.or(ready.strategy(), command, llama.model())).withConfidence(json))) {
                 main.interrupts().onInterrupt(completion::close);
                 if (json) {
                     var written = completion.text();
@@ -239,7 +247,7 @@ final class GenerateCommand implements Callable<Integer> {
         document.put("model", model.path().toString());
         document.put("adapters", AdapterChoice.describe(generation.adapters()));
         document.put("layers", completion.plan().toString());
-        document.put("strategy", strategies.name() == null ? "plain" : strategies.name().toString());
+        document.put("strategy", selfDraft.asked() ? SelfDraftMixin.NAME : strategies.name() == null ? "plain" : strategies.name().toString());
         document.put("constrained", grammar != null);
         document.put("text", text);
         document.put("finish_reason", completion.finishReason().toString().toLowerCase(Locale.ROOT));

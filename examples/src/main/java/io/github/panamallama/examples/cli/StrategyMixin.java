@@ -9,6 +9,7 @@ import io.github.panamallama.sampling.SamplerOptions;
 import io.github.panamallama.sampling.strategy.AdaDec;
 import io.github.panamallama.sampling.strategy.BeamSearch;
 import io.github.panamallama.sampling.strategy.BestOfN;
+import io.github.panamallama.sampling.strategy.ContrastiveSearch;
 import io.github.panamallama.sampling.strategy.EntropySwitching;
 import io.github.panamallama.sampling.strategy.MtpDrafts;
 import io.github.panamallama.sampling.strategy.NGramDrafts;
@@ -33,7 +34,7 @@ import picocli.CommandLine.TypeConversionException;
 final class StrategyMixin {
     /** The strategies by the names that users give them. */
     enum Name {
-        GREEDY, SAMPLE, BEAM, BEST, ADADEC, USCD, DRAFT, NGRAM, SWITCH;
+        GREEDY, SAMPLE, BEAM, BEST, CONTRASTIVE, ADADEC, USCD, DRAFT, NGRAM, SWITCH;
 
         @Override
         public String toString() {
@@ -47,7 +48,8 @@ final class StrategyMixin {
     private static final int MOST_TOKENS = 4096;
 
     @Option(names = "--strategy", paramLabel = "NAME", converter = NameConverter.class, description = {
-        "How tokens are chosen: greedy (the default without --temp), sample, beam, best (of several), adadec (looks ahead where the "
+        "How tokens are chosen: greedy (the default without --temp), sample, beam, best (of several), contrastive (avoids "
+                + "what is like the text so far), adadec (looks ahead where the "
                 + "model is unsure), uscd (contrasts with a second prompt), draft (a small model or the model's own head drafts), ngram (drafts from text), switch (two "
                 + "models by entropy)."})
     private Name name;
@@ -70,8 +72,13 @@ final class StrategyMixin {
             description = "adadec: where learn-threshold stored it, if not in the usual place.")
     private Path thresholds;
 
-    @Option(names = "--candidates", paramLabel = "N", description = "adadec: tokens compared at a pause. Default: 3.")
+    @Option(names = "--candidates", paramLabel = "N", description = "adadec: tokens compared at a pause. Default: 3. "
+            + "contrastive: tokens compared at each position. Default: 4.")
     private Integer candidates;
+
+    @Option(names = "--alpha", paramLabel = "X", description = "contrastive: weight of a token's likeness to those before it against its "
+            + "probability, 0 to 1. Default: 0.6.")
+    private Double likeness;
 
     @Option(names = "--lookahead", paramLabel = "N", description = "adadec: tokens each is continued for. Default: 5.")
     private Integer lookahead;
@@ -134,7 +141,8 @@ final class StrategyMixin {
         only(command, "--best-of", bestOf, Name.BEST);
         only(command, "--threshold", threshold, Name.ADADEC, Name.SWITCH);
         only(command, "--thresholds", thresholds, Name.ADADEC);
-        only(command, "--candidates", candidates, Name.ADADEC);
+        only(command, "--candidates", candidates, Name.ADADEC, Name.CONTRASTIVE);
+        only(command, "--alpha", likeness, Name.CONTRASTIVE);
         only(command, "--lookahead", lookahead, Name.ADADEC);
         only(command, "--lame-prompt", lamePrompt, Name.USCD);
         only(command, "--kappa", kappa, Name.USCD);
@@ -150,6 +158,7 @@ final class StrategyMixin {
         range(command, "--best-of", bestOf, 1, MOST_TEXTS);
         range(command, "--threshold", threshold, name == Name.ADADEC ? 0 : Double.NEGATIVE_INFINITY, Double.POSITIVE_INFINITY);
         range(command, "--candidates", candidates, 1, MOST_TEXTS);
+        range(command, "--alpha", likeness, 0, 1);
         range(command, "--lookahead", lookahead, 0, MOST_TOKENS);
         range(command, "--kappa", kappa, 0, 1);
         range(command, "--draft-tokens", draftTokens, 1, MOST_TOKENS);
@@ -220,6 +229,7 @@ final class StrategyMixin {
             case GREEDY, SAMPLE -> 1;
             case BEAM -> 2 * beams() + 2;
             case BEST -> (bestOf == null ? 4 : bestOf) + 2;
+            case CONTRASTIVE -> contrastive().candidates();
             case ADADEC -> (candidates == null ? 3 : candidates) + 2;
             case USCD -> 3;
             case DRAFT, SWITCH -> 2;
@@ -229,6 +239,11 @@ final class StrategyMixin {
 
     private int beams() {
         return beams == null ? 4 : beams;
+    }
+
+    private ContrastiveSearch contrastive() {
+        var strategy = candidates == null ? ContrastiveSearch.of() : ContrastiveSearch.of().withCandidates(candidates);
+        return likeness == null ? strategy : strategy.withAlpha(likeness);
     }
 
     /** A strategy, and the second model that it asks, which is to be closed after it. */
@@ -272,6 +287,7 @@ final class StrategyMixin {
             case DRAFT -> draftTokens == null ? MtpDrafts.of() : new MtpDrafts(draftTokens);
             case BEAM -> new BeamSearch(beams(), alpha == null ? 1 : alpha);
             case BEST -> BestOfN.of(bestOf == null ? 4 : bestOf);
+            case CONTRASTIVE -> contrastive();
             case ADADEC -> {
                 var strategy = threshold != null ? AdaDec.of(threshold) : learned(model);
                 strategy = candidates == null ? strategy : strategy.withCandidates(candidates);

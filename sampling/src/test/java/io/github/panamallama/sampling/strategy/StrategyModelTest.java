@@ -9,6 +9,7 @@ import io.github.panamallama.runtime.Candidates;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
+import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.RowMath;
@@ -184,7 +185,7 @@ class StrategyModelTest {
         var constraint = new FiniteConstraint(vocabulary.size(), tokens, vocabulary.endOfGeneration());
         try (var second = Engine.open(model, OPTIONS)) {
             var strategies = List.of(new Plain(), AdaDec.of(0.2), Uscd.of(Arrays.copyOf(prompt, 5)), BeamSearch.of(3), BestOfN.of(3),
-                    Speculative.of(second), NGramDrafts.of(TrigramTable.of(vocabulary, tokens)), new EntropySwitching(second, 1, 1, 0));
+                    ContrastiveSearch.of(), Speculative.of(second), PlanDrafts.of(LayerPlan.all(model.layerCount()).skip(3)), NGramDrafts.of(TrigramTable.of(vocabulary, tokens)), new EntropySwitching(second, 1, 1, 0));
             for (var strategy : strategies) {
                 for (boolean confidence : new boolean[] {true, false}) {
                     var decoding = decode(strategy, options().withConstraint(constraint).withConfidence(confidence));
@@ -206,7 +207,8 @@ class StrategyModelTest {
         try (var second = Engine.open(model, OPTIONS)) {
             for (var grammar : grammars) {
                 var strategies = List.of(new Plain(), AdaDec.of(0.5), Uscd.of(Arrays.copyOf(prompt, 5)), BeamSearch.of(3), BestOfN.of(3),
-                        Speculative.of(second), NGramDrafts.of(TrigramTable.of(model.vocabulary(), List.of(greedy.tokens()))),
+                        ContrastiveSearch.of(), Speculative.of(second), PlanDrafts.of(LayerPlan.all(model.layerCount()).skip(3)),
+                        NGramDrafts.of(TrigramTable.of(model.vocabulary(), List.of(greedy.tokens()))),
                         new EntropySwitching(second, 1, 1, 0));
                 for (var strategy : strategies) {
                     var options = options().withMaxTokens(200).withConstraint(grammar.constraint(vocabulary))
