@@ -2,14 +2,17 @@ package io.github.panamallama.bench;
 
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
+import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.gguf.RandomModel;
 import io.github.panamallama.sampling.strategy.AdaDec;
 import io.github.panamallama.sampling.strategy.BeamSearch;
 import io.github.panamallama.sampling.strategy.BestOfN;
+import io.github.panamallama.sampling.strategy.ContrastiveSearch;
 import io.github.panamallama.sampling.strategy.EntropyThreshold;
 import io.github.panamallama.sampling.strategy.NGramDrafts;
 import io.github.panamallama.sampling.strategy.Plain;
+import io.github.panamallama.sampling.strategy.PlanDrafts;
 import io.github.panamallama.sampling.strategy.Speculative;
 import io.github.panamallama.sampling.strategy.Strategy;
 import io.github.panamallama.sampling.strategy.StrategyOptions;
@@ -25,6 +28,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.SplittableRandom;
+import java.util.stream.IntStream;
 
 /** What strategies cost against greedy decoding of the same prompt through the same engine. */
 final class StrategyCosts implements AutoCloseable {
@@ -81,6 +85,17 @@ final class StrategyCosts implements AutoCloseable {
         candidates.put("draft model", new Candidate(new Speculative(draftEngine, 4), draftModel.sizeBytes() + 2048 * cellBytes(draftModel)
                 + 5 * row,
                 bench.shipped() ? "the model itself as its draft: every token accepted" : "random draft model: nearly nothing accepted"));
+        candidates.put("contrastive search", new Candidate(ContrastiveSearch.of(), tokens * 4L * model.embeddingSize() + 4 * (cell + row),
+                "4 candidates, alpha 0.6"));
+        var plan = everyOther(model.layerCount());
+        var what = "blocks " + plan + " draft, ";
+        candidates.put("self-draft", new Candidate(PlanDrafts.of(plan), 16 * (cell + row), what + "0 to 16 tokens as it pays"));
+        candidates.put("self-draft, 4 tokens", new Candidate(PlanDrafts.of(plan).withLength(4), 4 * (cell + row), what + "4 tokens"));
+    }
+
+    /** Every other block between the first and the last left out. */
+    private static LayerPlan everyOther(int blocks) {
+        return LayerPlan.all(blocks).skip(IntStream.range(1, blocks - 1).filter(block -> block % 2 == 0).toArray());
     }
 
     private static RandomModel draftShape(int vocabulary) {
@@ -164,19 +179,27 @@ final class StrategyCosts implements AutoCloseable {
             var work = last.work;
             table.add(List.of(name, Integer.toString(last.tokens), per(work.rows() - prompt.length, last.tokens), per(work.batches(),
                     last.tokens),
-                    work.helperRows() == 0 ? "" : per(work.helperRows() - prompt.length, last.tokens),
-                    String.format(Locale.ROOT, "%.2f", candidate.memory / 1e6), work.events().toString()));
+                    work.helperRows() == 0 ? "" : per(work.helperRows() - (candidate.strategy instanceof PlanDrafts ? 0 : prompt.length),
+                            last.tokens),
+                    accepted(work), String.format(Locale.ROOT, "%.2f", candidate.memory / 1e6), work.events().toString()));
             System.out.printf(Locale.ROOT, "  %s: %.1f t/s, greedy %.1f, ratio %.3f%n", name, comparison.medianOurs(),
                     comparison.medianBaseline(),
                     comparison.ratio());
         }
         table.addFirst(List.of("greedy", Integer.toString(greedy.tokens), per(greedy.work.rows() - prompt.length, greedy.tokens),
-                per(greedy.work.batches(), greedy.tokens), "", "0", ""));
+                per(greedy.work.batches(), greedy.tokens), "", "", "0", ""));
         report.add(new Report.Table("Work of strategies, " + modelName,
                 "Rows are tokens evaluated beyond the prompt; memory is what is needed beside greedy "
                 + "decoding's, computed from shapes (keys and values of branches, rows, tables, a draft model with its cache of 2048).",
-                List.of("strategy", "tokens", "rows per token", "batches per token", "rows of the draft model per token", "more memory, MB",
+                List.of("strategy", "tokens", "rows per token", "batches per token", "rows of the draft per token", "accepted",
+                        "more memory, MB",
                         "events"), table));
+    }
+
+    /** The share of drafted tokens that were accepted; empty without any. */
+    private static String accepted(Work work) {
+        long drafted = work.count("drafted");
+        return drafted == 0 ? "" : String.format(Locale.ROOT, "%.2f", work.count("accepted") / (double) drafted);
     }
 
     private static String per(long count, int tokens) {

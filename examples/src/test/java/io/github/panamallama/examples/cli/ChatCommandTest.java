@@ -41,6 +41,17 @@ class ChatCommandTest {
     }
 
     @Test
+    void aPartOfTheModelDraftsTheAnswers() {
+        var result = chat("What does the class `ArrayList` do?\nAnd `HashMap`?\n/stats\n", "--self-draft", "0-3,5,7");
+        assertEquals(0, result.code(), result.err());
+        assertEquals(2, result.out().lines().count(), result.out());
+        assertTrue(number("(\\d+) of them known already", result.err()) > 10, result.err());
+        var refused = chat("Hello\n", "--self-draft", "0-8");
+        assertEquals(2, refused.code(), refused.err());
+        assertTrue(refused.err().contains("block 8"), refused.err());
+    }
+
+    @Test
     void resetForgetsTheConversation() {
         var question = "What does the class `ArrayList` do?\n";
         var result = chat("Explain `Iterator`.\n/reset\n/stats\n" + question);
