@@ -29,6 +29,9 @@ final class ModelCheck {
     private static final Set<GgmlType> NO_WEIGHTS = EnumSet.of(
             GgmlType.I8, GgmlType.I16, GgmlType.I32, GgmlType.I64, GgmlType.F64, GgmlType.Q8_1, GgmlType.Q8_K);
 
+    /** Architectures that divide by the number of heads before they look at anything else. */
+    private static final Set<String> HEADS_NEEDED = Set.of("deepseek2", "gemma2", "gemma3", "olmo2", "phimoe");
+
     private static final Set<GgmlType> INTEGERS = EnumSet.of(GgmlType.I8, GgmlType.I16, GgmlType.I32, GgmlType.I64);
 
     private final GgufFile file;
@@ -160,6 +163,9 @@ final class ModelCheck {
             if (h < 0 || kv < 0 || h > 1 << 16 || kv > 1 << 16 || kv > 0 && h % kv != 0) {
                 throw error("has " + h + " attention heads over " + kv + " key-value heads in layer " + i + "; the first must be a multiple");
             }
+        }
+        if (HEADS_NEEDED.contains(architecture) && (heads == null || heads[0] == 0)) {
+            throw error("has no attention heads (" + architecture + ".attention.head_count)");
         }
         if (heads != null && heads[0] > 0) {
             long keys = headSize("attention.key_length", width / heads[0]);

@@ -145,6 +145,17 @@ class ModelCheckTest {
         return GgufFile.read(path).metadata();
     }
 
+    @Test
+    void modelsThatDivideByTheirHeadsHaveSome() {
+        var path = folder.resolve("headless.gguf");
+        var model = RandomModel.tiny(RandomModel.Architecture.OLMO2);
+        model.writer().putU32("olmo2.attention.head_count", 0).write(path);
+        var zero = assertThrows(ModelLoadException.class, () -> Model.load(path));
+        assertTrue(zero.getMessage().contains("olmo2.attention.head_count"), zero.getMessage());
+        model.writer().remove("olmo2.attention.head_count").write(path);
+        assertThrows(ModelLoadException.class, () -> Model.load(path));
+    }
+
     /** What the checks let pass, native code refuses with an error or loads; it never ends the process, or this test would end with it. */
     @ParameterizedTest
     @EnumSource(RandomModel.Architecture.class)

@@ -5,9 +5,9 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
 
 /**
  * Models with random weights, of any shape and several architectures: as fast or slow as a trained model of that shape, which is
@@ -51,27 +51,47 @@ public record RandomModel(
         GgmlType type,
         long seed) {
 
-    /** The architectures that can be made, one for each kind of memory that an engine has to deal with. */
+    /** The architectures that can be made: each kind of memory that an engine has to deal with, and each way to wire a block. */
     public enum Architecture {
-        /** Attention in every layer, the plainest one. */
+        /** Attention in every layer, the plainest one; also what Mistral's models are loaded as. */
         LLAMA("llama"),
+        /** As LLAMA, with biases of queries, keys and values. */
+        QWEN2("qwen2", Trait.QKV_BIASES, Trait.SQUARE),
         /** As LLAMA, with normalised queries and keys. */
-        QWEN3("qwen3"),
-        /** Every other layer attends to a sliding window only. */
-        GEMMA3("gemma3"),
+        QWEN3("qwen3", Trait.QUERY_KEY_NORMS),
+        /** As QWEN3, with a mixture of {@value #EXPERTS} experts in every layer, two for each token. */
+        QWEN3MOE("qwen3moe", Trait.QUERY_KEY_NORMS, Trait.EXPERTS),
+        /** As LLAMA, with queries, keys and values in one matrix, and gate and up in one. */
+        PHI3("phi3", Trait.FUSED_QKV, Trait.FUSED_GATE, Trait.SQUARE),
+        /** As LLAMA, with factors at the embedding, the attention, both residuals and the logits. */
+        GRANITE("granite", Trait.FACTORS),
+        /** Norms behind attention and feed-forward part in place of those before them. */
+        OLMO2("olmo2", Trait.POST_NORMS, Trait.NO_NORMS, Trait.WIDE_QUERY_KEY_NORMS, Trait.SQUARE),
+        /** Norms that take off the mean, biases everywhere, and no gate. */
+        STARCODER2("starcoder2", Trait.LAYER_NORMS, Trait.QKV_BIASES, Trait.BIASES, Trait.NO_GATE, Trait.SQUARE),
+        /** As STARCODER2, with learned positions. */
+        GPT2("gpt2", Trait.LAYER_NORMS, Trait.QKV_BIASES, Trait.BIASES, Trait.FUSED_QKV, Trait.NO_GATE, Trait.POSITIONS, Trait.SQUARE),
+        /** As STARCODER2, with attention and feed-forward part beside each other. */
+        GPTNEOX("gptneox", Trait.LAYER_NORMS, Trait.QKV_BIASES, Trait.BIASES, Trait.FUSED_QKV, Trait.NO_GATE, Trait.SQUARE),
+        /** Attention and feed-forward part beside each other behind one norm; the embedding is the output matrix too. */
+        COMMAND_R("command-r", Trait.LAYER_NORMS, Trait.ONE_NORM, Trait.TIED, Trait.SQUARE),
+        /** Every other layer attends to a sliding window only; norms before and behind both parts. */
+        GEMMA3("gemma3", Trait.QUERY_KEY_NORMS, Trait.POST_NORMS),
         /** Recurrent: a state of fixed size and no KV cache. */
         MAMBA("mamba"),
         /** Hybrid: even layers attend, odd ones are recurrent. */
         JAMBA("jamba"),
         /** As QWEN3, with a head for multi-token prediction (MTP). */
-        HY_V3("hy_v3"),
+        HY_V3("hy_v3", Trait.QUERY_KEY_NORMS, Trait.MTP),
         /** Hybrid: even layers are recurrent, odd ones attend; with a head for multi-token prediction (MTP). */
-        QWEN35("qwen35");
+        QWEN35("qwen35", Trait.QUERY_KEY_NORMS, Trait.MTP);
 
         private final String key;
+        private final Set<Trait> traits;
 
-        Architecture(String key) {
+        Architecture(String key, Trait... traits) {
             this.key = key;
+            this.traits = Set.of(traits);
         }
 
         /** What {@code general.architecture} says. */
@@ -79,9 +99,35 @@ public record RandomModel(
             return key;
         }
 
-        private boolean predictsMoreTokens() {
-            return this == HY_V3 || this == QWEN35;
+        private boolean has(Trait trait) {
+            return traits.contains(trait);
         }
+    }
+
+    /** What a block or its model has that LLAMA's has not, or the other way round. */
+    private enum Trait {
+        QUERY_KEY_NORMS,
+        /** As wide as all heads together. */
+        WIDE_QUERY_KEY_NORMS,
+        POST_NORMS,
+        NO_NORMS,
+        /** One before both parts. */
+        ONE_NORM,
+        /** With mean, not RMS. */
+        LAYER_NORMS,
+        QKV_BIASES,
+        /** Of norms, output and feed-forward matrices. */
+        BIASES,
+        FUSED_QKV,
+        FUSED_GATE,
+        NO_GATE,
+        EXPERTS,
+        FACTORS,
+        POSITIONS,
+        TIED,
+        MTP,
+        /** Heads are together as wide as the embedding. */
+        SQUARE
     }
 
     /** Three special tokens and 256 bytes. */
@@ -90,7 +136,12 @@ public record RandomModel(
     private static final double LOGIT_DEVIATION = 3;
     private static final int CONVOLUTION = 4;
     private static final int STATE = 16;
-    private static final String MARK = "▁";
+    private static final int EXPERTS = 4;
+    private static final double BIAS_DEVIATION = 0.1;
+    // granite's
+    private static final float EMBEDDING_FACTOR = 4;
+    private static final float RESIDUAL_FACTOR = 0.5f;
+    private static final float LOGIT_DIVISOR = 2;
 
     public RandomModel {
         atLeast("layers", layers, 1);
@@ -197,6 +248,10 @@ public record RandomModel(
 
     /** A writer with this model's metadata and tensors, to which more can be added before it writes. */
     public GgufWriter writer() {
+        if (architecture.has(Trait.SQUARE) && heads * headSize != width) {
+            throw new IllegalArgumentException("the heads of " + architecture.key + " are together as wide as the embedding: " + heads
+                    + " of " + headSize + " are not " + width);
+        }
         var writer = new GgufWriter();
         metadata(writer);
         declare(writer::tensor);
@@ -205,14 +260,16 @@ public record RandomModel(
 
     private void metadata(GgufWriter writer) {
         var key = architecture.key;
+        // what is called phi3 gets special tokens that only its own vocabulary has (llama-vocab.cpp)
+        var name = architecture == Architecture.PHI3 ? "phi 3" : key;
         writer.put("general.architecture", key)
-                .put("general.name", "random " + key + " " + layers + "x" + width)
+                .put("general.name", "random " + name + " " + layers + "x" + width)
                 .putU32("general.file_type", fileType())
                 .putU32(key + ".vocab_size", vocabularySize)
                 .putU32(key + ".context_length", contextLength)
                 .putU32(key + ".embedding_length", width)
-                .putU32(key + ".block_count", layers + (architecture.predictsMoreTokens() ? 1 : 0))
-                .putF32(key + ".attention.layer_norm_rms_epsilon", 1e-5f);
+                .putU32(key + ".block_count", layers + (architecture.has(Trait.MTP) ? 1 : 0))
+                .putF32(key + ".attention.layer_norm" + (architecture.has(Trait.LAYER_NORMS) ? "" : "_rms") + "_epsilon", 1e-5f);
         if (architecture == Architecture.MAMBA) {
             writer.putU32(key + ".feed_forward_length", 0).putU32(key + ".attention.head_count", 0);
         } else {
@@ -231,10 +288,25 @@ public record RandomModel(
                     .putU32(key + ".rope.dimension_count", headSize)
                     .putF32(key + ".rope.freq_base", 10000f);
         }
-        if (architecture.predictsMoreTokens()) {
+        if (architecture.has(Trait.MTP)) {
             writer.putU32(key + ".nextn_predict_layers", 1);
         }
-        if (architecture == Architecture.HY_V3) {
+        if (architecture.has(Trait.EXPERTS)) {
+            writer.putU32(key + ".expert_count", EXPERTS).putU32(key + ".expert_used_count", 2);
+        }
+        if (architecture.has(Trait.FACTORS)) {
+            writer.putF32(key + ".embedding_scale", EMBEDDING_FACTOR)
+                    .putF32(key + ".residual_scale", RESIDUAL_FACTOR)
+                    .putF32(key + ".attention.scale", (float) (0.5 / Math.sqrt(headSize)))
+                    .putF32(key + ".logit_scale", LOGIT_DIVISOR);
+        }
+        if (architecture == Architecture.GPTNEOX) {
+            writer.put(key + ".use_parallel_residual", true);
+        }
+        if (architecture == Architecture.COMMAND_R) {
+            writer.putF32(key + ".logit_scale", (float) (LOGIT_DEVIATION / Math.sqrt(width)));
+        }
+        if (architecture == Architecture.HY_V3 || architecture.has(Trait.EXPERTS)) {
             writer.putU32(key + ".expert_feed_forward_length", feedForward);
         }
         if (architecture == Architecture.QWEN35) {
@@ -256,7 +328,7 @@ public record RandomModel(
                     .putU32(key + ".ssm.state_size", STATE)
                     .putU32(key + ".ssm.time_step_rank", timeStepRank());
         }
-        vocabulary(writer);
+        RandomVocabulary.write(vocabularySize, writer);
     }
 
     private int fileType() {
@@ -273,56 +345,6 @@ public record RandomModel(
         };
     }
 
-    private void vocabulary(GgufWriter writer) {
-        var pieces = new ArrayList<byte[]>(vocabularySize);
-        var scores = new float[vocabularySize];
-        var kinds = new int[vocabularySize];
-        // kinds: 1 normal, 2 unknown, 3 control, 6 byte
-        for (var special : List.of("<unk>", "<s>", "</s>")) {
-            kinds[pieces.size()] = pieces.isEmpty() ? 2 : 3;
-            pieces.add(utf8(special));
-        }
-        for (int b = 0; b < 256; b++) {
-            kinds[pieces.size()] = 6;
-            pieces.add(utf8("<0x%02X>".formatted(b)));
-        }
-        for (int i = 0; pieces.size() < vocabularySize; i++) {
-            kinds[pieces.size()] = 1;
-            // merges prefer high scores: earlier and so shorter pieces first
-            scores[pieces.size()] = -i;
-            pieces.add(utf8(piece(i)));
-        }
-        writer.put("tokenizer.ggml.model", "llama")
-                .put("tokenizer.ggml.pre", "default")
-                .putBytes("tokenizer.ggml.tokens", pieces)
-                .putF32s("tokenizer.ggml.scores", scores)
-                .putI32s("tokenizer.ggml.token_type", kinds)
-                .putU32("tokenizer.ggml.bos_token_id", 1)
-                .putU32("tokenizer.ggml.eos_token_id", 2)
-                .putU32("tokenizer.ggml.unknown_token_id", 0)
-                .put("tokenizer.ggml.add_bos_token", true)
-                .put("tokenizer.ggml.add_eos_token", false)
-                .put("tokenizer.ggml.add_space_prefix", false);
-    }
-
-    /** All different: the blank, printable ASCII without lower-case letters, then letter runs, each plain and after a blank. */
-    private static String piece(int index) {
-        if (index == 0) {
-            return MARK;
-        }
-        int others = 94 - 26;
-        if (index <= others) {
-            int c = 0x20 + index;
-            return String.valueOf((char) (c < 'a' ? c : c + 26));
-        }
-        int k = index - others - 1;
-        var letters = new StringBuilder();
-        for (int rest = k / 2; rest >= 0; rest = rest / 26 - 1) {
-            letters.append((char) ('a' + rest % 26));
-        }
-        return (k % 2 == 0 ? "" : MARK) + letters.reverse();
-    }
-
     @FunctionalInterface
     private interface TensorSink {
         void tensor(String name, GgmlType type, List<Long> shape, GgufWriter.TensorData data);
@@ -330,22 +352,32 @@ public record RandomModel(
 
     private void declare(TensorSink out) {
         double scale = 1 / Math.sqrt(width);
-        // gemma multiplies embeddings by sqrt(width)
-        matrix(out, "token_embd.weight", width, vocabularySize, architecture == Architecture.GEMMA3 ? scale : 1);
-        constant(out, "output_norm.weight", 1, width);
-        matrix(out, "output.weight", width, vocabularySize, LOGIT_DEVIATION * scale);
+        matrix(out, "token_embd.weight", width, vocabularySize, switch (architecture) {
+            case GEMMA3 -> scale; // it multiplies embeddings by sqrt(width)
+            case GRANITE -> 1 / EMBEDDING_FACTOR;
+            default -> 1;
+        });
+        if (architecture.has(Trait.POSITIONS)) {
+            plain(out, "position_embd.weight", width, contextLength, 1);
+        }
+        norm(out, "output_norm", width);
+        if (!architecture.has(Trait.TIED)) {
+            double divisor = architecture.has(Trait.FACTORS) ? LOGIT_DIVISOR : 1;
+            matrix(out, "output.weight", width, vocabularySize, LOGIT_DEVIATION * scale * divisor);
+        }
         for (int i = 0; i < layers; i++) {
             block(out, i);
         }
-        if (architecture.predictsMoreTokens()) {
+        if (architecture.has(Trait.MTP)) {
             head(out);
         }
     }
 
     private void block(TensorSink out, int i) {
-        double scale = 1 / Math.sqrt(width);
         var block = "blk." + i + ".";
-        constant(out, block + "attn_norm.weight", 1, width);
+        if (!architecture.has(Trait.NO_NORMS)) {
+            norm(out, block + "attn_norm", width);
+        }
         if (!isRecurrent(i)) {
             attention(out, block);
         } else if (architecture == Architecture.QWEN35) {
@@ -354,15 +386,36 @@ public record RandomModel(
             recurrent(out, block);
         }
         if (architecture != Architecture.MAMBA) {
-            constant(out, block + (architecture == Architecture.QWEN35 ? "post_attention_norm.weight" : "ffn_norm.weight"), 1, width);
-            matrix(out, block + "ffn_gate.weight", width, feedForward, scale);
-            matrix(out, block + "ffn_up.weight", width, feedForward, scale);
-            // silu(gate) * up of unit normals has deviation 0.6
-            matrix(out, block + "ffn_down.weight", feedForward, width, residual() / Math.sqrt(feedForward) / 0.6);
+            if (!architecture.has(Trait.NO_NORMS) && !architecture.has(Trait.ONE_NORM)) {
+                norm(out, block + (architecture == Architecture.QWEN35 ? "post_attention_norm" : "ffn_norm"), width);
+            }
+            feedForward(out, block);
         }
-        if (architecture == Architecture.GEMMA3) {
+        if (architecture.has(Trait.POST_NORMS)) {
             constant(out, block + "post_attention_norm.weight", (float) residual(), width);
             constant(out, block + "post_ffw_norm.weight", (float) residual(), width);
+        }
+    }
+
+    private void feedForward(TensorSink out, String block) {
+        double scale = 1 / Math.sqrt(width);
+        // silu(gate) * up of unit normals has deviation 0.6, and gelu(up) of them nearly the same
+        double down = residual() / Math.sqrt(feedForward) / 0.6;
+        if (architecture.has(Trait.EXPERTS)) {
+            plain(out, block + "ffn_gate_inp.weight", width, EXPERTS, scale);
+            experts(out, block + "ffn_gate_exps.weight", width, feedForward, scale);
+            experts(out, block + "ffn_up_exps.weight", width, feedForward, scale);
+            experts(out, block + "ffn_down_exps.weight", feedForward, width, down);
+            return;
+        }
+        if (!architecture.has(Trait.NO_GATE) && !architecture.has(Trait.FUSED_GATE)) {
+            matrix(out, block + "ffn_gate.weight", width, feedForward, scale);
+        }
+        matrix(out, block + "ffn_up.weight", width, architecture.has(Trait.FUSED_GATE) ? 2 * feedForward : feedForward, scale);
+        matrix(out, block + "ffn_down.weight", feedForward, width, down);
+        if (architecture.has(Trait.BIASES)) {
+            bias(out, block + "ffn_up.bias", feedForward, BIAS_DEVIATION);
+            bias(out, block + "ffn_down.bias", width, BIAS_DEVIATION * residual());
         }
     }
 
@@ -384,13 +437,32 @@ public record RandomModel(
     private void attention(TensorSink out, String block) {
         double scale = 1 / Math.sqrt(width);
         // qwen35's has a gate beside each query
-        matrix(out, block + "attn_q.weight", width, heads * headSize * (architecture == Architecture.QWEN35 ? 2 : 1), scale);
-        matrix(out, block + "attn_k.weight", width, keyValueHeads * headSize, scale);
-        matrix(out, block + "attn_v.weight", width, keyValueHeads * headSize, scale);
+        int queries = heads * headSize * (architecture == Architecture.QWEN35 ? 2 : 1);
+        int keys = keyValueHeads * headSize;
+        if (architecture.has(Trait.FUSED_QKV)) {
+            projection(out, block + "attn_qkv", queries + 2 * keys, scale);
+        } else {
+            projection(out, block + "attn_q", queries, scale);
+            projection(out, block + "attn_k", keys, scale);
+            projection(out, block + "attn_v", keys, scale);
+        }
         matrix(out, block + "attn_output.weight", heads * headSize, width, residual() / Math.sqrt(heads * headSize));
-        if (architecture == Architecture.QWEN3 || architecture == Architecture.GEMMA3 || architecture.predictsMoreTokens()) {
+        if (architecture.has(Trait.BIASES)) {
+            bias(out, block + "attn_output.bias", width, BIAS_DEVIATION * residual());
+        }
+        if (architecture.has(Trait.QUERY_KEY_NORMS)) {
             constant(out, block + "attn_q_norm.weight", 1, headSize);
             constant(out, block + "attn_k_norm.weight", 1, headSize);
+        } else if (architecture.has(Trait.WIDE_QUERY_KEY_NORMS)) {
+            constant(out, block + "attn_q_norm.weight", 1, queries);
+            constant(out, block + "attn_k_norm.weight", 1, keys);
+        }
+    }
+
+    private void projection(TensorSink out, String name, int size, double deviation) {
+        matrix(out, name + ".weight", width, size, deviation);
+        if (architecture.has(Trait.QKV_BIASES)) {
+            bias(out, name + ".bias", size, BIAS_DEVIATION);
         }
     }
 
@@ -436,17 +508,32 @@ public record RandomModel(
     }
 
     private void matrix(TensorSink out, String name, int columns, int rows, double deviation) {
-        tensor(out, name, columns % type.blockSize() == 0 ? type : GgmlType.F16, columns, rows, deviation);
+        tensor(out, name, columns % type.blockSize() == 0 ? type : GgmlType.F16, deviation, (long) columns, (long) rows);
+    }
+
+    private void experts(TensorSink out, String name, int columns, int rows, double deviation) {
+        tensor(out, name, columns % type.blockSize() == 0 ? type : GgmlType.F16, deviation, (long) columns, (long) rows, (long) EXPERTS);
+    }
+
+    private void norm(TensorSink out, String name, int size) {
+        constant(out, name + ".weight", 1, size);
+        if (architecture.has(Trait.BIASES)) {
+            bias(out, name + ".bias", size, BIAS_DEVIATION);
+        }
+    }
+
+    private void bias(TensorSink out, String name, int size, double deviation) {
+        tensor(out, name, GgmlType.F32, deviation, (long) size);
     }
 
     private void plain(TensorSink out, String name, int columns, int rows, double deviation) {
-        tensor(out, name, GgmlType.F32, columns, rows, deviation);
+        tensor(out, name, GgmlType.F32, deviation, (long) columns, (long) rows);
     }
 
-    private void tensor(TensorSink out, String name, GgmlType type, int columns, int rows, double deviation) {
+    private void tensor(TensorSink out, String name, GgmlType type, double deviation, Long... shape) {
         long own = RandomWeights.Xoroshiro.mix(seed) ^ hash(name);
-        out.tensor(name, type, List.of((long) columns, (long) rows),
-                data -> RandomWeights.write(type, (long) columns * rows, deviation, own, data));
+        long elements = List.of(shape).stream().reduce(1L, Math::multiplyExact);
+        out.tensor(name, type, List.of(shape), data -> RandomWeights.write(type, elements, deviation, own, data));
     }
 
     private static void constant(TensorSink out, String name, float value, int size) {
@@ -474,7 +561,7 @@ public record RandomModel(
 
     /** Two additions per layer shall not make the residual stream grow. */
     private double residual() {
-        return 1 / Math.sqrt(2.0 * layers);
+        return 1 / Math.sqrt(2.0 * layers) / (architecture.has(Trait.FACTORS) ? RESIDUAL_FACTOR : 1);
     }
 
     private int inner() {
@@ -487,14 +574,10 @@ public record RandomModel(
 
     private static long hash(String name) {
         long hash = 0xCBF2_9CE4_8422_2325L;
-        for (byte b : utf8(name)) {
+        for (byte b : name.getBytes(StandardCharsets.UTF_8)) {
             hash = (hash ^ b) * 0x100_0000_01B3L;
         }
         return hash;
-    }
-
-    private static byte[] utf8(String text) {
-        return text.getBytes(StandardCharsets.UTF_8);
     }
 
     private static void atLeast(String name, int value, int least) {
