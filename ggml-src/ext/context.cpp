@@ -10,14 +10,14 @@ namespace pl {
 namespace {
 
 std::mutex spares_lock;
-std::unordered_map<const llama_context *, std::vector<spare_layers::kv>> spares;
+std::unordered_map<const llama_context *, std::vector<spare_layers::cache>> spares;
 
 } // namespace
 
-std::vector<spare_layers::kv> spare_layers_of(const llama_context * ctx) {
+std::vector<spare_layers::cache> spare_layers_of(const llama_context * ctx) {
     const std::lock_guard<std::mutex> held(spares_lock);
     const auto found = spares.find(ctx);
-    return found == spares.end() ? std::vector<spare_layers::kv>() : found->second;
+    return found == spares.end() ? std::vector<spare_layers::cache>() : found->second;
 }
 
 void forget_spare_layers(const llama_context * ctx) {

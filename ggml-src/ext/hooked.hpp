@@ -75,8 +75,8 @@ public:
     spare_scope & operator=(const spare_scope &) = delete;
 };
 
-// The spare layers of a context's cache, in the order in which they were made.
-std::vector<spare_layers::kv> spare_layers_of(const llama_context * ctx);
+// The spare layers of a context's caches, in the order in which they were made.
+std::vector<spare_layers::cache> spare_layers_of(const llama_context * ctx);
 void forget_spare_layers(const llama_context * ctx);
 
 } // namespace pl

@@ -78,7 +78,7 @@ struct place {
 struct layers final : graph_hook {
     llama_context * const                 ctx;
     const uint32_t                        n_layer;
-    const std::vector<spare_layers::kv>   spares;
+    const std::vector<spare_layers::cache> spares;
 
     plan wanted, built_plan;
     taps tapped, built_taps;
@@ -276,8 +276,9 @@ struct layers final : graph_hook {
                     dropped[i] = is_store(nodes[i]) && part_of_ffn;
                 }
             }
-            if (again > owner.spares.size()) {
-                refuse("the plan repeats blocks " + std::to_string(again) + " times, and the cache has " + std::to_string(owner.spares.size()) +
+            const size_t spares = owner.spares.empty() ? 0 : owner.spares.front().spares.size(); // in each
+            if (again > spares) {
+                refuse("the plan repeats blocks " + std::to_string(again) + " times, and the cache has " + std::to_string(spares) +
                        " spare layers");
             }
         }
@@ -397,7 +398,7 @@ struct layers final : graph_hook {
                 const auto found = ends.find(n);
                 if (found != ends.end()) {
                     for (uint32_t b : found->second) {
-                        for (int r = 1; r < what[b]; r++) { again(b, owner.spares[spare++]); }
+                        for (int r = 1; r < what[b]; r++) { again(b, spare++); }
                         tap(b);
                     }
                 }
@@ -414,9 +415,10 @@ struct layers final : graph_hook {
         }
 
         // One more run of a block that has just been emitted.
-        void again(uint32_t b, const spare_layers::kv & spare) {
+        void again(uint32_t b, size_t spare) {
             const block & k = blocks[b];
             ggml_tensor * in = resolve(k.in), * out = resolve(k.out);
+            const spare_layers::kv & own = spare_of(b, spare);
             std::unordered_map<const ggml_tensor *, ggml_tensor *> copies { { in, out } };
             auto copy_of = [&](ggml_tensor * t) {
                 const auto found = copies.find(t);
@@ -428,7 +430,7 @@ struct layers final : graph_hook {
                     continue;
                 }
                 for (ggml_tensor * s : n->src) {
-                    if (s != nullptr && is_cache(s) && copies.count(s) == 0) { copies[s] = spare_for(s, spare, b); }
+                    if (s != nullptr && is_cache(s) && copies.count(s) == 0) { copies[s] = spare_for(s, own, b); }
                 }
                 bool touched = n->view_src != nullptr && copies.count(n->view_src) != 0;
                 for (ggml_tensor * s : n->src) { touched |= s != nullptr && copies.count(s) != 0; }
@@ -450,6 +452,18 @@ struct layers final : graph_hook {
                 expand(c);
             }
             instead[out] = copies.at(k.out);
+        }
+
+        // The block's own part of the cache is among its sources by its keys at least.
+        const spare_layers::kv & spare_of(uint32_t b, size_t spare) const {
+            for (int i = blocks[b].from + 1; i <= blocks[b].to; i++) {
+                for (const ggml_tensor * s : nodes[i]->src) {
+                    for (const auto & cache : owner.spares) {
+                        if (std::find(cache.keys.begin(), cache.keys.end(), s) != cache.keys.end()) { return cache.spares[spare]; }
+                    }
+                }
+            }
+            refuse(block_name(b) + " can't run again: it keeps no keys and values of its own");
         }
 
         ggml_tensor * spare_for(const ggml_tensor * cache, const spare_layers::kv & spare, uint32_t b) const {

@@ -20,6 +20,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.EnumSource.Mode;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Plans on every way to wire a block, against files without those blocks and files in which they add nothing. Random weights. */
 @Timeout(120)
@@ -164,6 +165,34 @@ class LayerPlanArchitecturesTest {
                     longer[90] = 304;
                     assertClose(evaluate(model, plan(text), longer), row, tolerance, architecture + " " + text + " from where it was");
                 }
+            }
+        }
+    }
+
+    /** Models with a sliding window have two caches, whose cells are not in the same places. */
+    @ParameterizedTest
+    @ValueSource(strings = {"0-1,2x2,3-4", "0,1x2,2-4", "0x2,1x3,2-4"})
+    void whatIsRepeatedIsSavedAndRestoredWithItsOwnCache(String text) {
+        try (var model = Model.load(file(Architecture.GEMMA3)); var engine = Engine.open(model, OPTIONS)) {
+            var tokens = tokens(model);
+            var expected = evaluate(model, plan(text), tokens);
+            double tolerance = Evaluation.tolerance(model, OPTIONS, tokens);
+            try (var sequence = engine.newSequence(plan(text)); var first = engine.newSequence()) {
+                first.append(Evaluation.tokens(model, 10, 1), null);
+                sequence.append(Arrays.copyOf(tokens, 60), null); // leaves a checkpoint
+                for (int token : Evaluation.tokens(model, 40, 2)) {
+                    sequence.append(token, null);
+                }
+                first.close(); // the next tokens go to its cells, and then to those that left the window
+                for (int token : Evaluation.tokens(model, 50, 3)) {
+                    sequence.append(token, null);
+                }
+                sequence.truncate(60);
+                long evaluated = engine.stats().evaluated();
+                var row = engine.newRow();
+                sequence.append(Arrays.copyOfRange(tokens, 60, 90), row);
+                assertEquals(evaluated + 30, engine.stats().evaluated(), "it went back to the checkpoint");
+                assertClose(expected, row, tolerance, text);
             }
         }
     }
