@@ -5,10 +5,13 @@
 // decided row by row when they run, from tables that belong to the bank, so that a swap writes a few integers and the graph stays. A
 // graph is built again only when a batch is the first with or without adapters after one of the other kind, or when the places change.
 //
-// The nodes are custom operations of the CPU: on other devices the scheduler brings their inputs to the CPU and the result back.
+// The nodes are custom operations of the CPU. Weights that lie on another device are adapted by its own operations instead, and what a swap
+// writes are inputs of the graph (adapters_device.hpp); where the device lacks them, the scheduler brings the nodes' inputs to the CPU and
+// the result back.
+#include "adapters.hpp"
+#include "adapters_device.hpp"
 #include "guard.hpp"
 #include "hooked.hpp"
-#include "lora_kernels.h"
 
 #include "llama-batch.h"
 #include "llama-ext.h"
@@ -47,24 +50,6 @@ namespace {
 
 constexpr int BLOCK_ROWS = 12; // of a unit of work: two of the kernels' tiles
 
-// One adapted matrix of one adapter; weights belong to Java.
-struct part {
-    lora_matrix a {};        // [rank] rows of the input's width; of an embedding [n_vocab] rows of rank
-    lora_matrix b {};        // [rank] rows of the output's width
-    int64_t     rank    = 0; // 0: this adapter leaves the matrix alone
-    int64_t     experts = 1;
-    float       scale   = 1; // alpha / rank
-
-    lora_matrix a_of(int64_t expert) const { return at(a, expert * rank); }
-    lora_matrix b_of(int64_t expert) const { return at(b, expert * rank); }
-
-    static lora_matrix at(const lora_matrix & m, int64_t row) {
-        lora_matrix r = m;
-        r.data = (const char *) m.data + row * m.stride;
-        return r;
-    }
-};
-
 struct bank;
 
 // A place in the graph, for all tokens of a batch or for those that are outputs.
@@ -82,17 +67,19 @@ struct target {
     bool        bad       = false; // rows that can't be told apart by token
     bool        used      = false; // some adapter has had a part for it
     place       places[2] {};
-};
-
-struct member {
-    int32_t slot;
-    float   scale;
+    std::unique_ptr<device_bank> device; // NULL: nodes of the CPU adapt it
 };
 
 struct span {
     llama_pos from;
     int32_t   set;
 };
+
+int64_t power_of_2(int64_t at_least) {
+    int64_t n = 1;
+    while (n < at_least) { n *= 2; }
+    return n;
+}
 
 // Rows of a batch that go through one adapter, all with their ranks from `offset` on in h.
 struct group {
@@ -151,28 +138,41 @@ struct bank final : graph_hook {
     std::vector<std::vector<span>>   spans; // [sequence id]
     bool recording = true;
     bool in_place  = true;
+    bool operations;        // in place of nodes also for weights in host memory
+    bool on_device = false; // some target has matrices on a device
+    std::vector<float> slot_scales; // [slot] what those matrices lack of alpha / rank
+    int64_t            slots_there = 0; // that they have room for
 
     // of the ubatch that is evaluated
     int64_t n_tokens  = 0;
     int64_t n_outputs = 0;
     bool    active    = false;
     plan    plans[2];
+    device_inputs           device;
+    device_inputs::row_sets sets_of_rows[2];
+    std::vector<int32_t>    tokens;
 
     // what the places of a graph depend on
     struct topology {
         bool     active;
         uint32_t targets;
         int64_t  width; // of h: ranks of all adapters of a set
+        int64_t  stack; // adapters of a set, a power of 2
+        uint32_t moves; // of matrices on devices
         bool operator!=(const topology & o) const {
-            return active != o.active || (active && (targets != o.targets || width != o.width));
+            return active != o.active || (active && (targets != o.targets || width != o.width || stack != o.stack || moves != o.moves));
         }
     };
-    topology now { false, 0, 16 };
-    topology built { false, 0, 0 };
+    topology now { false, 0, 16, 1, 0 };
+    topology last { false, 0, 0, 0, 0 };
 
-    explicit bank(llama_context * ctx) : ctx(ctx), sets(1), spans(llama_n_seq_max(ctx)) {
+    bank(llama_context * ctx, bool operations) : ctx(ctx), sets(1), spans(llama_n_seq_max(ctx)), operations(operations) {
         for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
-            in_place &= ggml_backend_dev_type(ggml_backend_dev_get(i)) == GGML_BACKEND_DEVICE_TYPE_CPU;
+            ggml_backend_dev_t dev = ggml_backend_dev_get(i);
+            if (ggml_backend_dev_type(dev) != GGML_BACKEND_DEVICE_TYPE_CPU) {
+                in_place = false;
+                this->operations |= device_bank::claims_nodes(dev);
+            }
         }
     }
 
@@ -189,6 +189,8 @@ struct bank final : graph_hook {
         n_outputs = outputs;
         plans[0].clear();
         plans[1].clear();
+        sets_of_rows[0].clear();
+        sets_of_rows[1].clear();
         int32_t output = 0;
         for (int32_t i = 0; i < n_tokens; i++) {
             const bool wanted = ubatch.output != nullptr && ubatch.output[i] != 0;
@@ -204,10 +206,23 @@ struct bank final : graph_hook {
                 offset += slot_width(m.slot);
             }
             output += wanted;
+            if (on_device) {
+                sets_of_rows[0].push_back(&sets[set]);
+                if (wanted) {
+                    sets_of_rows[1].push_back(&sets[set]);
+                }
+            }
         }
         now.active = plans[0].n_groups > 0;
-        const bool changed = now != built;
-        built = now;
+        if (on_device) {
+            device.begin(n_tokens, n_outputs, now.stack);
+            tokens.assign(n_tokens, 0);
+            if (ubatch.token != nullptr) {
+                std::copy_n(ubatch.token, n_tokens, tokens.begin());
+            }
+        }
+        const bool changed = now != last;
+        last = now;
         return changed;
     }
 
@@ -224,7 +239,7 @@ struct bank final : graph_hook {
 
     ggml_tensor * mul_mat(ggml_context * g, ggml_tensor * w, ggml_tensor * x, ggml_tensor * experts, ggml_tensor * y) override {
         if (recording) {
-            record(w, false, y);
+            record(w, false, experts, y);
             return y;
         }
         return adapted(g, w, x, experts, y);
@@ -232,16 +247,20 @@ struct bank final : graph_hook {
 
     ggml_tensor * get_rows(ggml_context * g, ggml_tensor * w, ggml_tensor * tokens, ggml_tensor * y) override {
         if (recording) {
-            record(w, true, y);
+            record(w, true, nullptr, y);
             return y;
         }
         return adapted(g, w, tokens, nullptr, y);
     }
 
+    void built(llm_graph_result &, uint32_t) override { device.built(); }
+
+    void inputs() override { device.fill(sets_of_rows, tokens, slot_scales); }
+
     // The dry run has a number of tokens that no other dimension has by chance.
     static constexpr int64_t DRY_TOKENS = 7, DRY_OUTPUTS = 3;
 
-    void record(const ggml_tensor * w, bool embedding, const ggml_tensor * y) {
+    void record(const ggml_tensor * w, bool embedding, const ggml_tensor * experts, const ggml_tensor * y) {
         const std::string name = ggml_get_name(w);
         int32_t i = find(name, embedding);
         const int64_t rows = ggml_nrows(y);
@@ -257,6 +276,11 @@ struct bank final : graph_hook {
             targets[i].name = name;
             targets[i].embedding = embedding;
             targets[i].k = k;
+            ggml_backend_buffer_type_t home = w->ne[2] == 1 || experts != nullptr ? device_bank::home(w, operations) : nullptr;
+            if (home != nullptr) {
+                targets[i].device = std::make_unique<device_bank>(home, w, embedding, experts != nullptr);
+                on_device = true;
+            }
             by_name[embedding][name] = i;
         }
         targets[i].bad |= k == 0 || k != targets[i].k || y->type != GGML_TYPE_F32;
@@ -283,6 +307,9 @@ struct bank final : graph_hook {
             throw std::runtime_error("adapters can't act on '" + t.name + "': a product of " + std::to_string(ggml_nrows(y)) + " rows for " +
                                      std::to_string(n_tokens) + " tokens and " + std::to_string(n_outputs) + " outputs");
         }
+        if (t.device != nullptr) {
+            return tokens == 0 ? y : t.device->adapt(g, device, x, experts, y, tokens != n_tokens, t.k);
+        }
         place * p = &t.places[tokens == n_tokens ? 0 : 1];
         ggml_tensor * down_args[] = { x, experts };
         ggml_tensor * h = ggml_custom_4d(g, GGML_TYPE_F32, now.width, y->ne[1], y->ne[2], 1, down_args, experts != nullptr ? 2 : 1,
@@ -294,6 +321,35 @@ struct bank final : graph_hook {
         ggml_tensor * up_args[] = { y, h, experts };
         return ggml_custom_4d(g, GGML_TYPE_F32, y->ne[0], y->ne[1], y->ne[2], y->ne[3], up_args, experts != nullptr ? 3 : 2, up,
                               GGML_N_TASKS_MAX, p);
+    }
+
+    // Brings an adapter's parts to the devices.
+    void upload(int32_t slot, const std::vector<part> & parts) {
+        if (slot >= DEVICE_SLOTS) {
+            throw std::runtime_error("more than " + std::to_string(DEVICE_SLOTS) + " adapters are resident; a device holds no more");
+        }
+        llama_synchronize(ctx); // the last graph may still read what is written or freed here
+        slots_there = std::max(slots_there, power_of_2(slot + 1));
+        slot_scales.resize(slots_there, 1);
+        slot_scales[slot] = 1;
+        for (const part & p : parts) {
+            if (p.rank > 0 && p.scale != 0) {
+                slot_scales[slot] = p.scale;
+                break;
+            }
+        }
+        for (size_t i = 0; i < targets.size(); i++) {
+            device_bank * there = targets[i].device.get();
+            if (there == nullptr || (there->empty() && parts[i].rank == 0)) {
+                continue;
+            }
+            now.moves += there->reserve(slots_there, parts[i]);
+            if (parts[i].rank > 0) {
+                there->put(slot, parts[i], slot_scales[slot]);
+            } else {
+                there->clear(slot);
+            }
+        }
     }
 
     // ---- what the nodes do, on every thread of the pool -----------------------------------------------------------------------------
@@ -367,12 +423,7 @@ struct bank final : graph_hook {
                     continue;
                 }
                 float * row = to[g.tokens[j]] + g.offset;
-                const char * from = (const char *) w.a.data + tokens[g.tokens[j]] * w.a.stride;
-                if (w.a.type == GGML_TYPE_F32) {
-                    memcpy(row, from, w.rank * sizeof(float));
-                } else {
-                    w.a.to_float(from, row, w.rank);
-                }
+                to_floats(w.a, tokens[g.tokens[j]], w.rank, row);
                 for (int64_t r = 0; r < w.rank; r++) { row[r] *= g.scales[j] * w.scale; }
             }
         }
@@ -458,7 +509,7 @@ int64_t first_not_finite(const void * data, int32_t type, int64_t columns, int64
     const lora_matrix m = matrix(data, type, columns);
     std::vector<float> row(columns);
     for (int64_t r = 0; r < rows; r++) {
-        m.to_float((const char *) data + r * m.stride, row.data(), columns);
+        to_floats(m, r, columns, row.data());
         const int64_t i = first_not_finite((const uint32_t *) row.data(), columns, not_finite_f32);
         if (i >= 0) { return r * columns + i; }
     }
@@ -482,9 +533,9 @@ graph_hook * hook_of(pl_adapters * adapters) { return adapters == nullptr ? null
 
 extern "C" {
 
-pl_adapters * pl_adapters_new(llama_context * ctx, pl_error * err) {
+pl_adapters * pl_adapters_new(llama_context * ctx, int32_t operations, pl_error * err) {
     return pl::guard<pl_adapters *>(err, nullptr, [&]() -> pl_adapters * {
-        auto fresh = std::make_unique<pl::bank>(ctx);
+        auto fresh = std::make_unique<pl::bank>(ctx, operations != 0);
         {
             const pl::hooked scope(fresh.get());
             if (llama_graph_reserve(ctx, pl::bank::DRY_TOKENS, 1, pl::bank::DRY_OUTPUTS) == nullptr) {
@@ -501,7 +552,12 @@ pl_adapters * pl_adapters_new(llama_context * ctx, pl_error * err) {
     });
 }
 
-void pl_adapters_free(pl_adapters * adapters) { delete reinterpret_cast<pl::bank *>(adapters); }
+void pl_adapters_free(pl_adapters * adapters) {
+    if (adapters != nullptr && pl::of(adapters).on_device) {
+        llama_synchronize(pl::of(adapters).ctx); // a graph may still read the matrices
+    }
+    delete reinterpret_cast<pl::bank *>(adapters);
+}
 
 int32_t pl_adapters_put(pl_adapters * adapters, int32_t slot, const pl_adapter_part * parts, int32_t n_parts, pl_error * err) {
     return pl::guard_void(err, [&] {
@@ -521,6 +577,9 @@ int32_t pl_adapters_put(pl_adapters * adapters, int32_t slot, const pl_adapter_p
             fresh[t].scale = p.scale;
             touched.push_back(t);
         }
+        if (bank.on_device) {
+            bank.upload(slot, fresh);
+        }
         if ((size_t) slot >= bank.slots.size()) {
             bank.slots.resize(slot + 1);
         }
@@ -535,6 +594,10 @@ int32_t pl_adapters_put(pl_adapters * adapters, int32_t slot, const pl_adapter_p
 int32_t pl_adapters_define(pl_adapters * adapters, int32_t set, const int32_t * slots, const float * scales, int32_t n, pl_error * err) {
     return pl::guard_void(err, [&] {
         auto & bank = pl::of(adapters);
+        if (bank.on_device && n > pl::DEVICE_STACK) {
+            throw std::runtime_error(std::to_string(n) + " adapters in one set; on a device at most " + std::to_string(pl::DEVICE_STACK) +
+                                     " act together");
+        }
         if ((size_t) set >= bank.sets.size()) {
             bank.sets.resize(set + 1);
         }
@@ -546,6 +609,9 @@ int32_t pl_adapters_define(pl_adapters * adapters, int32_t set, const int32_t * 
             width += bank.slot_width(slots[i]);
         }
         bank.now.width = std::max(bank.now.width, (width + 15) / 16 * 16);
+        if (bank.on_device) {
+            bank.now.stack = std::max(bank.now.stack, pl::power_of_2(n));
+        }
     });
 }
 
@@ -566,11 +632,7 @@ int32_t pl_weights_to_f16(const void * src, int32_t type, int64_t columns, int64
         const pl::lora_matrix m = pl::matrix(src, type, columns);
         std::vector<float> row(columns);
         for (int64_t r = 0; r < rows; r++) {
-            if (type == GGML_TYPE_F32) {
-                memcpy(row.data(), (const char *) src + r * m.stride, columns * sizeof(float));
-            } else {
-                m.to_float((const char *) src + r * m.stride, row.data(), columns);
-            }
+            pl::to_floats(m, r, columns, row.data());
             ggml_fp32_to_fp16_row(row.data(), (ggml_fp16_t *) dst + r * columns, columns);
         }
     });

@@ -144,8 +144,9 @@ struct pl_adapter_part {
     float   scale;       /* alpha / rank */
 };
 
-/* Looks at the graph of the context's model, which takes some milliseconds. */
-PL_API struct pl_adapters * pl_adapters_new(struct llama_context * ctx, struct pl_error * err);
+/* Looks at the graph of the context's model, which takes some milliseconds. operations: nonzero to adapt weights in host memory as those
+ * on devices are, by operations of ggml. */
+PL_API struct pl_adapters * pl_adapters_new(struct llama_context * ctx, int32_t operations, struct pl_error * err);
 PL_API void    pl_adapters_free(struct pl_adapters * adapters);
 /* Makes an adapter resident. Fails, and changes nothing, when the graph has no place for one of its parts. */
 PL_API int32_t pl_adapters_put(struct pl_adapters * adapters, int32_t slot, const struct pl_adapter_part * parts, int32_t n_parts,

@@ -12144,6 +12144,7 @@ public class LlamaH extends LlamaH_1 {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             LlamaH.C_POINTER,
             LlamaH.C_POINTER,
+            LlamaH.C_INT,
             LlamaH.C_POINTER
         );
 
@@ -12166,16 +12167,16 @@ public class LlamaH extends LlamaH_1 {
 
     /**
      * {@snippet lang=c :
-     * struct pl_adapters *pl_adapters_new(struct llama_context *ctx, struct pl_error *err)
+     * struct pl_adapters *pl_adapters_new(struct llama_context *ctx, int32_t operations, struct pl_error *err)
      * }
      */
-    public static MemorySegment pl_adapters_new(MemorySegment ctx, MemorySegment err) {
+    public static MemorySegment pl_adapters_new(MemorySegment ctx, int operations, MemorySegment err) {
         var mh$ = pl_adapters_new.HANDLE;
         try {
             if (TRACE_DOWNCALLS) {
-                traceDowncall("pl_adapters_new", ctx, err);
+                traceDowncall("pl_adapters_new", ctx, operations, err);
             }
-            return (MemorySegment)mh$.invokeExact(ctx, err);
+            return (MemorySegment)mh$.invokeExact(ctx, operations, err);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

@@ -102,8 +102,8 @@ public final class Adapter implements AutoCloseable {
         model.parts().forEach(part -> part.tensors().forEach(tensor -> tensors.add(tensor.name())));
         for (var target : file.targets()) {
             if (target.name().endsWith(".weight") && tensors.contains(target.name().replaceFirst("weight$", "scale"))) {
-                throw new AdapterException(file.path() + ": it adapts \"" + target.name() + "\", which has a scale of its own in " + model.path()
-                        + "; merge the adapter into the model before it is quantised");
+                throw new AdapterException(file.path() + ": it adapts \"" + target.name() + "\", which has a scale of its own in "
+                        + model.path() + "; merge the adapter into the model before it is quantised");
             }
         }
     }
@@ -147,20 +147,22 @@ public final class Adapter implements AutoCloseable {
             scratch.error.check(file.path() + ": converting \"" + tensor.name() + "\"");
             from = narrow;
             if (LlamaH.pl_weights_first_not_finite(from, type.id(), target.rank(), width * experts, scratch.error.segment()) >= 0) {
-                throw new AdapterException(file.path() + ": a weight of \"" + tensor.name() + "\" is larger than " + type.label() + " can hold");
+                throw new AdapterException(file.path() + ": a weight of \"" + tensor.name() + "\" is larger than " + type.label()
+                        + " can hold");
             }
         }
         long slice = type.bytes(target.rank() * width);
         for (long expert = 0; expert < experts; expert++) {
-            LlamaH.pl_weights_transpose(from.asSlice(expert * slice, slice), type.id(), target.rank(), width, to.asSlice(expert * slice, slice),
-                    scratch.error.segment());
+            LlamaH.pl_weights_transpose(from.asSlice(expert * slice, slice), type.id(), target.rank(), width,
+                    to.asSlice(expert * slice, slice), scratch.error.segment());
             scratch.error.check(file.path() + ": reading \"" + tensor.name() + "\"");
         }
     }
 
     private void checkFinite(GgufTensor tensor, MemorySegment weights, NativeError error) {
         long columns = tensor.shape().getFirst();
-        long index = LlamaH.pl_weights_first_not_finite(weights, tensor.type().id(), columns, tensor.elementCount() / columns, error.segment());
+        long index = LlamaH.pl_weights_first_not_finite(weights, tensor.type().id(), columns, tensor.elementCount() / columns,
+                error.segment());
         error.check(file.path() + ": checking \"" + tensor.name() + "\"");
         if (index >= 0) {
             throw new AdapterException(file.path() + ": weight " + index + " of \"" + tensor.name()
@@ -253,7 +255,7 @@ public final class Adapter implements AutoCloseable {
         return file.invocationTokens();
     }
 
-    /** Native memory that its weights take, in bytes. */
+    /** Native memory that its weights take on the host, in bytes; engines whose model lies on a GPU keep a copy there. */
     public long sizeBytes() {
         return sizeBytes;
     }
@@ -280,7 +282,8 @@ public final class Adapter implements AutoCloseable {
                 return;
             }
             if (sequences > 0) {
-                throw new AdapterInUseException(path() + " is used by " + sequences + (sequences == 1 ? " open sequence" : " open sequences")
+                throw new AdapterInUseException(path() + " is used by " + sequences
+                        + (sequences == 1 ? " open sequence" : " open sequences")
                         + "; close " + (sequences == 1 ? "it" : "them") + " first", sequences);
             }
             closed = true;

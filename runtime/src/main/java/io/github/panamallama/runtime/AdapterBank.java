@@ -19,6 +19,12 @@ import java.util.Set;
  * Made when the first adapter is used. Belongs to whoever leads the {@link DecodeLoop}.
  */
 final class AdapterBank {
+    /**
+     * A system property: {@code true} has weights in host memory adapted by operations of ggml, as those on a GPU are, instead of nodes of
+     * our own; for tests, and to compare the two.
+     */
+    static final String OPERATIONS = "panamallama.adapters.operations";
+
     /** Sets that no sequence uses are kept up to this many, since whoever swaps back and forth uses them again. */
     private static final int IDLE_SETS = 64;
 
@@ -50,7 +56,7 @@ final class AdapterBank {
     AdapterBank(MemorySegment context, int ids, NativeError failure) {
         this.failure = failure;
         this.error = failure.segment();
-        handle = LlamaH.pl_adapters_new(context, error);
+        handle = LlamaH.pl_adapters_new(context, Boolean.getBoolean(OPERATIONS) ? 1 : 0, error);
         if (failure.failed()) {
             arena.close();
             throw new AdapterException("adapters can't be used with this model: " + failure.message());

@@ -43,24 +43,25 @@ import org.junit.jupiter.params.provider.ValueSource;
  */
 @Timeout(120)
 class AdapterTest {
-    private static final EngineOptions OPTIONS = EngineOptions.defaults().withContextSize(512).withThreads(2).withCacheTypes(GgmlType.F32, GgmlType.F32);
-    private static final double RELATIVE = 1e-4;
+    static final EngineOptions OPTIONS = EngineOptions.defaults().withContextSize(512).withThreads(2)
+            .withCacheTypes(GgmlType.F32, GgmlType.F32);
+    static final double RELATIVE = 1e-4;
 
     @TempDir
     Path folder;
     private int files;
 
-    private Path fresh(String name) {
+    Path fresh(String name) {
         return folder.resolve(files++ + "-" + name + ".gguf");
     }
 
-    private Path llama() {
+    Path llama() {
         var path = fresh("llama");
         RandomModel.tiny(RandomModel.Architecture.LLAMA).write(path);
         return path;
     }
 
-    private static float[] logits(Engine engine, AdapterSet set, int... tokens) {
+    static float[] logits(Engine engine, AdapterSet set, int... tokens) {
         try (var sequence = engine.newSequence(set)) {
             var row = engine.newRow();
             sequence.append(tokens, row);
@@ -69,7 +70,7 @@ class AdapterTest {
     }
 
     /** The norm of the difference, relative to that of {@code expected}. */
-    private static double distance(float[] expected, float[] actual) {
+    static double distance(float[] expected, float[] actual) {
         var difference = new float[expected.length];
         for (int i = 0; i < difference.length; i++) {
             difference[i] = expected[i] - actual[i];
@@ -77,16 +78,16 @@ class AdapterTest {
         return rms(difference) / rms(expected);
     }
 
-    private static void assertClose(float[] expected, float[] actual, String what) {
+    static void assertClose(float[] expected, float[] actual, String what) {
         assertClose(expected, actual, RELATIVE, what);
     }
 
-    private static void assertClose(float[] expected, float[] actual, double allowed, String what) {
+    static void assertClose(float[] expected, float[] actual, double allowed, String what) {
         double difference = distance(expected, actual);
         assertTrue(difference <= allowed, () -> what + ": logits differ by " + difference + " of their norm");
     }
 
-    private static void assertDiffers(float[] one, float[] other, String what) {
+    static void assertDiffers(float[] one, float[] other, String what) {
         double difference = distance(one, other);
         assertTrue(difference > 100 * RELATIVE, () -> what + ": logits differ by " + difference + " of their norm only");
     }
@@ -100,7 +101,8 @@ class AdapterTest {
         var merged = TestLora.merge(file, fresh("merged"), new Scaled(lora, 1));
         try (var model = Model.load(base); var reference = Model.load(merged); var adapter = Adapter.load(model, lora.write(fresh("lora")));
                 var engine = Engine.open(model, OPTIONS); var expected = Engine.open(reference, OPTIONS);
-                var adapted = engine.newSequence(AdapterSet.of(adapter)); var straight = expected.newSequence(); var plain = engine.newSequence()) {
+                var adapted = engine.newSequence(AdapterSet.of(adapter)); var straight = expected.newSequence();
+                var plain = engine.newSequence()) {
             var tokens = Evaluation.tokens(model, 40, 5);
             var row = engine.newRow();
             var wanted = expected.newRow();
@@ -131,8 +133,9 @@ class AdapterTest {
     void aPromptAndSingleTokensEqualTheMergedModel(RandomModel.Architecture architecture) {
         var base = fresh("base");
         RandomModel.tiny(architecture).write(base);
+        // block 4 is a head for further tokens, which plain decoding leaves alone
         assertActsAsMerged(base, TestLora.random(GgufFile.read(base), 8, 3,
-                name -> TestLora.projection(name) && !name.startsWith("blk.4."))); // a head for further tokens, which plain decoding leaves alone
+                name -> TestLora.projection(name) && !name.startsWith("blk.4.")));
     }
 
     @ParameterizedTest
@@ -162,22 +165,26 @@ class AdapterTest {
     void expertsAreAdaptedEachByItsOwnFactors() {
         var base = TestLora.mixture(GgufFile.read(llama()), fresh("experts"), 4);
         assertActsAsMerged(base, TestLora.random(GgufFile.read(base), 4, 5, name -> name.contains("_exps")));
-        assertActsAsMerged(base, TestLora.random(GgufFile.read(base), 4, 6, name -> name.contains("ffn_gate_inp") || TestLora.projection(name)));
+        assertActsAsMerged(base, TestLora.random(GgufFile.read(base), 4, 6, name -> name.contains("ffn_gate_inp")
+                || TestLora.projection(name)));
     }
 
     @Test
     void scalesCountAsMergingWithThem() {
         var base = llama();
         var lora = TestLora.random(GgufFile.read(base), 8, 3, TestLora::projection).withAlpha(4);
-        try (var model = Model.load(base); var adapter = Adapter.load(model, lora.write(fresh("lora"))); var engine = Engine.open(model, OPTIONS)) {
+        try (var model = Model.load(base); var adapter = Adapter.load(model, lora.write(fresh("lora")));
+                var engine = Engine.open(model, OPTIONS)) {
             var tokens = Evaluation.tokens(model, 24, 5);
             for (float scale : new float[] {0.25f, 1, -1.5f}) {
                 var merged = TestLora.merge(GgufFile.read(base), fresh("merged"), new Scaled(lora, scale));
                 try (var reference = Model.load(merged)) {
-                    assertClose(Evaluation.fresh(reference, OPTIONS, tokens), logits(engine, AdapterSet.of(adapter, scale), tokens), "scale " + scale);
+                    assertClose(Evaluation.fresh(reference, OPTIONS, tokens), logits(engine, AdapterSet.of(adapter, scale), tokens),
+                            "scale " + scale);
                 }
             }
-            assertArrayEquals(logits(engine, AdapterSet.none(), tokens), logits(engine, AdapterSet.of(adapter, 0), tokens), "scale 0 is the base");
+            assertArrayEquals(logits(engine, AdapterSet.none(), tokens), logits(engine, AdapterSet.of(adapter, 0), tokens),
+                    "scale 0 is the base");
         }
     }
 
@@ -246,7 +253,8 @@ class AdapterTest {
         var path = fresh("lora");
         for (boolean repacked : new boolean[] {true, false}) {
             var options = ModelOptions.defaults().withRepack(repacked);
-            try (var model = Model.load(base, options); var adapter = Adapter.load(model, lora.write(path)); var engine = Engine.open(model, OPTIONS)) {
+            try (var model = Model.load(base, options); var adapter = Adapter.load(model, lora.write(path));
+                    var engine = Engine.open(model, OPTIONS)) {
                 for (int length : new int[] {1, 30}) {
                     var tokens = Evaluation.tokens(model, length, 8);
                     var expected = upstream(base, options, lora.write(path), tokens);
@@ -258,8 +266,10 @@ class AdapterTest {
                     }
                     double difference = largestDifference(expected, logits(engine, AdapterSet.of(adapter), tokens));
                     double allowed = tolerance;
-                    assertTrue(difference <= allowed, type + ", repack " + repacked + ", " + length + " tokens: " + difference + " above " + tolerance);
-                    assertTrue(largestDifference(expected, logits(engine, AdapterSet.none(), tokens)) > 3 * allowed, "the adapter hardly acts");
+                    assertTrue(difference <= allowed, type + ", repack " + repacked + ", " + length + " tokens: " + difference + " above "
+                            + tolerance);
+                    assertTrue(largestDifference(expected, logits(engine, AdapterSet.none(), tokens)) > 3 * allowed,
+                            "the adapter hardly acts");
                 }
             }
         }
@@ -275,7 +285,8 @@ class AdapterTest {
         }
         var rounded = new TestLora(lora.architecture(), lora.alpha(), halves);
         try (var model = Model.load(base); var engine = Engine.open(model, OPTIONS);
-                var f16 = Adapter.load(model, lora.write(fresh("f16"), GgmlType.F16)); var f32 = Adapter.load(model, rounded.write(fresh("f32")))) {
+                var f16 = Adapter.load(model, lora.write(fresh("f16"), GgmlType.F16)); var f32 = Adapter.load(model,
+                        rounded.write(fresh("f32")))) {
             var tokens = Evaluation.tokens(model, 24, 5);
             assertArrayEquals(logits(engine, AdapterSet.of(f32), tokens), logits(engine, AdapterSet.of(f16), tokens));
             assertTrue(f16.sizeBytes() < 0.6 * f32.sizeBytes(), f16.sizeBytes() + " of " + f32.sizeBytes() + " bytes");
@@ -306,7 +317,8 @@ class AdapterTest {
         }
         var turned = quantise(bt);
         var quantised = fresh("q8");
-        new GgufWriter().put("general.type", "adapter").put("adapter.type", "lora").put("general.architecture", "llama").putF32("adapter.lora.alpha", 8)
+        new GgufWriter().put("general.type", "adapter").put("adapter.type", "lora").put("general.architecture", "llama")
+                .putF32("adapter.lora.alpha", 8)
                 .tensor(name + ".lora_a", GgmlType.Q8_0, List.of((long) part.in(), 8L), out -> out.write(a.bytes))
                 .tensor(name + ".lora_bt", GgmlType.Q8_0, List.of((long) part.out(), 8L), out -> out.write(turned.bytes)).write(quantised);
         var b = new float[part.b().length];
@@ -355,9 +367,11 @@ class AdapterTest {
     void oneBatchMixesAnySets() {
         var base = llama();
         var file = GgufFile.read(base);
-        try (var model = Model.load(base); var one = Adapter.load(model, TestLora.random(file, 8, 3, TestLora::projection).write(fresh("one")));
+        try (var model = Model.load(base);
+                var one = Adapter.load(model, TestLora.random(file, 8, 3, TestLora::projection).write(fresh("one")));
                 var two = Adapter.load(model, TestLora.random(file, 3, 4, name -> name.contains("ffn")).write(fresh("two")));
-                var three = Adapter.load(model, TestLora.random(file, 16, 5, name -> TestLora.projection(name) || name.equals("output.weight"))
+                var three = Adapter.load(model,
+                        TestLora.random(file, 16, 5, name -> TestLora.projection(name) || name.equals("output.weight"))
                         .write(fresh("three"))); var engine = Engine.open(model, OPTIONS)) {
             var sets = List.of(AdapterSet.none(), AdapterSet.of(one), AdapterSet.of(two, 0.7f), AdapterSet.of(one).with(three, 1),
                     AdapterSet.of(three, -0.5f).with(two, 2));
@@ -399,7 +413,8 @@ class AdapterTest {
                 adapters.add(Adapter.load(model, TestLora.random(file, 4 + i, i, TestLora::projection).write(fresh("lora"))));
             }
             double tolerance = Evaluation.tolerance(model, OPTIONS, Evaluation.tokens(model, 24, 1));
-            var expected = IntStream.range(0, 6).mapToObj(i -> logits(engine, AdapterSet.of(adapters.get(i)), Evaluation.tokens(model, 20, i))).toList();
+            var expected = IntStream.range(0, 6)
+                    .mapToObj(i -> logits(engine, AdapterSet.of(adapters.get(i)), Evaluation.tokens(model, 20, i))).toList();
             var tasks = new ArrayList<Callable<Void>>();
             for (int t = 0; t < 32; t++) {
                 int which = t % 6;
@@ -431,8 +446,10 @@ class AdapterTest {
     void tenThousandSwapsChangeNothingAndLeakNothing() {
         var base = llama();
         var file = GgufFile.read(base);
-        try (var model = Model.load(base); var one = Adapter.load(model, TestLora.random(file, 8, 3, TestLora::projection).write(fresh("one")));
-                var two = Adapter.load(model, TestLora.random(file, 8, 4, TestLora::projection).write(fresh("two"))); var engine = Engine.open(model, OPTIONS)) {
+        try (var model = Model.load(base);
+                var one = Adapter.load(model, TestLora.random(file, 8, 3, TestLora::projection).write(fresh("one")));
+                var two = Adapter.load(model, TestLora.random(file, 8, 4, TestLora::projection)
+                        .write(fresh("two"))); var engine = Engine.open(model, OPTIONS)) {
             var tokens = Evaluation.tokens(model, 6, 1);
             var sets = List.of(AdapterSet.of(one), AdapterSet.none(), AdapterSet.of(two), AdapterSet.of(two, 0.5f).with(one, 1));
             var first = sets.stream().map(set -> logits(engine, set, tokens)).toList();
@@ -458,7 +475,8 @@ class AdapterTest {
     private static long residentBytes() {
         System.gc();
         try (var lines = java.nio.file.Files.lines(Path.of("/proc/self/status"))) {
-            return lines.filter(line -> line.startsWith("VmRSS:")).mapToLong(line -> Long.parseLong(line.replaceAll("\\D", "")) * 1024).findFirst().orElse(0);
+            return lines.filter(line -> line.startsWith("VmRSS:")).mapToLong(line -> Long.parseLong(line.replaceAll("\\D", "")) * 1024)
+                    .findFirst().orElse(0);
         } catch (IOException e) {
             return 0; // no such file outside Linux
         }
@@ -466,7 +484,7 @@ class AdapterTest {
 
     // --- bad input ------------------------------------------------------------------------------------------------------
 
-    private static void assertRefused(Class<? extends RuntimeException> type, org.junit.jupiter.api.function.Executable body, String... words) {
+    static void assertRefused(Class<? extends RuntimeException> type, org.junit.jupiter.api.function.Executable body, String... words) {
         var message = assertThrows(type, body).getMessage();
         for (var word : words) {
             assertTrue(message.contains(word), () -> "\"" + message + "\" lacks \"" + word + "\"");
@@ -481,10 +499,12 @@ class AdapterTest {
         try (var model = Model.load(base)) {
             var nan = TestLora.random(file, 4, 1, which);
             nan.parts().getFirst().a()[7] = Float.NaN;
-            assertRefused(AdapterException.class, () -> Adapter.load(model, nan.write(fresh("nan"))), "weight 7", "blk.1.attn_q.weight.lora_a", "NaN");
+            assertRefused(AdapterException.class, () -> Adapter.load(model, nan.write(fresh("nan"))), "weight 7",
+                    "blk.1.attn_q.weight.lora_a", "NaN");
             var infinite = TestLora.random(file, 4, 1, which);
             infinite.parts().getFirst().b()[9] = Float.POSITIVE_INFINITY;
-            assertRefused(AdapterException.class, () -> Adapter.load(model, infinite.write(fresh("inf"), GgmlType.F16)), "weight 9", "lora_b");
+            assertRefused(AdapterException.class, () -> Adapter.load(model, infinite.write(fresh("inf"), GgmlType.F16)), "weight 9",
+                    "lora_b");
         }
     }
 
@@ -589,7 +609,8 @@ class AdapterTest {
         RandomModel.tiny(RandomModel.Architecture.MAMBA).write(base);
         var file = GgufFile.read(base);
         try (var model = Model.load(base); var engine = Engine.open(model, OPTIONS); var plain = engine.newSequence();
-                var adapter = Adapter.load(model, TestLora.random(file, 4, 1, name -> name.endsWith("ssm_conv1d.weight")).write(fresh("lora")))) {
+                var adapter = Adapter.load(model, TestLora.random(file, 4, 1, name -> name.endsWith("ssm_conv1d.weight"))
+                        .write(fresh("lora")))) {
             assertRefused(AdapterException.class, () -> engine.newSequence(AdapterSet.of(adapter)), "ssm_conv1d.weight", "can't apply");
             assertEquals(0, adapter.sequences());
             plain.append(Evaluation.tokens(model, 4, 1), engine.newRow());
