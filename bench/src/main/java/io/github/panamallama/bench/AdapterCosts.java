@@ -82,7 +82,7 @@ final class AdapterCosts implements AutoCloseable {
         var costs = new ArrayList<Report.TokenCost>();
         costs.addAll(swaps());
         costs.add(loads());
-        costs.add(resident());
+        costs.addAll(resident());
         costs.forEach(cost -> System.out.printf(Locale.ROOT, "  %s: %.3f %s%n", cost.name(), cost.value(), cost.unit()));
         report.add(costs);
     }
@@ -91,7 +91,8 @@ final class AdapterCosts implements AutoCloseable {
         double of(AdapterSet set);
     }
 
-    private void compare(String what, AdapterSet set, String work, int pairs, SplittableRandom random, Report report, double target, Rate rate)
+    private void compare(String what, AdapterSet set, String work, int pairs, SplittableRandom random, Report report, double target,
+            Rate rate)
             throws IOException {
         var measured = new ArrayList<Comparison.Pair>();
         for (int i = 0; i < pairs; i++) {
@@ -100,12 +101,13 @@ final class AdapterCosts implements AutoCloseable {
             double base = rate.of(AdapterSet.none());
             measured.add(new Comparison.Pair(first ? ours : rate.of(set), base, first));
         }
-        add(report, new Comparison("adapters, " + what, bench.name(), work, threads, "one adapter", "none", bench.shipped() ? 0 : target, measured));
+        add(report, new Comparison("adapters, " + what, bench.name(), work, threads, "one adapter", "none", bench.shipped() ? 0 : target,
+                measured));
     }
 
     private static void add(Report report, Comparison comparison) throws IOException {
-        System.out.printf(Locale.ROOT, "  %s: %.2f t/s, %s %.2f, ratio %.4f%n", comparison.part(), comparison.medianOurs(), comparison.baseline(),
-                comparison.medianBaseline(), comparison.ratio());
+        System.out.printf(Locale.ROOT, "  %s: %.2f t/s, %s %.2f, ratio %.4f%n", comparison.part(), comparison.medianOurs(),
+                comparison.baseline(), comparison.medianBaseline(), comparison.ratio());
         report.add(comparison);
     }
 
@@ -138,7 +140,8 @@ final class AdapterCosts implements AutoCloseable {
 
     // --- eight sequences, each under an adapter of its own ----------------------------------------------------------------
 
-    private void mixed(int tokens, int pairs, SplittableRandom random, Report report, String size) throws IOException, InterruptedException {
+    private void mixed(int tokens, int pairs, SplittableRandom random, Report report, String size) throws IOException,
+            InterruptedException {
         var program = compile();
         int steps = Math.max(8, tokens / 2);
         var ours = new ArrayList<Comparison.Pair>();
@@ -194,13 +197,14 @@ final class AdapterCosts implements AutoCloseable {
         var program = folder.resolve("adapters");
         var lib = natives.resolve("lib").toString();
         Programs.run(home, List.of(System.getenv().getOrDefault("CC", "cc"), "-std=gnu11", "-O2", "-I" + natives.resolve("include"),
-                home.resolve("bench/src/main/c/adapters.c").toString(), "-o", program.toString(), "-L" + lib, "-lllama", "-lggml", "-lggml-cpu",
-                "-lggml-base", "-Wl,-rpath," + lib, "-Wl,-rpath-link," + lib));
+                home.resolve("bench/src/main/c/adapters.c").toString(), "-o", program.toString(), "-L" + lib, "-lllama", "-lggml",
+                "-lggml-cpu", "-lggml-base", "-Wl,-rpath," + lib, "-Wl,-rpath-link," + lib));
         return program;
     }
 
     private double upstream(Path program, int steps) throws IOException, InterruptedException {
-        var command = new ArrayList<>(List.of(program.toString(), bench.path().toString(), Integer.toString(threads), Integer.toString(steps), "16"));
+        var command = new ArrayList<>(List.of(program.toString(), bench.path().toString(), Integer.toString(threads),
+                Integer.toString(steps), "16"));
         files.forEach(file -> command.add(file.toString()));
         return Double.parseDouble(Programs.run(home, command).out().strip());
     }
@@ -239,8 +243,8 @@ final class AdapterCosts implements AutoCloseable {
             }
         }
         double extra = 100 * (Statistics.median(swapped) / Statistics.median(same) - 1);
-        return List.of(new Report.TokenCost("swap of a resident adapter, " + bench.name(), Statistics.median(micros), 0, "us, median of " + SWAPS, 20),
-                new Report.TokenCost("next decode after a swap, longer by, " + bench.name(), extra, 0, "% of a decode", 5));
+        return List.of(new Report.TokenCost("swap of a resident adapter, " + bench.name(), Statistics.median(micros), 0, "us, median of "
+                + SWAPS, 20), new Report.TokenCost("next decode after a swap, longer by, " + bench.name(), extra, 0, "% of a decode", 5));
     }
 
     private Report.TokenCost loads() throws IOException {
@@ -255,7 +259,8 @@ final class AdapterCosts implements AutoCloseable {
                 flush();
             }
         }
-        return new Report.TokenCost(String.format(Locale.ROOT, "load of an adapter of %.1f MB until it is resident, %s (the very first: %.1f ms)",
+        return new Report.TokenCost(String.format(Locale.ROOT,
+                "load of an adapter of %.1f MB until it is resident, %s (the very first: %.1f ms)",
                 Files.size(files.getFirst()) / 1e6, bench.name(), loadMillis),
                 Statistics.median(millis.stream().mapToDouble(Double::doubleValue).toArray()), 0, "ms, median of 16", 50);
     }
@@ -267,36 +272,41 @@ final class AdapterCosts implements AutoCloseable {
         }
     }
 
-    /** Memory of many resident adapters beyond the bytes of their files, in percent. */
-    private Report.TokenCost resident() throws IOException {
+    /**
+     * Memory of many resident adapters beyond the bytes of their files, in percent: what as many more take when as many are there already,
+     * and whatever is made once has been made. Nothing where {@link MemoryInUse} can't say it.
+     */
+    private List<Report.TokenCost> resident() throws IOException {
         var many = new ArrayList<Adapter>();
         var users = new ArrayList<Sequence>();
-        long bytes = 0;
         try {
             var file = folder.resolve("small.gguf");
             write(file, RESIDENT_RANK, 99);
-            try (var warm = Adapter.load(model, file); var sequence = engine.newSequence(AdapterSet.of(warm))) {
-                sequence.append(prompt[0], null);
-                sequence.close();
-                flush();
+            reside(file, many, users);
+            var before = MemoryInUse.bytes();
+            reside(file, many, users);
+            var after = MemoryInUse.bytes();
+            long bytes = RESIDENT * Files.size(file);
+            if (before.isEmpty() || after.isEmpty()) {
+                return List.of();
             }
-            for (int i = 0; i < RESIDENT; i++) { // the heap grows to what this takes
-                Adapter.load(model, file).close();
-            }
-            long before = Machine.residentBytes();
-            for (int i = 0; i < RESIDENT; i++) {
-                many.add(Adapter.load(model, file));
-                bytes += many.getLast().file().byteSize();
-                users.add(engine.newSequence(AdapterSet.of(many.getLast())));
-            }
-            long grown = Machine.residentBytes() - before;
-            return new Report.TokenCost(String.format(Locale.ROOT, "%d resident adapters of %.2f MB, beyond their bytes, %s", RESIDENT,
-                    bytes / 1e6 / RESIDENT, bench.name()), 100.0 * (grown - bytes) / bytes, 0, "%", 1);
+            double extra = 100.0 * (after.getAsLong() - before.getAsLong() - bytes) / bytes;
+            return List.of(new Report.TokenCost(String.format(Locale.ROOT,
+                    "%d resident adapters of %.2f MB beside as many, beyond their bytes, %s",
+                    RESIDENT, Files.size(file) / 1e6, bench.name()), extra, 0, "%", 1));
         } finally {
             users.forEach(Sequence::close);
             flush();
             many.forEach(Adapter::close);
         }
+    }
+
+    private void reside(Path file, List<Adapter> adapters, List<Sequence> users) {
+        for (int i = 0; i < RESIDENT; i++) {
+            adapters.add(Adapter.load(model, file));
+            users.add(engine.newSequence(AdapterSet.of(adapters.getLast())));
+        }
+        flush();
     }
 
     @Override

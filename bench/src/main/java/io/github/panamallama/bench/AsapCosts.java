@@ -86,11 +86,11 @@ final class AsapCosts {
             }
         }
         report.add(new Report.Table("ASAp to a divergence of 1e-3 nats, " + bench.name(),
-                "Draws are counted with the exact divergence at hand; then as many draws are timed with an empty trie, and each of them is evaluated once more "
-                        + "from its prompt, one token after the other, as the method's reference program does.",
+                "Draws are counted with the exact divergence at hand; then as many draws are timed with an empty trie, and each of them "
+                        + "is evaluated once more from its prompt, one token after the other, as the method's reference program does.",
                 List.of("task", "token sequences", "positions", "KL of masking alone", "draws", "at once", "rows", "rows per draw",
-                        "first tenth", "last tenth",
-                        "seconds", "re-run rows", "re-run seconds", "rows saved", "time saved", "KL after"), rows));
+                        "first tenth", "last tenth", "seconds", "re-run rows", "re-run seconds", "rows saved", "time saved",
+                        "KL after"), rows));
         report.save(chart, "asap-divergence");
     }
 

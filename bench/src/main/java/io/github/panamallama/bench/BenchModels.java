@@ -56,8 +56,8 @@ final class BenchModels {
     /** The file of a random model; its name holds everything that its content depends on. */
     static Path cached(RandomModel shape) throws IOException {
         var folder = Files.createDirectories(cacheRoot().resolve("bench"));
-        var file = folder.resolve(String.format(Locale.ROOT, "random-%s-%dx%d-h%d-%d-%d-f%d-v%d-c%d-%s-s%d.gguf", shape.architecture().key(),
-                shape.layers(), shape.width(), shape.heads(), shape.keyValueHeads(), shape.headSize(), shape.feedForward(),
+        var file = folder.resolve(String.format(Locale.ROOT, "random-%s-%dx%d-h%d-%d-%d-f%d-v%d-c%d-%s-s%d.gguf", shape.architecture()
+                .key(), shape.layers(), shape.width(), shape.heads(), shape.keyValueHeads(), shape.headSize(), shape.feedForward(),
                 shape.vocabularySize(), shape.contextLength(), shape.type().label(), shape.seed()));
         if (!Files.exists(file) || Files.size(file) != shape.fileSize()) {
             System.out.println("writing " + file + " (" + shape.fileSize() / 1_000_000 + " MB)");

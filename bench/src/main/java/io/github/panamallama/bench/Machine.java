@@ -36,14 +36,6 @@ final class Machine {
                 + properties.getProperty("cpu.features");
     }
 
-    /** Memory of this process, as the operating system counts it, after a collection of garbage; 0 where it doesn't say. */
-    static long residentBytes() throws IOException {
-        System.gc();
-        var status = Path.of("/proc/self/status");
-        return !Files.exists(status) ? 0 : lines(status).stream().filter(line -> line.startsWith("VmRSS:"))
-                .mapToLong(line -> Long.parseLong(line.replaceAll("\\D", "")) * 1024).findFirst().orElse(0);
-    }
-
     private static List<String> lines(Path file) throws IOException {
         return Files.readAllLines(file);
     }

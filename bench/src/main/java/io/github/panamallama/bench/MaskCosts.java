@@ -98,9 +98,10 @@ final class MaskCosts {
         }
         var compiled = all.stream().filter(t -> t != null).toList();
         var masks = compiled.stream().flatMap(t -> Arrays.stream(t.masks)).flatMapToLong(Arrays::stream).sorted().toArray();
-        var first = compiled.stream().filter(t -> t.masks.length > 0 && t.masks[0].length > 0).mapToLong(t -> t.masks[0][0]).sorted().toArray();
-        var opening = compiled.stream().mapToLong(t -> t.compile + (t.masks.length > 0 && t.masks[0].length > 0 ? t.masks[0][0] : 0)).sorted()
+        var first = compiled.stream().filter(t -> t.masks.length > 0 && t.masks[0].length > 0).mapToLong(t -> t.masks[0][0]).sorted()
                 .toArray();
+        var opening = compiled.stream().mapToLong(t -> t.compile + (t.masks.length > 0 && t.masks[0].length > 0 ? t.masks[0][0] : 0))
+                .sorted().toArray();
         var where = ", " + name;
         costs.add(cost("vocabulary prepared once" + where, preparation, Double.POSITIVE_INFINITY));
         costs.add(cost("mask, average of " + masks.length + where, average(masks), 50));
@@ -228,8 +229,8 @@ final class MaskCosts {
                 process.destroyForcibly();
             }
         }
-        var what = String.format(Locale.ROOT, " on %d masks of %d schemas (llama.cpp refuses %d, ends or hangs on %d), %s", theirs.size(), schemas,
-                refused, ended, name);
+        var what = String.format(Locale.ROOT, " on %d masks of %d schemas (llama.cpp refuses %d, ends or hangs on %d), %s", theirs.size(),
+                schemas, refused, ended, name);
         double here = average(mine.stream().mapToLong(Long::longValue).toArray());
         double there = average(theirs.stream().mapToLong(Long::longValue).toArray());
         costs.add(cost("mask, average" + what, here, Double.POSITIVE_INFINITY));

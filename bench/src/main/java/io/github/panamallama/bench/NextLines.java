@@ -115,7 +115,8 @@ final class NextLines implements AutoCloseable {
                     String.format(Locale.ROOT, "%.1f", 1000 * outcomes.stream().mapToDouble(Outcome::seconds).average().orElse(0))));
             System.out.println("  " + String.join(" | ", table.getLast()));
             for (int percent : entry.getKey().equals("greedy") ? new int[] {100, 50, 25, 10} : new int[0]) {
-                var sure = outcomes.stream().sorted(Comparator.comparingDouble(Outcome::confidence).reversed()).limit(outcomes.size() * percent / 100).toList();
+                var sure = outcomes.stream().sorted(Comparator.comparingDouble(Outcome::confidence).reversed())
+                        .limit(outcomes.size() * percent / 100).toList();
                 silent.add(List.of(percent + " %", ungrouped(sure, o -> o.exact ? 1 : 0), ungrouped(sure, Outcome::similarity),
                         ungrouped(sure, o -> o.parses ? 1 : 0)));
             }

@@ -1,0 +1,81 @@
+package io.github.panamallama.bench;
+
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Files;
+import java.util.OptionalLong;
+import java.util.regex.Pattern;
+
+/**
+ * Memory that this process has asked for and not given back, in bytes: the objects of the heap after a collection of garbage, and what the
+ * C library's allocator has handed out. Unlike what the operating system counts it does not depend on which pages were touched before.
+ */
+final class MemoryInUse {
+    private static final Pattern TOTAL = Pattern.compile("<(total|system) type=\"(\\w+)\"(?: count=\"\\d+\")? size=\"(\\d+)\"/>");
+
+    private MemoryInUse() {
+    }
+
+    /** Empty where the C library is not glibc, which alone says it. */
+    static OptionalLong bytes() throws IOException {
+        for (int i = 0; i < 3; i++) {
+            System.gc(); // what the first finds is cleared behind it by the next
+        }
+        long heap = Runtime.getRuntime().totalMemory() - Runtime.getRuntime().freeMemory();
+        var allocated = allocated();
+        return allocated.isEmpty() ? allocated : OptionalLong.of(heap + allocated.getAsLong());
+    }
+
+    /** By {@code malloc_info}, whose last lines are sums over all arenas. */
+    private static OptionalLong allocated() throws IOException {
+        var linker = Linker.nativeLinker();
+        var lookup = linker.defaultLookup();
+        var info = lookup.find("malloc_info");
+        if (info.isEmpty()) {
+            return OptionalLong.empty();
+        }
+        var open = linker.downcallHandle(lookup.findOrThrow("fopen"),
+                FunctionDescriptor.of(ValueLayout.ADDRESS, ValueLayout.ADDRESS, ValueLayout.ADDRESS));
+        var write = linker.downcallHandle(info.get(),
+                FunctionDescriptor.of(ValueLayout.JAVA_INT, ValueLayout.JAVA_INT, ValueLayout.ADDRESS));
+        var close = linker.downcallHandle(lookup.findOrThrow("fclose"), FunctionDescriptor.of(ValueLayout.JAVA_INT, ValueLayout.ADDRESS));
+        var file = Files.createTempFile("malloc", ".xml");
+        try (var arena = Arena.ofConfined()) {
+            var stream = (MemorySegment) open.invokeExact(arena.allocateFrom(file.toString()), arena.allocateFrom("w"));
+            if (stream.equals(MemorySegment.NULL)) {
+                throw new IOException(file + " can't be written");
+            }
+            int written = (int) write.invokeExact(0, stream);
+            int closed = (int) close.invokeExact(stream);
+            if (written != 0 || closed != 0) {
+                throw new IOException("malloc_info failed");
+            }
+            return OptionalLong.of(inUse(Files.readString(file)));
+        } catch (IOException | RuntimeException | Error e) {
+            throw e;
+        } catch (Throwable e) {
+            throw new AssertionError(e); // these functions throw nothing
+        } finally {
+            Files.delete(file);
+        }
+    }
+
+    /** What came from the system in arenas and is not free there, and what was mapped for one block each. */
+    private static long inUse(String xml) {
+        long bytes = 0;
+        var totals = TOTAL.matcher(xml.substring(Math.max(0, xml.lastIndexOf("</heap>"))));
+        while (totals.find()) {
+            long size = Long.parseLong(totals.group(3));
+            bytes += switch (totals.group(2)) {
+                case "current", "mmap" -> size;
+                case "fast", "rest" -> -size;
+                default -> 0;
+            };
+        }
+        return bytes;
+    }
+}
