@@ -14,8 +14,8 @@ import java.util.regex.Pattern;
 import java.util.stream.LongStream;
 
 /**
- * How much an adapter changes each matrix of a model: the Frobenius norm of its update, {@code scale * (alpha / rank) * B A}, and, where the
- * model is at hand, that norm relative to the norm of the matrix itself.
+ * How much an adapter changes each matrix of a model: the Frobenius norm of its update, {@code scale * (alpha / rank) * B A}, and, where
+ * the model is at hand, that norm relative to the norm of the matrix itself.
  *
  * @param adapter  the adapter's name
  * @param scale    how often the adapter counts
@@ -87,7 +87,8 @@ public record AdapterDiff(String adapter, float scale, List<Matrix> matrices) {
      * The norms of an adapter's updates, beside those of the matrices of a model, which are read once.
      *
      * @param base the parts of the model, as {@link GgufFile#readParts} gives them
-     * @throws AdapterException if the scale isn't finite, the adapter isn't for this model, or a matrix is of a type that can't be converted
+     * @throws AdapterException if the scale isn't finite, the adapter isn't for this model, or a matrix is of a type that can't be
+     *                          converted
      */
     public static AdapterDiff of(LoraWeights adapter, float scale, List<GgufFile> base) {
         if (!Float.isFinite(scale)) {
@@ -109,7 +110,8 @@ public record AdapterDiff(String adapter, float scale, List<Matrix> matrices) {
     /** The layers in order, and last what is outside of them. */
     public List<Layer> layers() {
         var byLayer = new TreeMap<Integer, List<Matrix>>();
-        matrices.forEach(matrix -> byLayer.computeIfAbsent(matrix.layer().orElse(Integer.MAX_VALUE), layer -> new ArrayList<>()).add(matrix));
+        matrices.forEach(matrix -> byLayer.computeIfAbsent(matrix.layer().orElse(Integer.MAX_VALUE), layer -> new ArrayList<>())
+                .add(matrix));
         return byLayer.values().stream().map(AdapterDiff::together).toList();
     }
 

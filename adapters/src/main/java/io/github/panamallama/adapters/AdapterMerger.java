@@ -28,12 +28,13 @@ import java.util.Set;
 import java.util.stream.IntStream;
 
 /**
- * Writes a model into which adapters have been merged for good: every adapted matrix becomes {@code W + sum of scale * (alpha / rank) * B A},
- * summed in double and rounded once. All other tensors are copied bit for bit, and so is the metadata but for the name, and for
- * {@value #MERGED}, which lists what was merged. Parts of a split model become one file.
+ * Writes a model into which adapters have been merged for good: every adapted matrix becomes
+ * {@code W + sum of scale * (alpha / rank) * B A}, summed in double and rounded once. All other tensors are copied bit for bit, and so is
+ * the metadata but for the name, and for {@value #MERGED}, which lists what was merged. Parts of a split model become one file.
  *
  * <p>Merged matrices keep the type of the base where that is F32, F16 or BF16, and become F16 where it is quantised: quantising again
- * would round most of an update away. {@link #withMatrixType} says otherwise; {@link #withQuantization} quantises the whole file afterwards.
+ * would round most of an update away. {@link #withMatrixType} says otherwise; {@link #withQuantization} quantises the whole file
+ * afterwards.
  *
  * <p>An adapter of token embeddings acts where they are looked up, as in Hugging Face PEFT. A model that uses the same matrix for its
  * output (tied embeddings) gets an {@code output.weight} of the unchanged values, if llama.cpp can load that for its architecture.
@@ -133,7 +134,8 @@ public final class AdapterMerger {
             throw new AdapterException("the scale of \"" + adapter.name() + "\" is " + scale + "; it must be finite");
         }
         if (adapter.invocationTokens().length > 0) {
-            throw new AdapterException("\"" + adapter.name() + "\" acts only after its invocation tokens (aLoRA); merged it would always act");
+            throw new AdapterException("\"" + adapter.name()
+                    + "\" acts only after its invocation tokens (aLoRA); merged it would always act");
         }
         adapter.check(base);
         var more = new ArrayList<>(terms);
@@ -356,8 +358,8 @@ public final class AdapterMerger {
             for (int column = 0; column < inputs; column++) {
                 float value = (float) sum[column];
                 if (!Float.isFinite(value)) {
-                    throw new AdapterException("\"" + tensor.name() + "\" row " + row + " column " + column + " is " + value + " with the adapters, "
-                            + values[i * inputs + column] + " without; check their scales and the base");
+                    throw new AdapterException("\"" + tensor.name() + "\" row " + row + " column " + column + " is " + value
+                            + " with the adapters, " + values[i * inputs + column] + " without; check their scales and the base");
                 }
                 values[i * inputs + column] = value;
             }
@@ -384,8 +386,9 @@ public final class AdapterMerger {
         try {
             Model.load(merged, ModelOptions.defaults().withGpuLayers(0).withRepack(false)).close();
         } catch (LlamaException e) {
-            throw new AdapterException("the adapters change the token embeddings of " + base.getFirst().path() + ", which are its output matrix as well;"
-                    + " llama.cpp doesn't load that model with an output matrix of its own: " + e.getMessage(), e);
+            throw new AdapterException("the adapters change the token embeddings of " + base.getFirst().path()
+                    + ", which are its output matrix as well; llama.cpp doesn't load that model with an output matrix of its own: "
+                    + e.getMessage(), e);
         }
     }
 

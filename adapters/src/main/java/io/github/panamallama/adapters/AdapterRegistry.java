@@ -129,9 +129,9 @@ public final class AdapterRegistry implements AutoCloseable {
      * Asks for an adapter. It is loaded by a virtual thread, unless it is in memory; a file that several ask for is loaded once.
      *
      * @return completes with a lease, which the caller closes; cancelling it gives the adapter back. Or it completes with
-     *         {@link AdapterException} if the file is missing, no adapter, not for this model, or doesn't fit the budget beside what is in use,
-     *         with {@link io.github.panamallama.runtime.gguf.GgufException} if it breaks the format, or with {@link ClosedException} if this
-     *         registry or the model is closed
+     *         {@link AdapterException} if the file is missing, no adapter, not for this model, or doesn't fit the budget beside what is in
+     *         use, with {@link io.github.panamallama.runtime.gguf.GgufException} if it breaks the format, or with {@link ClosedException}
+     *         if this registry or the model is closed
      */
     public CompletableFuture<Lease> acquire(Path file) {
         var future = new CompletableFuture<Lease>();
@@ -235,7 +235,8 @@ public final class AdapterRegistry implements AutoCloseable {
         synchronized (entries) {
             requireOpen();
             if (bytes > budget) {
-                throw new AdapterException(entry.key.file + " takes " + bytes + " bytes; the registry's budget is " + budget + " bytes: raise it");
+                throw new AdapterException(entry.key.file + " takes " + bytes + " bytes; the registry's budget is " + budget
+                        + " bytes: raise it");
             }
             long others = used() - entry.bytes;
             for (var victim : List.copyOf(entries.values())) {
@@ -247,7 +248,8 @@ public final class AdapterRegistry implements AutoCloseable {
                 }
             }
             if (others + bytes > budget) {
-                throw new AdapterException(entry.key.file + " takes " + bytes + " bytes, but of the registry's budget of " + budget + " bytes " + others
+                throw new AdapterException(entry.key.file + " takes " + bytes + " bytes, but of the registry's budget of " + budget
+                        + " bytes " + others
                         + " are in use by " + (entries.size() - 1) + " other adapters; close sequences, or raise the budget");
             }
             entry.bytes = bytes;
@@ -320,7 +322,8 @@ public final class AdapterRegistry implements AutoCloseable {
             used = entries.values().stream().filter(entry -> entry.adapter != null && entry.leases == 0).count();
         }
         if (used > 0) {
-            throw new LlamaException(used + (used == 1 ? " adapter is" : " adapters are") + " in use by open sequences; close these, then the registry again");
+            throw new LlamaException(used + (used == 1 ? " adapter is" : " adapters are")
+                    + " in use by open sequences; close these, then the registry again");
         }
     }
 }

@@ -47,8 +47,8 @@ public final class LoraArithmetic {
 
     /**
      * The weighted sum of the terms' updates, as one adapter in which their ranks stand side by side:
-     * {@code B = [w1 s1 B1 | w2 s2 B2]}, {@code A = [A1; A2]}. Nothing is lost but the rounding of B to float. A matrix that only some terms
-     * adapt gets the rank of those.
+     * {@code B = [w1 s1 B1 | w2 s2 B2]}, {@code A = [A1; A2]}. Nothing is lost but the rounding of B to float. A matrix that only some
+     * terms adapt gets the rank of those.
      *
      * @return an adapter with the highest rank as its alpha, with the metadata that all terms agree on
      * @throws AdapterException if there are no terms, a weight isn't finite, or terms differ in architecture, in the shape of a matrix
@@ -66,11 +66,12 @@ public final class LoraArithmetic {
                 throw new AdapterException("the weight of \"" + adapter.name() + "\" is " + term.weight + "; it must be finite");
             }
             if (!adapter.architecture().equals(first.architecture())) {
-                throw new AdapterException("\"" + first.name() + "\" is for architecture \"" + first.architecture() + "\" and \"" + adapter.name()
-                        + "\" for \"" + adapter.architecture() + "\"; only adapters of one model can be added");
+                throw new AdapterException("\"" + first.name() + "\" is for architecture \"" + first.architecture() + "\" and \""
+                        + adapter.name() + "\" for \"" + adapter.architecture() + "\"; only adapters of one model can be added");
             }
             if (!Arrays.equals(adapter.invocationTokens(), first.invocationTokens())) {
-                throw new AdapterException("\"" + first.name() + "\" acts after tokens " + Arrays.toString(first.invocationTokens()) + " and \""
+                throw new AdapterException("\"" + first.name() + "\" acts after tokens " + Arrays.toString(first.invocationTokens())
+                        + " and \""
                         + adapter.name() + "\" after " + Arrays.toString(adapter.invocationTokens()) + "; one adapter can't do both");
             }
             for (var target : adapter.targets()) {
@@ -91,9 +92,10 @@ public final class LoraArithmetic {
     }
 
     private static void requireSameShape(Part other, LoraWeights adapter, LoraWeights.Target target) {
-        if (target.inputs() != other.target.inputs() || target.outputs() != other.target.outputs() || target.experts() != other.target.experts()) {
-            throw new AdapterException("\"" + target.name() + "\" is " + shape(other.target) + " in \"" + other.adapter + "\" and " + shape(target)
-                    + " in \"" + adapter.name() + "\"; only adapters of one model can be added");
+        if (target.inputs() != other.target.inputs() || target.outputs() != other.target.outputs()
+                || target.experts() != other.target.experts()) {
+            throw new AdapterException("\"" + target.name() + "\" is " + shape(other.target) + " in \"" + other.adapter + "\" and "
+                    + shape(target) + " in \"" + adapter.name() + "\"; only adapters of one model can be added");
         }
     }
 
@@ -132,8 +134,8 @@ public final class LoraArithmetic {
     }
 
     private static String name(List<Term> terms) {
-        return terms.stream().map(term -> term.weight == 1 ? term.adapter.name() : String.format(Locale.ROOT, "%s * %s", term.weight, term.adapter.name()))
-                .collect(Collectors.joining(" + "));
+        return terms.stream().map(term -> term.weight == 1 ? term.adapter.name()
+                : String.format(Locale.ROOT, "%s * %s", term.weight, term.adapter.name())).collect(Collectors.joining(" + "));
     }
 
     private static Map<String, Object> commonMetadata(List<Term> terms) {
@@ -146,8 +148,8 @@ public final class LoraArithmetic {
 
     /**
      * The best adapter of a rank: every update becomes the one of at most {@code rank} that is nearest to it in the Frobenius norm (Eckart
-     * and Young, 1936), by a singular value decomposition in the space of the factors, so at a cost linear in the size of the matrix. Updates
-     * of lower rank stay as they are.
+     * and Young, 1936), by a singular value decomposition in the space of the factors, so at a cost linear in the size of the matrix.
+     * Updates of lower rank stay as they are.
      *
      * @return the adapter, whose ranks are {@code rank} or less, with {@code rank} as its alpha; the same one if there is nothing to cut
      * @throws AdapterException if {@code rank} is below 1, or a decomposition doesn't converge
@@ -237,8 +239,8 @@ public final class LoraArithmetic {
     }
 
     /**
-     * The Frobenius norm of an update, {@code scale * B * A}, over all experts: the root of the trace of {@code (B^T B) (A A^T)}, so without
-     * making the product.
+     * The Frobenius norm of an update, {@code scale * B * A}, over all experts: the root of the trace of {@code (B^T B) (A A^T)}, so
+     * without making the product.
      */
     static double norm(LoraWeights.Target target, double scale) {
         int rank = target.rank();

@@ -151,14 +151,15 @@ public record LoraWeights(
         var model = base.getFirst();
         var theirs = model.metadata().string("general.architecture").orElse("");
         if (!theirs.equals(architecture)) {
-            throw new AdapterException("\"" + adapter + "\" is for architecture \"" + architecture + "\", but " + model.path() + " is \"" + theirs
-                    + "\"; use the model it was trained on");
+            throw new AdapterException("\"" + adapter + "\" is for architecture \"" + architecture + "\", but " + model.path() + " is \""
+                    + theirs + "\"; use the model it was trained on");
         }
     }
 
     static void requireMatrix(String adapter, List<GgufFile> base, String matrix, long inputs, long outputs, long experts) {
         var model = base.getFirst();
-        var tensor = base.stream().flatMap(part -> part.tensor(matrix).stream()).findFirst().orElseThrow(() -> new AdapterException("\"" + adapter
+        var tensor = base.stream().flatMap(part -> part.tensor(matrix).stream()).findFirst()
+                .orElseThrow(() -> new AdapterException("\"" + adapter
                 + "\" adapts \"" + matrix + "\", which " + model.path() + " has not; use the model it was trained on"));
         var found = new ArrayList<>(tensor.shape());
         while (found.size() < 3) {
@@ -166,7 +167,8 @@ public record LoraWeights(
         }
         if (!found.equals(List.of(inputs, outputs, experts))) {
             throw new AdapterException("\"" + adapter + "\" adapts \"" + matrix + "\" as " + inputs + " x " + outputs + " x " + experts
-                    + " (row length, rows, experts), but in " + model.path() + " it is " + tensor.shape() + "; use the model it was trained on");
+                    + " (row length, rows, experts), but in " + model.path() + " it is " + tensor.shape()
+                    + "; use the model it was trained on");
         }
     }
 

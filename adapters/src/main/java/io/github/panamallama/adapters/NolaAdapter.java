@@ -133,7 +133,8 @@ public final class NolaAdapter {
             }
             var other = seeds.putIfAbsent(target.seed, target.name);
             if (other != null) {
-                LOG.log(System.Logger.Level.WARNING, "NOLA adapter \"{0}\": \"{1}\" and \"{2}\" have the same seed {3}, so their random matrices are"
+                LOG.log(System.Logger.Level.WARNING,
+                        "NOLA adapter \"{0}\": \"{1}\" and \"{2}\" have the same seed {3}, so their random matrices are"
                         + " correlated; give each its own", name, other, target.name, Long.toUnsignedString(target.seed));
             }
         }
@@ -145,8 +146,8 @@ public final class NolaAdapter {
             throw refused(what + ": both dimensions must be at least 1");
         }
         if (rank > Math.min(target.inputs, target.outputs)) {
-            throw refused("rank " + rank + " is above the smaller dimension of " + what + "; more than " + Math.min(target.inputs, target.outputs)
-                    + " adds nothing");
+            throw refused("rank " + rank + " is above the smaller dimension of " + what + "; more than "
+                    + Math.min(target.inputs, target.outputs) + " adds nothing");
         }
         int k = target.alpha.length;
         int l = target.beta.length;
@@ -161,7 +162,8 @@ public final class NolaAdapter {
             throw refused(what + " has factors of " + largest + " values; at most " + TensorValues.MAX_VALUES + " can be held");
         }
         if (k >= (long) rank * target.inputs || l >= (long) rank * target.outputs) {
-            LOG.log(System.Logger.Level.WARNING, "NOLA adapter \"{0}\": {1} has k = {2} and l = {3}, as many as its factors of rank {4} have values;"
+            LOG.log(System.Logger.Level.WARNING,
+                    "NOLA adapter \"{0}\": {1} has k = {2} and l = {3}, as many as its factors of rank {4} have values;"
                     + " plain LoRA is smaller", name, what, Integer.toString(k), Integer.toString(l), Integer.toString(rank));
         }
         requireFinite(target, "alpha", target.alpha);
@@ -171,7 +173,8 @@ public final class NolaAdapter {
     private void requireFinite(Target target, String which, float[] coefficients) {
         for (int i = 0; i < coefficients.length; i++) {
             if (!Float.isFinite(coefficients[i])) {
-                throw refused(which + "[" + i + "] of \"" + target.name + "\" is " + coefficients[i] + "; the file was damaged or training diverged");
+                throw refused(which + "[" + i + "] of \"" + target.name + "\" is " + coefficients[i]
+                        + "; the file was damaged or training diverged");
             }
         }
     }
@@ -221,7 +224,8 @@ public final class NolaAdapter {
             int at = 0;
             for (int i = 0; i < names.size(); i++) {
                 if (k[i] % stored.type().blockSize() != 0 || l[i] % stored.type().blockSize() != 0) {
-                    throw refused("\"" + names.get(i) + "\" has k = " + k[i] + " and l = " + l[i] + ", which are no whole blocks of " + stored.type().label());
+                    throw refused("\"" + names.get(i) + "\" has k = " + k[i] + " and l = " + l[i] + ", which are no whole blocks of "
+                            + stored.type().label());
                 }
                 targets.add(new Target(names.get(i), seeds[i], inputs[i], outputs[i], Arrays.copyOfRange(coefficients, at, at + k[i]),
                         Arrays.copyOfRange(coefficients, at + k[i], at + k[i] + l[i])));
@@ -305,8 +309,8 @@ public final class NolaAdapter {
         for (int i = 0; i < targets.size(); i++) {
             var target = targets.get(i);
             if (target.alpha.length % type.blockSize() != 0 || target.beta.length % type.blockSize() != 0) {
-                throw refused("\"" + target.name + "\" has k = " + target.alpha.length + " and l = " + target.beta.length + ", which must be multiples of "
-                        + type.blockSize() + " for " + type.label() + "; write f16");
+                throw refused("\"" + target.name + "\" has k = " + target.alpha.length + " and l = " + target.beta.length
+                        + ", which must be multiples of " + type.blockSize() + " for " + type.label() + "; write f16");
             }
             for (var values : List.of(target.alpha, target.beta)) {
                 System.arraycopy(values, 0, coefficients, at, values.length);
@@ -383,7 +387,8 @@ public final class NolaAdapter {
                 .sorted(Comparator.comparing(located -> located.tensor.name()))
                 .forEach(located -> {
                     var tensor = located.tensor;
-                    digest.update((tensor.name() + "\0" + tensor.type().label() + "\0" + tensor.shape() + "\0").getBytes(StandardCharsets.UTF_8));
+                    digest.update((tensor.name() + "\0" + tensor.type().label() + "\0" + tensor.shape() + "\0")
+                            .getBytes(StandardCharsets.UTF_8));
                     try (var arena = Arena.ofConfined()) {
                         var data = located.file.map(tensor, arena);
                         for (long at = 0; at < data.byteSize(); at += 1 << 30) {
@@ -410,7 +415,8 @@ public final class NolaAdapter {
         var expanded = new ArrayList<LoraWeights.Target>();
         for (int i = 0; i < targets.size(); i++) {
             var target = targets.get(i);
-            expanded.add(new LoraWeights.Target(target.name, rank, target.inputs, target.outputs, 1, factors.get(2 * i), factors.get(2 * i + 1)));
+            expanded.add(new LoraWeights.Target(target.name, rank, target.inputs, target.outputs, 1, factors.get(2 * i),
+                    factors.get(2 * i + 1)));
         }
         return new LoraWeights(architecture, name, loraAlpha, new int[0], Map.of(), expanded);
     }

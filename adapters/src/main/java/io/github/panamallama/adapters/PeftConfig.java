@@ -63,14 +63,15 @@ final class PeftConfig {
         }
         var start = node.path("init_lora_weights");
         if (start.isString() && !PLAIN_STARTS.contains(start.asString())) {
-            throw refused("init_lora_weights is " + start + ": that changes the base model's weights, so the adapter doesn't fit the original; "
+            throw refused("init_lora_weights is " + start
+                    + ": that changes the base model's weights, so the adapter doesn't fit the original; "
                     + "save it with path_initial_model_for_weight_conversion");
         }
         for (var field : node.properties()) {
             var name = field.getKey();
             if (!HONOURED.contains(name) && !WITHOUT_EFFECT.contains(name) && !isUnset(field.getValue())) {
-                throw refused(name + " is " + field.getValue() + ": "
-                        + REASONS.getOrDefault(name, "this field isn't known here and may change what the weights mean; remove it if it doesn't"));
+                throw refused(name + " is " + field.getValue() + ": " + REASONS.getOrDefault(name,
+                        "this field isn't known here and may change what the weights mean; remove it if it doesn't"));
             }
         }
         rank("");

@@ -128,7 +128,8 @@ final class SafeTensors {
     }
 
     private static AdapterException pickle(Path path) {
-        return new AdapterException(path + ": is a pickle file, and loading one runs whatever code is in it; save the adapter as safetensors "
+        return new AdapterException(path
+                + ": is a pickle file, and loading one runs whatever code is in it; save the adapter as safetensors "
                 + "(PEFT's save_pretrained does by default)");
     }
 

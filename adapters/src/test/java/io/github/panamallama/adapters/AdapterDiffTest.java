@@ -34,7 +34,8 @@ class AdapterDiffTest {
     Path folder;
 
     private final Random random = new Random(2);
-    private final LoraWeights some = adapter("some", 6, target(random, "output.weight", 2, 64, 512, 1), target(random, "blk.2.attn_q.weight", 2, 64, 64, 1),
+    private final LoraWeights some = adapter("some", 6, target(random, "output.weight", 2, 64, 512, 1),
+            target(random, "blk.2.attn_q.weight", 2, 64, 64, 1),
             target(random, "blk.0.ffn_down.weight", 3, 128, 64, 1), target(random, "blk.2.attn_v.weight", 2, 64, 32, 1));
 
     @Test
@@ -53,7 +54,8 @@ class AdapterDiffTest {
     void layersAreTheRootOfTheSumOfTheirSquares() {
         var diff = AdapterDiff.of(some, 1);
         var matrices = diff.matrices();
-        assertEquals(List.of(OptionalInt.of(0), OptionalInt.of(2), OptionalInt.empty()), diff.layers().stream().map(AdapterDiff.Layer::layer).toList());
+        assertEquals(List.of(OptionalInt.of(0), OptionalInt.of(2), OptionalInt.empty()), diff.layers().stream()
+                .map(AdapterDiff.Layer::layer).toList());
         assertEquals(Math.hypot(matrices.get(1).norm(), matrices.get(3).norm()), diff.layers().get(1).norm(), 1e-9);
         assertEquals(2, diff.layers().get(1).matrices());
         assertEquals(norm(matrices.stream().mapToDouble(AdapterDiff.Matrix::norm).toArray()), diff.total().norm(), 1e-9);

@@ -50,8 +50,10 @@ class AdapterMergerTest {
     Path folder;
 
     private final Random random = new Random(8);
-    private final LoraWeights one = adapter("one", 8, target(random, "blk.0.attn_q.weight", 4, 64, 64, 1), target(random, "blk.3.ffn_down.weight", 4, 128, 64, 1));
-    private final LoraWeights two = adapter("two", 0, target(random, "blk.3.ffn_down.weight", 2, 128, 64, 1), target(random, "output.weight", 2, 64, 512, 1));
+    private final LoraWeights one = adapter("one", 8, target(random, "blk.0.attn_q.weight", 4, 64, 64, 1),
+            target(random, "blk.3.ffn_down.weight", 4, 128, 64, 1));
+    private final LoraWeights two = adapter("two", 0, target(random, "blk.3.ffn_down.weight", 2, 128, 64, 1),
+            target(random, "output.weight", 2, 64, 512, 1));
 
     @ParameterizedTest
     @EnumSource(names = {"F32", "F16", "BF16"})
@@ -78,7 +80,8 @@ class AdapterMergerTest {
     @EnumSource(names = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"})
     void quantisedMatricesAreConvertedAndBecomeF16(GgmlType type) throws IOException {
         var base = folder.resolve("base.gguf");
-        RandomModel.tiny(RandomModel.Architecture.LLAMA).withLayers(1).withWidth(256).withFeedForward(256).withHeads(4, 2, 64).withType(type).write(base);
+        RandomModel.tiny(RandomModel.Architecture.LLAMA).withLayers(1).withWidth(256).withFeedForward(256).withHeads(4, 2, 64)
+                .withType(type).write(base);
         var adapter = adapter("wide", 4, target(random, "blk.0.ffn_down.weight", 4, 256, 256, 1));
         var out = folder.resolve("out.gguf");
         AdapterMerger.of(base).with(adapter, 0.01f).run(out);
@@ -149,7 +152,8 @@ class AdapterMergerTest {
     @Test
     void anArchitectureThatIsAlwaysTiedIsRefused() throws IOException {
         var base = tied("llama", "gemma");
-        var embeddings = new LoraWeights("gemma", "embeddings", 2, new int[0], Map.of(), List.of(target(random, AdapterFile.EMBEDDING, 2, 64, 512, 1)));
+        var embeddings = new LoraWeights("gemma", "embeddings", 2, new int[0], Map.of(),
+                List.of(target(random, AdapterFile.EMBEDDING, 2, 64, 512, 1)));
         try (var model = Model.load(base)) {
             assertEquals(4, model.layerCount(), "the base itself is sound");
         }
@@ -287,7 +291,8 @@ class AdapterMergerTest {
         var base = folder.resolve("odd.gguf");
         RandomModel.tiny(RandomModel.Architecture.LLAMA).writer()
                 .tensor("odd.weight", GgmlType.I8, List.of(4L, 4L), out -> out.write(MemorySegment.ofArray(new byte[16]))).write(base);
-        refuses("i8", () -> AdapterMerger.of(base).with(adapter("odd", 1, target(random, "odd.weight", 1, 4, 4, 1)), 1).run(folder.resolve("out.gguf")));
+        refuses("i8", () -> AdapterMerger.of(base).with(adapter("odd", 1, target(random, "odd.weight", 1, 4, 4, 1)), 1)
+                .run(folder.resolve("out.gguf")));
         assertOnlyFiles(base);
     }
 

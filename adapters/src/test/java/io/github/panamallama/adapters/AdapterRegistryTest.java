@@ -66,7 +66,8 @@ class AdapterRegistryTest {
     /** A new adapter; those of equal rank are of equal size. */
     private Path file(String name, int rank) {
         var file = folder.resolve(name + ".gguf");
-        RandomAdapters.adapter(name, 1, RandomAdapters.target(new Random(name.hashCode()), "blk.1.attn_q.weight", rank, 64, 64, 1)).write(file, GgmlType.F32);
+        RandomAdapters.adapter(name, 1, RandomAdapters.target(new Random(name.hashCode()), "blk.1.attn_q.weight", rank, 64, 64, 1))
+                .write(file, GgmlType.F32);
         return file;
     }
 
@@ -104,7 +105,8 @@ class AdapterRegistryTest {
 
     @Test
     void whatALeaseOrASequenceUsesIsNeverClosed() {
-        try (var registry = new AdapterRegistry(model, size); var engine = Engine.open(model, EngineOptions.defaults().withContextSize(64))) {
+        try (var registry = new AdapterRegistry(model, size);
+                var engine = Engine.open(model, EngineOptions.defaults().withContextSize(64))) {
             var lease = registry.acquire(file("a", 4)).join();
             var other = file("b", 4);
             var e = fails(AdapterException.class, registry.acquire(other));
@@ -123,7 +125,8 @@ class AdapterRegistryTest {
 
     @Test
     void aSequenceThatEndsMakesItsAdapterReplaceable() {
-        try (var registry = new AdapterRegistry(model, size); var engine = Engine.open(model, EngineOptions.defaults().withContextSize(64))) {
+        try (var registry = new AdapterRegistry(model, size);
+                var engine = Engine.open(model, EngineOptions.defaults().withContextSize(64))) {
             Adapter adapter;
             try (var lease = registry.acquire(file("a", 4)).join(); var sequence = engine.newSequence(AdapterSet.of(lease.adapter()))) {
                 adapter = sequence.adapters().entries().getFirst().adapter();
@@ -149,13 +152,15 @@ class AdapterRegistryTest {
     void filesThatCanNotBeLoadedAreRefusedAndDisplaceNothing() throws IOException {
         try (var registry = new AdapterRegistry(model, size)) {
             var a = use(registry, file("a", 4));
-            assertTrue(fails(AdapterException.class, registry.acquire(folder.resolve("missing.gguf"))).getMessage().contains("missing.gguf"));
+            assertTrue(fails(AdapterException.class, registry.acquire(folder.resolve("missing.gguf"))).getMessage()
+                    .contains("missing.gguf"));
             var cut = file("cut", 4);
             Files.write(cut, Arrays.copyOf(Files.readAllBytes(cut), 200));
             fails(GgufException.class, registry.acquire(cut));
             fails(AdapterException.class, registry.acquire(folder.resolve("model.gguf")));
             var deep = folder.resolve("deep.gguf");
-            RandomAdapters.adapter("deep", 1, RandomAdapters.target(new Random(1), "blk.9.attn_q.weight", 4, 64, 64, 1)).write(deep, GgmlType.F32);
+            RandomAdapters.adapter("deep", 1, RandomAdapters.target(new Random(1), "blk.9.attn_q.weight", 4, 64, 64, 1))
+                    .write(deep, GgmlType.F32);
             assertTrue(fails(AdapterException.class, registry.acquire(deep)).getMessage().contains("blk.9.attn_q.weight"));
             assertFalse(a.closed());
             assertEquals(size, registry.usedBytes());
@@ -248,8 +253,8 @@ class AdapterRegistryTest {
         new NolaAdapter("llama", "nola", NolaAdapter.baseHash(GgufFile.readParts(model.path())), 4, 4,
                 List.of(new NolaAdapter.Target("blk.0.attn_q.weight", 3, 64, 64, coefficients, coefficients))).write(file, GgmlType.F32);
         var other = folder.resolve("other.gguf");
-        new NolaAdapter("llama", "other", "0".repeat(64), 4, 4, List.of(new NolaAdapter.Target("blk.0.attn_q.weight", 3, 64, 64, coefficients, coefficients)))
-                .write(other, GgmlType.F32);
+        new NolaAdapter("llama", "other", "0".repeat(64), 4, 4,
+                List.of(new NolaAdapter.Target("blk.0.attn_q.weight", 3, 64, 64, coefficients, coefficients))).write(other, GgmlType.F32);
         try (var registry = new AdapterRegistry(model, size); var lease = registry.acquire(file).join()) {
             assertEquals("nola", lease.adapter().name());
             assertEquals(4, lease.adapter().maxRank());

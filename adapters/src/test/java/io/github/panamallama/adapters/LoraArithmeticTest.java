@@ -148,7 +148,8 @@ class LoraArithmeticTest {
     void expertsAreCutSliceBySlice() {
         var shape = experts.targets().getFirst();
         var truncated = LoraArithmetic.truncate(experts, 3);
-        assertEquals(truncated.error(), distance(update(experts, shape), update(truncated.adapter(), shape)) / norm(update(experts, shape)), 1e-6);
+        assertEquals(truncated.error(), distance(update(experts, shape), update(truncated.adapter(), shape)) / norm(update(experts, shape)),
+                1e-6);
         assertTrue(truncated.error() > 0 && truncated.error() < 0.7, "" + truncated.error());
     }
 
@@ -183,7 +184,8 @@ class LoraArithmeticTest {
         refuses("Infinity", List.of(new Term(one, Float.POSITIVE_INFINITY)));
         refuses("24 x 32", List.of(new Term(one, 1), new Term(adapter("other", 1, target(random, "q", 4, 32, 24, 1)), 1)));
         refuses("qwen3", List.of(new Term(one, 1), new Term(new LoraWeights("qwen3", "other", 1, new int[0], Map.of(), one.targets()), 1)));
-        refuses("[7, 8]", List.of(new Term(one, 1), new Term(new LoraWeights("llama", "alora", 1, new int[] {7, 8}, Map.of(), one.targets()), 1)));
+        refuses("[7, 8]", List.of(new Term(one, 1),
+                new Term(new LoraWeights("llama", "alora", 1, new int[] {7, 8}, Map.of(), one.targets()), 1)));
         // a product beyond the floats
         refuses("Infinity", List.of(new Term(one, Float.MAX_VALUE), new Term(one, 1)));
         var e = assertThrows(AdapterException.class, () -> LoraArithmetic.truncate(one, 0));

@@ -218,15 +218,16 @@ class NolaAdapterTest {
         var targets = new ArrayList<NolaAdapter.Target>();
         for (int layer = 0; layer < 7; layer++) {
             for (var matrix : List.of("attn_q", "attn_v")) {
-                targets.add(target("blk." + layer + "." + matrix + ".weight", layer * 2L + (matrix.equals("attn_q") ? 0 : 1), 256, 256, 64, 64, new Random(layer)));
+                targets.add(target("blk." + layer + "." + matrix + ".weight", layer * 2L + (matrix.equals("attn_q") ? 0 : 1), 256, 256, 64,
+                        64, new Random(layer)));
             }
         }
         var adapter = new NolaAdapter("llama", "sizes", HASH, 8, 4, targets);
         var lora = folder.resolve("lora.gguf");
         var expanded = adapter.expand();
         expanded.withTargets(expanded.targets().stream()
-                .map(t -> new LoraWeights.Target(t.name(), 1, t.inputs(), t.outputs(), 1, Arrays.copyOf(t.a(), t.inputs()), Arrays.copyOf(t.b(), t.outputs())))
-                .toList()).write(lora, GgmlType.F16);
+                .map(t -> new LoraWeights.Target(t.name(), 1, t.inputs(), t.outputs(), 1, Arrays.copyOf(t.a(), t.inputs()),
+                Arrays.copyOf(t.b(), t.outputs()))).toList()).write(lora, GgmlType.F16);
         System.out.printf("14 matrices of 256 x 256, k = l = 64, against LoRA of rank 1 in f16: %d bytes%n", Files.size(lora));
         for (var type : List.of(GgmlType.F32, GgmlType.F16, GgmlType.Q8_0, GgmlType.Q4_0)) {
             var file = folder.resolve(type + ".gguf");
@@ -283,7 +284,8 @@ class NolaAdapterTest {
         refuses("k = 0", () -> new NolaAdapter("llama", "x", HASH, 2, 4, List.of(target("m", 1, 8, 8, 0, 2, random))));
         refuses("l = 0", () -> new NolaAdapter("llama", "x", HASH, 2, 4, List.of(target("m", 1, 8, 8, 2, 0, random))));
         refuses("alpha is NaN", () -> new NolaAdapter("llama", "x", HASH, 2, Float.NaN, List.of(target("m", 1, 8, 8, 2, 2, random))));
-        refuses("twice", () -> new NolaAdapter("llama", "x", HASH, 2, 4, List.of(target("m", 1, 8, 8, 2, 2, random), target("m", 2, 8, 8, 2, 2, random))));
+        refuses("twice", () -> new NolaAdapter("llama", "x", HASH, 2, 4,
+                List.of(target("m", 1, 8, 8, 2, 2, random), target("m", 2, 8, 8, 2, 2, random))));
         refuses("nothing", () -> new NolaAdapter("llama", "x", HASH, 2, 4, List.of()));
         refuses("base hash", () -> new NolaAdapter("llama", "x", "abc", 2, 4, List.of(target("m", 1, 8, 8, 2, 2, random))));
         var broken = target("blk.0.ffn_up.weight", 1, 8, 8, 2, 3, random);
@@ -295,11 +297,13 @@ class NolaAdapterTest {
     @Test
     void equalSeedsAndUselessManyCoefficientsAreWarnedOf() {
         var random = new Random(1);
-        var lines = logged(() -> new NolaAdapter("llama", "x", HASH, 2, 4, List.of(target("first", 1, 8, 8, 2, 2, random), target("second", 1, 8, 8, 2, 2, random))));
+        var lines = logged(() -> new NolaAdapter("llama", "x", HASH, 2, 4,
+                List.of(target("first", 1, 8, 8, 2, 2, random), target("second", 1, 8, 8, 2, 2, random))));
         assertTrue(lines.size() == 1 && lines.getFirst().contains("first") && lines.getFirst().contains("second"), lines.toString());
         lines = logged(() -> new NolaAdapter("llama", "x", HASH, 2, 4, List.of(target("m", 1, 8, 8, 16, 2, random))));
         assertTrue(lines.size() == 1 && lines.getFirst().contains("k = 16"), lines.toString());
-        assertEquals(List.of(), logged(() -> new NolaAdapter("llama", "x", HASH, 2, 4, List.of(target("m", 1, 8, 8, 2, 2, random), target("n", 2, 8, 8, 2, 2, random)))));
+        assertEquals(List.of(), logged(() -> new NolaAdapter("llama", "x", HASH, 2, 4,
+                List.of(target("m", 1, 8, 8, 2, 2, random), target("n", 2, 8, 8, 2, 2, random)))));
     }
 
     @Test
@@ -361,7 +365,8 @@ class NolaAdapterTest {
         for (var tensor : source.tensors()) {
             try (var arena = Arena.ofConfined()) {
                 var bytes = source.map(tensor, arena).toArray(ValueLayout.JAVA_BYTE);
-                writer.tensor(tensor.name(), tensor.type(), tensor.shape(), out -> out.write(MemorySegment.ofArray(replaced.getOrDefault(tensor.name(), bytes))));
+                writer.tensor(tensor.name(), tensor.type(), tensor.shape(),
+                        out -> out.write(MemorySegment.ofArray(replaced.getOrDefault(tensor.name(), bytes))));
             }
         }
         var path = folder.resolve("changed.gguf");

@@ -305,7 +305,7 @@ class PeftConverterTest {
         "modules_to_save | [\"lm_head\"] | modules_to_save is [\"lm_head\"]: whole modules were trained",
         "bias | \"all\" | bias is \"all\": biases of the model were trained",
         "lora_bias | true | lora_bias is true: the adapter has biases",
-        "target_parameters | [\"mlp.experts.gate_up_proj\"] | target_parameters is [\"mlp.experts.gate_up_proj\"]: it adapts bare parameters",
+        "target_parameters | [\"mlp.experts.gate_up_proj\"] | is [\"mlp.experts.gate_up_proj\"]: it adapts bare parameters",
         "trainable_token_indices | [1,2] | trainable_token_indices is [1,2]: rows of the embeddings",
         "layer_replication | [[0,2],[1,3]] | layer_replication is [[0,2],[1,3]]",
         "use_qalora | true | use_qalora is true",
@@ -376,8 +376,8 @@ class PeftConverterTest {
     @Test
     void modulesOfAnotherModelAreRefused() throws IOException {
         peft.linear("model.layers.0.self_attn.rotary", 4, 256, 256);
-        refused("module \"model.layers.0.self_attn.rotary\" is unknown for architecture \"llama\"; known are embed_tokens, lm_head and, in layers, "
-                + "block_sparse_moe.experts.#.w1");
+        refused("module \"model.layers.0.self_attn.rotary\" is unknown for architecture \"llama\"; known are embed_tokens, lm_head "
+                + "and, in layers, block_sparse_moe.experts.#.w1");
         peft = new PeftFolder(folder.resolve("layers"), SEED);
         peft.linear("model.layers.8.mlp.up_proj", 4, 256, 512);
         refused("is \"blk.8.ffn_up.weight\" in GGUF, which " + JAVA_TINY + " has not");

@@ -11,7 +11,8 @@ final class RandomAdapters {
     }
 
     static LoraWeights.Target target(Random random, String name, int rank, int inputs, int outputs, int experts) {
-        return new LoraWeights.Target(name, rank, inputs, outputs, experts, values(random, experts * rank * inputs), values(random, experts * outputs * rank));
+        return new LoraWeights.Target(name, rank, inputs, outputs, experts, values(random, experts * rank * inputs),
+                values(random, experts * outputs * rank));
     }
 
     static LoraWeights adapter(String name, float alpha, LoraWeights.Target... targets) {

@@ -47,15 +47,14 @@ class SafeTensorsTest {
     @CsvSource({"F32, 0000c03f000010c0", "F16, 003e80c0", "BF16, c03f10c0", "F64, 000000000000f83f00000000000002c0"})
     void floatsOfEveryWidthAreRead(String type, String hex) throws IOException {
         var data = HexFormat.of().parseHex(hex);
-        SafeTensorsBytes.write(file, "{\"x\":{\"dtype\":\"%s\",\"shape\":[2],\"data_offsets\":[0,%d]}}  ".formatted(type, data.length),
-                data);
+        SafeTensorsBytes.write(file, "{" + entry("x", type, "[2]", "[0," + data.length + "]") + "}  ", data);
         var read = SafeTensors.read(file);
         assertArrayEquals(new float[] {1.5f, -2.25f}, read.values(read.tensors().iterator().next()));
     }
 
     @Test
     void integersCanBeListedAndNotReadAsWeights() throws IOException {
-        SafeTensorsBytes.write(file, "{\"x\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8]}}", new byte[8]);
+        file(8, entry("x", "I64", "[1]", "[0,8]"));
         var read = SafeTensors.read(file);
         var e = assertThrows(AdapterException.class, () -> read.values(read.tensors().iterator().next()));
         assertTrue(e.getMessage().contains("dtype I64"), e.getMessage());
@@ -77,52 +76,37 @@ class SafeTensorsTest {
 
     @Test
     void overlappingOffsetsAreRefused() throws IOException {
-        two("[2]", 0, 8, "[2]", 4, 12, 12);
-        refused("the data of \"y\" and \"x\" overlap at byte");
-        two("[2]", 0, 8, "[2]", 0, 8, 8);
-        refused("overlap");
+        refusesTwo("the data of \"y\" and \"x\" overlap at byte", "[0,8]", "[4,12]", 12);
+        refusesTwo("overlap", "[0,8]", "[0,8]", 8);
     }
 
     @Test
     void gapsAndUnusedBytesAreRefused() throws IOException {
-        two("[2]", 0, 8, "[2]", 12, 20, 20);
-        refused("belong to no tensor");
-        two("[2]", 0, 8, "[2]", 8, 16, 20);
-        refused("the last tensor ends at");
+        refusesTwo("belong to no tensor", "[0,8]", "[12,20]", 20);
+        refusesTwo("the last tensor ends at", "[0,8]", "[8,16]", 20);
     }
 
     @Test
     void offsetsOutOfRangeAreRefused() throws IOException {
-        two("[2]", 0, 8, "[2]", 8, 16, 12);
-        refused("tensor \"y\" has data_offsets [8,16], but the file has 12 bytes of data");
-        two("[2]", 8, 0, "[2]", 8, 16, 16);
-        refused("tensor \"x\" has data_offsets [8,0]");
-        one("F32", "[2]", "[0,9223372036854775808]");
-        refused("9223372036854775808 in its data_offsets");
-        one("F32", "[2]", "[-8,0]");
-        refused("-8 in its data_offsets");
-        one("F32", "[2]", "[0,8,8]");
-        refused("two data_offsets are needed");
+        refusesTwo("tensor \"y\" has data_offsets [8,16], but the file has 12 bytes of data", "[0,8]", "[8,16]", 12);
+        refusesTwo("tensor \"x\" has data_offsets [8,0]", "[8,0]", "[8,16]", 16);
+        refusesOne("9223372036854775808 in its data_offsets", "F32", "[2]", "[0,9223372036854775808]");
+        refusesOne("-8 in its data_offsets", "F32", "[2]", "[-8,0]");
+        refusesOne("two data_offsets are needed", "F32", "[2]", "[0,8,8]");
     }
 
     @Test
     void shapesMustGiveTheBytes() throws IOException {
-        one("F32", "[3]", "[0,8]");
-        refused("shape [3] needs 12 bytes, but data_offsets [0,8] give it 8");
-        one("F32", "[4611686018427387904,4]", "[0,8]");
-        refused("more bytes than can be counted");
-        one("F32", "[2.5]", "[0,8]");
-        refused("2.5 in its shape");
-        one("F32", "[-2]", "[0,8]");
-        refused("-2 in its shape");
-        one("F4", "[2]", "[0,8]");
-        refused("the unknown dtype \"F4\"");
+        refusesOne("shape [3] needs 12 bytes, but data_offsets [0,8] give it 8", "F32", "[3]", "[0,8]");
+        refusesOne("more bytes than can be counted", "F32", "[4611686018427387904,4]", "[0,8]");
+        refusesOne("2.5 in its shape", "F32", "[2.5]", "[0,8]");
+        refusesOne("-2 in its shape", "F32", "[-2]", "[0,8]");
+        refusesOne("the unknown dtype \"F4\"", "F4", "[2]", "[0,8]");
     }
 
     @Test
     void aTensorNamedTwiceIsRefused() throws IOException {
-        var entry = "\"x\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}";
-        SafeTensorsBytes.write(file, "{" + entry + "," + entry + "}", new byte[8]);
+        file(8, entry("x", "F32", "[2]", "[0,8]"), entry("x", "F32", "[2]", "[0,8]"));
         refused("Duplicate");
     }
 
@@ -199,15 +183,27 @@ class SafeTensorsTest {
         assertTrue(refused > 1000, refused + " refused");
     }
 
-    private void one(String type, String shape, String offsets) throws IOException {
-        SafeTensorsBytes.write(file, "{\"x\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":%s}}".formatted(type, shape, offsets),
-                new byte[8]);
+    private static String entry(String name, String type, String shape, String offsets) {
+        return "\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":%s}".formatted(name, type, shape, offsets);
     }
 
-    private void two(String shapeX, int beginX, int endX, String shapeY, int beginY, int endY, int bytes) throws IOException {
-        SafeTensorsBytes.write(file, "{\"x\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%d,%d]},\"y\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%d,%d]}}"
-                .formatted(shapeX, beginX, endX, shapeY, beginY, endY), new byte[bytes]);
+    /** Writes a header with these entries before so many bytes of data. */
+    private void file(int bytes, String... entries) throws IOException {
+        SafeTensorsBytes.write(file, "{" + String.join(",", entries) + "}", new byte[bytes]);
     }
+
+    /** Refuses a tensor of 8 bytes of data. */
+    private void refusesOne(String message, String type, String shape, String offsets) throws IOException {
+        file(8, entry("x", type, shape, offsets));
+        refused(message);
+    }
+
+    /** Refuses tensors "x" and "y" of two floats each, with so many bytes of data. */
+    private void refusesTwo(String message, String offsetsX, String offsetsY, int bytes) throws IOException {
+        file(bytes, entry("x", "F32", "[2]", offsetsX), entry("y", "F32", "[2]", offsetsY));
+        refused(message);
+    }
+
 
     private void refused(String message) {
         var e = assertThrows(AdapterException.class, () -> SafeTensors.read(file));

@@ -39,11 +39,13 @@ public final class AdapterSet {
             var entry = entries.get(i);
             for (int j = 0; j < i; j++) {
                 if (entries.get(j).adapter == entry.adapter) {
-                    throw new IllegalArgumentException(entry.adapter.name() + " is in the set twice; give it once, with the sum of the scales");
+                    throw new IllegalArgumentException(entry.adapter.name()
+                            + " is in the set twice; give it once, with the sum of the scales");
                 }
             }
             if (entry.adapter.model() != entries.getFirst().adapter.model()) {
-                throw new IllegalArgumentException(entry.adapter.name() + " was loaded for another model than " + entries.getFirst().adapter.name());
+                throw new IllegalArgumentException(entry.adapter.name() + " was loaded for another model than " + entries.getFirst()
+                        .adapter.name());
             }
             if (entry.adapter.invocationTokens().length > 0) {
                 if (activated != null) {

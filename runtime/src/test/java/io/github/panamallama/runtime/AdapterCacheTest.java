@@ -145,13 +145,15 @@ class AdapterCacheTest {
             try (var child = parent.fork(AdapterSet.of(two), CacheReuse.APPROXIMATE)) {
                 var approximate = after(child, 305);
                 assertEquals(1, engine.stats().evaluated() - before, "nothing of the history is evaluated again");
-                assertEquals(List.of(new Sequence.Span(0, AdapterSet.of(one), PLAN), new Sequence.Span(30, AdapterSet.of(two), PLAN)), child.spans());
+                assertEquals(List.of(new Sequence.Span(0, AdapterSet.of(one), PLAN), new Sequence.Span(30, AdapterSet.of(two), PLAN)),
+                        child.spans());
                 assertEquals(AdapterSet.of(two), child.adapters());
                 assertDiffers(fresh(AdapterSet.of(two), join(history, 305)), approximate, "exact and approximate");
                 assertDiffers(fresh(AdapterSet.of(one), join(history, 305)), approximate, "the parent's adapter and approximate");
 
                 child.truncate(20);
-                assertEquals(List.of(new Sequence.Span(0, AdapterSet.of(one), PLAN), new Sequence.Span(20, AdapterSet.of(two), PLAN)), child.spans());
+                assertEquals(List.of(new Sequence.Span(0, AdapterSet.of(one), PLAN), new Sequence.Span(20, AdapterSet.of(two), PLAN)),
+                        child.spans());
                 try (var exact = child.fork(AdapterSet.none()).fork(AdapterSet.of(two))) {
                     assertClose(fresh(AdapterSet.of(two), join(Arrays.copyOf(history, 20), 305)), after(exact, 305), "an exact fork of it");
                 }
@@ -206,7 +208,8 @@ class AdapterCacheTest {
             }
             assertClose(expected, after(sequence, 305), "its tokens one by one, the first two of which were evaluated without it");
             sequence.truncate(32);
-            assertClose(fresh(AdapterSet.none(), join(Arrays.copyOf(invoked, 32), 305)), after(sequence, 305), "without the last of its tokens");
+            assertClose(fresh(AdapterSet.none(), join(Arrays.copyOf(invoked, 32), 305)), after(sequence, 305),
+                    "without the last of its tokens");
         }
         assertClose(expected, fresh(set, join(invoked, 305)), "everything in one run");
         try (var engine = Engine.open(model, OPTIONS); var plain = engine.newSequence()) {

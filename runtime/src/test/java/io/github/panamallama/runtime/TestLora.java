@@ -181,7 +181,8 @@ record TestLora(String architecture, float alpha, List<Part> parts) {
             }
             var shape = List.of(tensor.shape().get(0), tensor.shape().get(1), (long) experts);
             var values = floats(random, Math.toIntExact(tensor.elementCount()) * experts, 1 / Math.sqrt(shape.getFirst()));
-            writer.tensor(tensor.name().replace(".weight", "_exps.weight"), GgmlType.F32, shape, out -> out.write(bytes(values, GgmlType.F32)));
+            writer.tensor(tensor.name().replace(".weight", "_exps.weight"), GgmlType.F32, shape,
+                    out -> out.write(bytes(values, GgmlType.F32)));
             if (tensor.name().endsWith("ffn_gate.weight")) {
                 var router = floats(random, Math.toIntExact(shape.getFirst()) * experts, 1);
                 writer.tensor(tensor.name().replace("ffn_gate.", "ffn_gate_inp."), GgmlType.F32, List.of(shape.getFirst(), (long) experts),

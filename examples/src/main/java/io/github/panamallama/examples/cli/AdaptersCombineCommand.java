@@ -31,13 +31,15 @@ final class AdaptersCombineCommand implements Callable<Integer> {
             description = "LoRA or NOLA adapters as GGUF files, each with its scale (without it: 1); last the file to write.")
     private List<String> files;
 
-    @Option(names = "--rank", paramLabel = "R", description = "Cut the sum to this rank, the nearest possible. Without it ranks add up and nothing is lost.")
+    @Option(names = "--rank", paramLabel = "R",
+            description = "Cut the sum to this rank, the nearest possible. Without it ranks add up and nothing is lost.")
     private Integer rank;
 
     @Option(names = "--name", paramLabel = "NAME", description = "The name of the result. Without it: the sum of the names.")
     private String name;
 
-    @Option(names = "--type", paramLabel = "TYPE", defaultValue = "f16", description = "f32, f16, bf16, q8_0 or q4_0. Without it: ${DEFAULT-VALUE}.")
+    @Option(names = "--type", paramLabel = "TYPE", defaultValue = "f16",
+            description = "f32, f16, bf16, q8_0 or q4_0. Without it: ${DEFAULT-VALUE}.")
     private String typeName;
 
     @Option(names = "--force", description = "Overwrite OUT if it exists.")
@@ -46,8 +48,9 @@ final class AdaptersCombineCommand implements Callable<Integer> {
     @Override
     public Integer call() throws Exception {
         var arguments = new AdapterArguments(spec, files);
-        var type = GgmlType.byName(typeName).filter(LoraWeights.TYPES::contains).orElseThrow(() -> new ParameterException(spec.commandLine(),
-                "--type is '" + typeName + "'; adapters can be " + String.join(", ", LoraWeights.TYPES.stream().map(GgmlType::label).toList())));
+        var type = GgmlType.byName(typeName).filter(LoraWeights.TYPES::contains)
+                .orElseThrow(() -> new ParameterException(spec.commandLine(), "--type is '" + typeName + "'; adapters can be "
+                        + String.join(", ", LoraWeights.TYPES.stream().map(GgmlType::label).toList())));
         if (rank != null && rank < 1) {
             throw new ParameterException(spec.commandLine(), "--rank is " + rank + "; it must be at least 1");
         }
@@ -62,7 +65,8 @@ final class AdaptersCombineCommand implements Callable<Integer> {
         (name == null ? result : result.withName(name)).write(arguments.out(), type);
 
         int highest = result.targets().stream().mapToInt(LoraWeights.Target::rank).max().orElseThrow();
-        parent.main().shell().note(String.format(Locale.ROOT, "%s: %s, rank %d%s", arguments.out(), Units.bytes(Files.size(arguments.out())), highest,
+        parent.main().shell().note(String.format(Locale.ROOT, "%s: %s, rank %d%s", arguments.out(),
+                Units.bytes(Files.size(arguments.out())), highest,
                 cut == null ? "" : String.format(Locale.ROOT, "; the cut changes the updates by %.2f %%", 100 * cut.error())));
         return Main.OK;
     }
@@ -78,7 +82,8 @@ final class AdaptersCombineCommand implements Callable<Integer> {
             }
         }
         if (!force || Files.isDirectory(out)) {
-            throw new CommandException(out + (Files.isDirectory(out) ? " is a directory; name the file to write" : " exists; use --force or name another file"));
+            throw new CommandException(out
+                    + (Files.isDirectory(out) ? " is a directory; name the file to write" : " exists; use --force or name another file"));
         }
     }
 }

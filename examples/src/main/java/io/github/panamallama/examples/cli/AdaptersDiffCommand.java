@@ -30,7 +30,8 @@ final class AdaptersDiffCommand implements Callable<Integer> {
     @Option(names = "--base", paramLabel = "BASE", description = "The model: norms are then also shown relative to those of its matrices.")
     private Path base;
 
-    @Option(names = "--plot", paramLabel = "FILE.png", description = "Draw the norms into this file, a bar for each matrix, layer by layer.")
+    @Option(names = "--plot", paramLabel = "FILE.png",
+            description = "Draw the norms into this file, a bar for each matrix, layer by layer.")
     private Path plot;
 
     @Option(names = "--json", description = "Print JSON.")
@@ -100,7 +101,8 @@ final class AdaptersDiffCommand implements Callable<Integer> {
         diff.matrices().forEach(matrix -> rows.add(row(InspectCommand.escape(matrix.name()), "" + matrix.rank(), norm(matrix.norm()),
                 norm(matrix.baseNorm()), percent(matrix.relative()), known)));
         rows.add(List.of());
-        diff.layers().forEach(layer -> rows.add(row(layer.layer().isPresent() ? "layer " + layer.layer().getAsInt() : "outside of layers", "",
+        diff.layers().forEach(layer ->
+                rows.add(row(layer.layer().isPresent() ? "layer " + layer.layer().getAsInt() : "outside of layers", "",
                 norm(layer.norm()), norm(layer.baseNorm()), percent(layer.relative()), known)));
         var total = diff.total();
         rows.add(row("all", "", norm(total.norm()), norm(total.baseNorm()), percent(total.relative()), known));

@@ -36,8 +36,9 @@ final class AdaptersMergeCommand implements Callable<Integer> {
     private List<String> files;
 
     @Option(names = "--type", paramLabel = "TYPE",
-            description = "f32, f16 or bf16: the type of the merged matrices, while others stay as they are. Any other type of the quantize "
-                    + "command, for instance Q4_K_M: quantize the whole model. Without it: as the base, f16 where that is quantized.")
+            description = "f32, f16 or bf16: the type of the merged matrices, while others stay as they are. Any other type of the "
+                    + "quantize command, for instance Q4_K_M: quantize the whole model. Without it: as the base, f16 where that is "
+                    + "quantized.")
     private String typeName;
 
     @Option(names = "--force", description = "Overwrite OUT if it exists.")
@@ -53,7 +54,8 @@ final class AdaptersMergeCommand implements Callable<Integer> {
         var shell = parent.main().shell();
         long start = System.nanoTime();
         merger.run(arguments.out());
-        shell.note(String.format(Locale.ROOT, "%s: %s, %d adapter%s merged into %s; %.1f s", arguments.out(), Units.bytes(Files.size(arguments.out())),
+        shell.note(String.format(Locale.ROOT, "%s: %s, %d adapter%s merged into %s; %.1f s", arguments.out(),
+                Units.bytes(Files.size(arguments.out())),
                 arguments.adapters().size(), arguments.adapters().size() == 1 ? "" : "s", base, (System.nanoTime() - start) / 1e9));
         return Main.OK;
     }
@@ -63,7 +65,8 @@ final class AdaptersMergeCommand implements Callable<Integer> {
             return merger;
         }
         var type = Quantizer.Type.byName(typeName).orElseThrow(() -> new ParameterException(spec.commandLine(), "'" + typeName
-                + "' is no type; the types are " + Arrays.stream(Quantizer.Type.values()).map(Enum::name).collect(Collectors.joining(" "))));
+                + "' is no type; the types are " + Arrays.stream(Quantizer.Type.values()).map(Enum::name)
+                .collect(Collectors.joining(" "))));
         return switch (type) {
             case F32 -> merger.withMatrixType(GgmlType.F32);
             case F16 -> merger.withMatrixType(GgmlType.F16);

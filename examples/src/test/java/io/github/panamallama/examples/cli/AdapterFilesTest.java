@@ -40,7 +40,8 @@ class AdapterFilesTest {
 
     private String write(String name, int rank, String... matrices) {
         var random = new Random(name.hashCode());
-        var targets = List.of(matrices).stream().map(matrix -> new LoraWeights.Target(matrix, rank, 64, 64, 1, values(random, rank), values(random, rank))).toList();
+        var targets = List.of(matrices).stream()
+                .map(matrix -> new LoraWeights.Target(matrix, rank, 64, 64, 1, values(random, rank), values(random, rank))).toList();
         var file = folder.resolve(name + ".gguf");
         new LoraWeights("llama", name, rank, new int[0], Map.of(), targets).write(file, GgmlType.F32);
         return file.toString();
@@ -93,7 +94,8 @@ class AdapterFilesTest {
     void diffShowsMatricesLayersAndTheWhole() {
         var result = Cli.run("adapters", "diff", adapter);
         assertEquals(0, result.code(), result.err());
-        assertTrue(result.out().matches("(?s)matrix +rank +norm\nblk\\.0\\.attn_q\\.weight +4 +\\d.*\nlayer 0 .*\nlayer 2 .*\nall .*"), result.out());
+        assertTrue(result.out().matches("(?s)matrix +rank +norm\nblk\\.0\\.attn_q\\.weight +4 +\\d.*\nlayer 0 .*\nlayer 2 .*\nall .*"),
+                result.out());
         result = Cli.run("adapters", "diff", adapter, "--base", base);
         assertTrue(result.out().contains("relative") && result.out().contains(" %"), result.out());
     }

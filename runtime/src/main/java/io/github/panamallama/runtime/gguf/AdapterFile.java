@@ -132,7 +132,10 @@ public final class AdapterFile {
         return alpha;
     }
 
-    /** The tokens that switch an activated LoRA (aLoRA) on, see {@link io.github.panamallama.runtime.Adapter#invocationTokens}; empty for others. */
+    /**
+     * The tokens that switch an activated LoRA (aLoRA) on, see {@link io.github.panamallama.runtime.Adapter#invocationTokens}; empty for
+     * others.
+     */
     public int[] invocationTokens() {
         return invocationTokens.clone();
     }
@@ -249,8 +252,8 @@ public final class AdapterFile {
     private AdapterException unknown(GgufTensor tensor) {
         var what = "tensor \"" + tensor.name() + "\" ";
         if (tensor.name().endsWith("_norm.weight")) {
-            return refused(what + "is a whole norm vector, which can't be applied per request; merge the adapter into its model where it was "
-                    + "trained, or convert it again without this tensor");
+            return refused(what + "is a whole norm vector, which can't be applied per request; merge the adapter into its model where it "
+                    + "was trained, or convert it again without this tensor");
         }
         return refused(what + "has no suffix of an adapter; " + SUFFIX_A + ", " + SUFFIX_B + " and " + SUFFIX_BT + " are known");
     }
