@@ -108,7 +108,7 @@ final class ChatCommand implements Callable<Integer> {
                 .withGeneration(generation);
         try (var llama = Llama.load(model.path(), options)) {
             generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter))
-                    .withPlan(layers.plan(spec.commandLine(), llama.model()))
+                    .withPlans(layers.chooser(spec.commandLine(), llama.model()))
                     .withStrategy(selfDraft.or(null, spec.commandLine(), llama.model()));
             try (var chat = llama.chat(chatOptions(told, generation))) {
                 main.interrupts().onInterrupt(this::stopAnswer);

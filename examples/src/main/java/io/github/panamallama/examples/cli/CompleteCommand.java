@@ -118,7 +118,7 @@ final class CompleteCommand implements Callable<Integer> {
         long start = System.nanoTime();
         try (var llama = Llama.load(model.path(), options)) {
             generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter))
-                    .withPlan(layers.plan(spec.commandLine(), llama.model()));
+                    .withPlans(layers.chooser(spec.commandLine(), llama.model()));
             long loaded = System.nanoTime() - start;
             boolean infill = !cut.suffix().isBlank() && !continueOnly;
             if (infill && !llama.canInfill()) {

@@ -154,7 +154,7 @@ final class GenerateCommand implements Callable<Integer> {
 
         long start = System.nanoTime();
         try (var llama = Llama.load(model.path(), options)) {
-            generation = generation.withAdapters(adapters.set(command, llama::adapter)).withPlan(layers.plan(command, llama.model()));
+            generation = generation.withAdapters(adapters.set(command, llama::adapter)).withPlans(layers.chooser(command, llama.model()));
             long loaded = System.nanoTime() - start;
             if (asap) {
                 return draw(llama, text, grammar, generation, loaded);

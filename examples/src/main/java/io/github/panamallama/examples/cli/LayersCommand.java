@@ -7,8 +7,9 @@ import picocli.CommandLine.ParentCommand;
 import picocli.CommandLine.Spec;
 
 /** What the blocks of a model do, and which of them a text can do without. */
-@Command(name = "layers", description = "See what the blocks of a model do, find plans that leave some out, and write models without them.",
-        subcommands = {LayersTraceCommand.class, LayersSearchCommand.class, LayersPruneCommand.class},
+@Command(name = "layers", description = "See what the blocks of a model do, find plans that leave some out, train routers, and write models without them.",
+        subcommands = {LayersTraceCommand.class, LayersSearchCommand.class, LayersTrainRouterCommand.class,
+                LayersPruneCommand.class},
         synopsisSubcommandLabel = "COMMAND")
 final class LayersCommand implements Runnable {
     @ParentCommand
