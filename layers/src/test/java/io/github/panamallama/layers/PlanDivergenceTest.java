@@ -8,6 +8,7 @@ import io.github.panamallama.layers.PlanFitness.Slice;
 import io.github.panamallama.layers.PlanSearch.Stage;
 import io.github.panamallama.runtime.Append;
 import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.LayerPlanException;
 import io.github.panamallama.runtime.LlamaException;
@@ -32,6 +33,8 @@ import org.junit.jupiter.params.provider.CsvSource;
 /** Choosers on models with random weights. */
 class PlanDivergenceTest {
     private static final int BLOCKS = 6;
+    /** So small a model gains nothing by more threads, and loses much where others wait for a core as well. */
+    private static final EngineOptions ONE_THREAD = EngineOptions.defaults().withThreads(1).withBatchThreads(1);
 
     @TempDir
     static Path folder;
@@ -45,7 +48,7 @@ class PlanDivergenceTest {
         file = folder.resolve("random.gguf");
         RandomModel.tiny(Architecture.LLAMA).withLayers(BLOCKS).write(file);
         model = Model.load(file);
-        engine = Engine.open(model);
+        engine = Engine.open(model, ONE_THREAD);
         texts = texts(6, 11);
     }
 
@@ -162,7 +165,7 @@ class PlanDivergenceTest {
             Arrays.fill(values, Float.NaN);
             return values;
         });
-        try (var odd = Model.load(broken); var own = Engine.open(odd)) {
+        try (var odd = Model.load(broken); var own = Engine.open(odd, ONE_THREAD)) {
             var fitness = new PlanDivergence(own, texts);
             assertEquals(Double.NaN, fitness.of(LayerPlan.all(BLOCKS).skip(1), List.of(new Slice(0, 10))));
             var refused = assertThrows(LlamaException.class, () -> PlanSearch.removing(1).withInitial(2, 20).withStages(new Stage(1, 20))
@@ -234,7 +237,7 @@ class PlanDivergenceTest {
             case "blk.2.ffn_down.weight", "blk.4.ffn_down.weight" -> new float[128 * 64];
             default -> null;
         });
-        try (var odd = Model.load(idle); var own = Engine.open(odd)) {
+        try (var odd = Model.load(idle); var own = Engine.open(odd, ONE_THREAD)) {
             var influence = BlockInfluence.measure(own, texts);
             assertEquals(0, influence.of(2), 1e-6);
             assertEquals(0, influence.of(4), 1e-6);
