@@ -114,6 +114,7 @@ public final class Engine implements AutoCloseable {
      * @throws LayerPlanException when the plan does not fit the model, its architecture or the engine's spare layers
      */
     public Sequence newSequence(AdapterSet adapters, LayerPlan plan) {
+        checkPlan(plan);
         var own = new Variant(adapters, plan);
         return own.equals(Variant.PLAIN) ? newSequence()
                 : adopt(new int[16], 0, own, Adaptation.of(new Variant(adapters.inactive(), plan)));
@@ -208,7 +209,6 @@ public final class Engine implements AutoCloseable {
         if (closed.get()) {
             throw new ClosedException("the engine is closed");
         }
-        checkPlan(own.plan());
         var sequence = new Sequence(this, births.getAndIncrement(), tokens, length, own);
         if (own.equals(Variant.PLAIN) && spans == Adaptation.NONE) {
             return sequence;
@@ -246,13 +246,13 @@ public final class Engine implements AutoCloseable {
     }
 
     /** What can be said of a plan without looking at the graph. */
-    private void checkPlan(LayerPlan plan) {
-        if (plan == null) {
-            return;
-        }
+    void checkPlan(LayerPlan plan) {
         if (plan.blocks() != model.layerCount()) {
             throw new LayerPlanException("the plan '" + plan + "' is for " + plan.blocks() + " blocks; " + model.path() + " has "
                     + model.layerCount());
+        }
+        if (plan.isFull()) {
+            return;
         }
         checkBlocks("layer plans");
         boolean any = false;

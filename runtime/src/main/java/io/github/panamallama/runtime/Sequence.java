@@ -254,6 +254,7 @@ public final class Sequence implements AutoCloseable {
     public Sequence fork(AdapterSet adapters, LayerPlan plan, CacheReuse reuse) {
         enter();
         try {
+            engine.checkPlan(plan);
             var own = new Variant(adapters, plan);
             if (own.equals(new Variant(this.adapters, this.plan))) {
                 return fork(own, adaptation, activation, searchFrom);

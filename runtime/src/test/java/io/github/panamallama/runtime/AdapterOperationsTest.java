@@ -18,8 +18,8 @@ import org.junit.jupiter.api.Test;
  * nodes while their matrices grow.
  */
 class AdapterOperationsTest extends AdapterTest {
-    /** In products with F16 ggml rounds activations to F16 as well: 11 bits each, of which sums see less. */
-    private static final double HALVES = 1e-3;
+    /** In products with F16 ggml rounds activations to F16 as well: 11 bits each, of which sums see less; sets of ten add up. */
+    private static final double HALVES = 2e-3;
     private static final Predicate<String> PRODUCTS = name -> TestLora.projection(name) || name.equals("output.weight");
 
     @BeforeAll

@@ -245,6 +245,7 @@ class LayerPlanModelTest {
     void badPlansAreRefused() {
         try (var engine = Engine.open(model, OPTIONS)) {
             assertTrue(assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(4).skip(1))).getMessage().contains("5"));
+            assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(4)));
             assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(5).skip(0, 1, 2, 3, 4)));
             assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(5).skipKeepingCache(0, 1, 2, 3, 4)));
             var repeats = assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(5).repeat(1, 5)));

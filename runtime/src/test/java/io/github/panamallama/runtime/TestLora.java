@@ -10,6 +10,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
 import java.util.function.Predicate;
@@ -138,7 +139,9 @@ record TestLora(String architecture, float alpha, List<Part> parts) {
         var writer = new GgufWriter().putAll(base.metadata());
         for (var tensor : base.tensors()) {
             var values = floats(base, tensor);
-            if (tensor.name().equals(AdapterFile.EMBEDDING) && base.tensor("output.weight").isEmpty()) {
+            boolean adapted = Arrays.stream(adapters)
+                    .anyMatch(adapter -> adapter.lora.parts.stream().anyMatch(part -> part.name.equals(tensor.name())));
+            if (adapted && tensor.name().equals(AdapterFile.EMBEDDING) && base.tensor("output.weight").isEmpty()) {
                 var output = values.clone();
                 writer.tensor("output.weight", GgmlType.F32, tensor.shape(), out -> out.write(bytes(output, GgmlType.F32)));
             }

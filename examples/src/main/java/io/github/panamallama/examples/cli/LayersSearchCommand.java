@@ -109,7 +109,7 @@ final class LayersSearchCommand implements Callable<Integer> {
         if (halves && method != Method.evopress) {
             throw new ParameterException(spec.commandLine(), "--halves is for evopress");
         }
-        var sources = Sources.find(files, suffix);
+        var sources = Sources.find(spec.commandLine(), files, suffix);
         try (var loaded = model.load(main)) {
             int removed = (int) Math.round(loaded.layerCount() * (1 - keep));
             if (removed < 1 || removed >= loaded.layerCount()) {

@@ -102,7 +102,7 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
         if (!(keep > 0 && keep < 1)) {
             throw new ParameterException(spec.commandLine(), "--keep is " + keep + "; it must be above 0 and below 1");
         }
-        var sources = Sources.find(files, suffix);
+        var sources = Sources.find(spec.commandLine(), files, suffix);
         var main = parent.main();
         try (var loaded = model.load(main)) {
             int length = window + (kind == Kind.drllm ? answer : 0);

@@ -63,7 +63,7 @@ final class LearnThresholdCommand implements Callable<Integer> {
 
     @Override
     public Integer call() throws IOException {
-        var sources = Sources.find(files, suffix);
+        var sources = Sources.find(spec.commandLine(), files, suffix);
         var file = thresholds == null ? usualFile() : thresholds;
         if (Files.isDirectory(file)) {
             throw new CommandException(file + " is a directory; --thresholds needs a file");

@@ -11,6 +11,8 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import picocli.CommandLine;
+import picocli.CommandLine.ParameterException;
 
 /** Reads text files, with errors that a user can act on. */
 final class Sources {
@@ -20,9 +22,10 @@ final class Sources {
     /**
      * These files, and those in these folders that end with {@code suffix}, in the order of their paths.
      *
-     * @throws CommandException when there is none
+     * @throws CommandException   when one is missing
+     * @throws ParameterException when a folder has none
      */
-    static List<Path> find(List<Path> files, String suffix) throws IOException {
+    static List<Path> find(CommandLine command, List<Path> files, String suffix) throws IOException {
         var sources = new ArrayList<Path>();
         for (var file : files) {
             if (Files.isDirectory(file)) {
@@ -36,7 +39,7 @@ final class Sources {
             }
         }
         if (sources.isEmpty()) {
-            throw new CommandException("no file that ends with " + suffix + " in " + files.getFirst() + "; see --suffix");
+            throw new ParameterException(command, "no file that ends with " + suffix + " in " + files.getFirst() + "; see --suffix");
         }
         return sources;
     }
