@@ -28,6 +28,8 @@ public final class RouterFile {
     private static final byte[] MAGIC = "PLROUTER".getBytes(StandardCharsets.US_ASCII);
     private static final int VERSION = 1;
     private static final int LONGEST_HEADER = 1 << 16;
+    /** Dr.LLM's for a model of 80 blocks and width 8192 take a third of it. */
+    private static final long MAX_BYTES = 1 << 30;
     private static final JsonMapper JSON = JsonMapper.builder().enable(DeserializationFeature.FAIL_ON_MISSING_CREATOR_PROPERTIES)
             .build();
 
@@ -54,7 +56,8 @@ public final class RouterFile {
      * Writes routers. The file appears when it is complete.
      *
      * @param model that they were trained for
-     * @throws LayerPlanException if a weight is not a number, or the model has other blocks or hidden states
+     * @throws LayerPlanException if a weight is not a number, the model has other blocks or hidden states, or a file would be
+     *                            too large
      * @throws LlamaException     if the file can't be written
      */
     public static void write(Path file, Router router, Model model) {
@@ -70,8 +73,11 @@ public final class RouterFile {
         };
         checkShape(file, header, model);
         byte[] json = JSON.writeValueAsBytes(header);
-        long size = MAGIC.length + 4L + json.length + 4 * header.blocks * header.perBlock() + 4;
-        var out = ByteBuffer.allocate(Math.toIntExact(size)).order(ByteOrder.LITTLE_ENDIAN);
+        long size = MAGIC.length + 4L + json.length + 4L * header.blocks * header.perBlock() + 4;
+        if (size > MAX_BYTES) {
+            throw new LayerPlanException("routers of " + size + " bytes; a file of them has at most " + MAX_BYTES);
+        }
+        var out = ByteBuffer.allocate((int) size).order(ByteOrder.LITTLE_ENDIAN);
         out.put(MAGIC).putInt(json.length).put(json);
         for (int block = 0; block < parameters.length; block++) {
             for (float value : parameters[block]) {
@@ -110,6 +116,10 @@ public final class RouterFile {
     public static Router read(Path file, Model model) {
         byte[] bytes;
         try {
+            long size = Files.size(file);
+            if (size > MAX_BYTES) {
+                throw new LayerPlanException(file + " has " + size + " bytes; files of routers have at most " + MAX_BYTES);
+            }
             bytes = Files.readAllBytes(file);
         } catch (IOException e) {
             throw new LayerPlanException(file + " can't be read: " + e, e);
@@ -126,7 +136,7 @@ public final class RouterFile {
             throw new LayerPlanException(file + ": routers trained for " + header.description + " (" + header.model + "), but this is "
                     + model.description() + " (" + fingerprint + "); train routers for it");
         }
-        long expected = in.position() + 4 * header.blocks * header.perBlock() + 4;
+        long expected = in.position() + 4L * header.blocks * header.perBlock() + 4;
         if (bytes.length != expected) {
             throw new LayerPlanException(file + " has " + bytes.length + " bytes where its header announces " + expected
                     + ": it was cut short or overwritten");

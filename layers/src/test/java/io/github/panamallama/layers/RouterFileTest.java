@@ -11,6 +11,7 @@ import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.gguf.RandomModel;
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -227,6 +228,10 @@ class RouterFileTest {
         refused("can't be read");
         Files.writeString(file, "{\"version\":1, \"kind\":\"FIRST\"}");
         refused("holds no routers");
+        try (var huge = new RandomAccessFile(file.toFile(), "rw")) {
+            huge.setLength(3L << 30);    // a hole, which takes no room
+        }
+        refused("has 3221225472 bytes");
     }
 
     @Test
