@@ -11,9 +11,10 @@ import java.util.SplittableRandom;
  * Dr.LLM (arXiv 2510.12773): one small network per block that chooses between skipping it, running it and running it twice, by the means of
  * the states in windows of the prompt. Learns from plans that a {@link LabelSearch} found. Decides once per prompt, as the paper has it.
  *
- * <p>Engines can't repeat the last block, so that it is skipped or run. With {@code T} tokens there are {@code min(windows, T)} windows of {@code T / windows} tokens each; what is left at the end does not
- * count. Plans that run a block twice need {@linkplain io.github.panamallama.runtime.EngineOptions#withSpareLayers spare layers}. The
- * prompt runs under the plan as well ({@link Prefill#SKIP}): a second run has keys and values of its own, which no other plan leaves it.
+ * <p>Prompts of {@code T} tokens have {@code n = min(windows, T)} windows of {@code T / n} tokens each; what is left at the end does not
+ * count. Engines can't repeat the last block, so that it is skipped or run. Plans that run a block twice need
+ * {@linkplain io.github.panamallama.runtime.EngineOptions#withSpareLayers spare layers}. The prompt runs under the plan as well
+ * ({@link Prefill#SKIP}): a second run has keys and values of its own, which no other plan leaves it.
  */
 public final class DrLlmRouter extends Router {
     private final float[][] parameters;
