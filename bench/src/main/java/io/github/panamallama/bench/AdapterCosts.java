@@ -17,6 +17,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import java.util.OptionalLong;
 import java.util.SplittableRandom;
 
 /** What adapters cost: swaps, loads, memory, decode and prefill under one, and batches that mix eight, beside llama.cpp's own way. */
@@ -26,7 +27,8 @@ final class AdapterCosts implements AutoCloseable {
     private static final int CONTEXT = 2048;
     private static final int SWAPS = 2_000;
     private static final int RESIDENT = 100;
-    private static final int RESIDENT_RANK = 4;
+    private static final int RESIDENT_STEPS = 20;
+    private static final int RESIDENT_RANK = 8;
 
     private final BenchModels.BenchModel bench;
     private final Path home;
@@ -273,8 +275,8 @@ final class AdapterCosts implements AutoCloseable {
     }
 
     /**
-     * Memory of many resident adapters beyond the bytes of their files, in percent: what as many more take when as many are there already,
-     * and whatever is made once has been made. Nothing where {@link MemoryInUse} can't say it.
+     * Memory that a resident adapter takes beyond the bytes of its file, in percent: the median over steps of a few adapters each, since the
+     * JVM's own memory comes and goes meanwhile. Nothing where {@link MemoryInUse} can't say it.
      */
     private List<Report.TokenCost> resident() throws IOException {
         var many = new ArrayList<Adapter>();
@@ -282,18 +284,22 @@ final class AdapterCosts implements AutoCloseable {
         try {
             var file = folder.resolve("small.gguf");
             write(file, RESIDENT_RANK, 99);
-            reside(file, many, users);
-            var before = MemoryInUse.bytes();
-            reside(file, many, users);
-            var after = MemoryInUse.bytes();
-            long bytes = RESIDENT * Files.size(file);
-            if (before.isEmpty() || after.isEmpty()) {
-                return List.of();
+            for (int i = 0; i < RESIDENT; i++) { // whatever is compiled or made once
+                Adapter.load(model, file).close();
             }
-            double extra = 100.0 * (after.getAsLong() - before.getAsLong() - bytes) / bytes;
-            return List.of(new Report.TokenCost(String.format(Locale.ROOT,
-                    "%d resident adapters of %.2f MB beside as many, beyond their bytes, %s",
-                    RESIDENT, Files.size(file) / 1e6, bench.name()), extra, 0, "%", 1));
+            long bytes = RESIDENT / RESIDENT_STEPS * Files.size(file);
+            var percent = new double[RESIDENT_STEPS];
+            var before = reside(0, file, many, users);
+            for (int step = 0; step < RESIDENT_STEPS; step++) {
+                var after = reside(RESIDENT / RESIDENT_STEPS, file, many, users);
+                if (after.isEmpty()) {
+                    return List.of();
+                }
+                percent[step] = 100.0 * (after.getAsLong() - before.getAsLong() - bytes) / bytes;
+                before = after;
+            }
+            return List.of(new Report.TokenCost(String.format(Locale.ROOT, "%d resident adapters of %.2f MB, beyond their bytes, %s",
+                    RESIDENT, Files.size(file) / 1e6, bench.name()), Statistics.median(percent), 0, "%", 1));
         } finally {
             users.forEach(Sequence::close);
             flush();
@@ -301,12 +307,14 @@ final class AdapterCosts implements AutoCloseable {
         }
     }
 
-    private void reside(Path file, List<Adapter> adapters, List<Sequence> users) {
-        for (int i = 0; i < RESIDENT; i++) {
+    /** Makes so many more adapters resident, and returns the memory in use then. */
+    private OptionalLong reside(int count, Path file, List<Adapter> adapters, List<Sequence> users) throws IOException {
+        for (int i = 0; i < count; i++) {
             adapters.add(Adapter.load(model, file));
             users.add(engine.newSequence(AdapterSet.of(adapters.getLast())));
         }
         flush();
+        return MemoryInUse.bytes();
     }
 
     @Override
