@@ -1,0 +1,137 @@
+package io.github.panamallama.runtime;
+
+import static io.github.panamallama.runtime.Evaluation.largestDifference;
+import static io.github.panamallama.runtime.Evaluation.rms;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.github.panamallama.runtime.gguf.GgmlType;
+import io.github.panamallama.runtime.gguf.RandomModel;
+import io.github.panamallama.runtime.gguf.RandomModel.Architecture;
+import java.nio.file.Path;
+import java.util.Arrays;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Plans against a forward pass in plain Java: all that files with other weights can't say, such as who reads whose keys and values. */
+class LayerPlanReferenceTest {
+    /** Nothing is rounded to 16 bits. */
+    private static final EngineOptions OPTIONS = EngineOptions.defaults().withContextSize(256).withThreads(1).withSpareLayers(4)
+            .withCacheTypes(GgmlType.F32, GgmlType.F32).withFlashAttention(FlashAttention.OFF);
+    private static final int BLOCKS = 5;
+
+    @TempDir
+    static Path folder;
+    private static Model model;
+    private static TinyLlama reference;
+    private static int[] tokens;
+
+    @BeforeAll
+    static void load() {
+        var file = folder.resolve("llama.gguf");
+        RandomModel.tiny(Architecture.LLAMA).withLayers(BLOCKS).write(file);
+        model = Model.load(file);
+        reference = new TinyLlama(file);
+        tokens = Evaluation.tokens(model, 48, 21);
+    }
+
+    @AfterAll
+    static void unload() {
+        model.close();
+    }
+
+    private static LayerPlan plan(String text) {
+        return LayerPlan.parse(text, BLOCKS);
+    }
+
+    private static int[] slice(int from, int to) {
+        return Arrays.copyOfRange(tokens, from, to);
+    }
+
+    private static void assertSame(float[] expected, Row actual, String what) {
+        double allowed = 1e-4 * rms(expected);
+        double difference = largestDifference(expected, actual.toArray());
+        assertTrue(difference <= allowed, () -> what + ": logits differ by " + difference + ", allowed " + allowed);
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"all", "0-1,3-4", "1-4", "0-3", "2", "0,1:kv,2-4", "0-1,2:attn,3-4", "0-1,2:ffn,3-4", "0:ffn,1:attn,2-3,4:kv",
+        "0-3,4:attn", "0-3,4:ffn", "0,1x2,2-4", "0x2,1x3,2-4", "0,2x2,3x3,4", "0:attn,1x2,2:kv,3:ffn,4"})
+    void everyPlanIsWhatItSays(String text) {
+        var expected = reference.start().append(plan(text), tokens);
+        try (var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence(plan(text))) {
+            var row = engine.newRow();
+            sequence.append(tokens, row);
+            assertSame(expected, row, text);
+            sequence.truncate(20);
+            for (int i = 20; i < tokens.length; i++) {
+                sequence.append(tokens[i], row);
+            }
+            assertSame(expected, row, text + " token by token");
+        }
+    }
+
+    /** First under one plan, then under another that reads what the first one kept; evicted and computed again in between. */
+    @ParameterizedTest
+    @ValueSource(strings = {"0,1:kv,2-4>all", "0:kv,1:kv,2-4>all", "0-3,4:kv>all", "0,1:kv,2:attn,3-4>0-1,2x1,3-4", "all>0,2-4", "all>0-2",
+        "all>0,1:ffn,2-4", "all>0,1:kv,2-4", "0,1x2,2-4>0,1x2,3-4", "0,1x2,2-4>all", "0x2,1:kv,2-4>0x2,1-4", "0,1x3,2-4>0,1x2,2-4",
+        "0,1:kv,2-4>all>0,2-4", "0:kv,1-4>0,1:kv,2-4>all"})
+    void aPlanReadsWhatAnotherOneKept(String text) {
+        var plans = text.split(">");
+        var history = reference.start();
+        float[] expected = null;
+        try (var engine = Engine.open(model, OPTIONS.withMaxSequences(2))) {
+            var row = engine.newRow();
+            var sequence = engine.newSequence(plan(plans[0]));
+            int step = tokens.length / plans.length;
+            for (int i = 0; i < plans.length; i++) {
+                if (i > 0) {
+                    var next = sequence.fork(plan(plans[i]), CacheReuse.APPROXIMATE);
+                    sequence.close();
+                    sequence = next;
+                }
+                var run = slice(i * step, (i + 1) * step);
+                expected = history.append(plan(plans[i]), run);
+                sequence.append(run, row);
+                assertSame(expected, row, text + ", part " + i);
+            }
+            assertEquals(plans.length, sequence.spans().size());
+            try (var one = engine.newSequence(); var two = engine.newSequence()) {
+                one.append(Evaluation.tokens(model, 120, 1), null);
+                two.append(Evaluation.tokens(model, 120, 2), null);
+            }
+            long evictions = engine.stats().evictions();
+            assertTrue(evictions > 0, "it lost its cells");
+            sequence.append(300, row);
+            assertSame(history.append(plan(plans[plans.length - 1]), 300), row, text + ", evaluated again");
+            sequence.close();
+        }
+    }
+
+    @Test
+    void draftsLeaveTheFullSequenceAsItIs() {
+        var history = reference.start();
+        try (var engine = Engine.open(model, OPTIONS); var full = engine.newSequence()) {
+            var row = engine.newRow();
+            full.append(slice(0, 30), row);
+            assertSame(history.append(plan("all"), slice(0, 30)), row, "the prefix");
+            var drafted = reference.start();
+            drafted.append(plan("all"), slice(0, 30));
+            try (var draft = full.fork(plan("0,3-4"), CacheReuse.APPROXIMATE)) {
+                for (int i = 30; i < 36; i++) {
+                    draft.append(tokens[i], row);
+                    assertSame(drafted.append(plan("0,3-4"), tokens[i]), row, "draft " + i);
+                }
+                full.append(slice(30, 37), row);
+                assertSame(history.append(plan("all"), slice(30, 37)), row, "the full sequence, verifying");
+                draft.append(tokens[36], row);
+                assertSame(drafted.append(plan("0,3-4"), tokens[36]), row, "the draft, going on");
+            }
+        }
+    }
+}
