@@ -220,6 +220,28 @@ public final class LayerPlan {
         return sum;
     }
 
+    /**
+     * What this plan reads of the keys and values of earlier tokens that a plan did not make for them; null when it made all of them.
+     * Repetitions take spare layers in the order of the blocks, and find there what was kept for the same repetition only.
+     */
+    String missing(LayerPlan earlier) {
+        int spare = 0;
+        int theirs = 0;
+        for (int i = 0; i < blocks.length; i++) {
+            if (attention(i) && !earlier.cached(i)) {
+                return "keys and values of block " + i;
+            }
+            int repetitions = Math.max(0, blocks[i] - 1);
+            int kept = Math.max(0, earlier.blocks[i] - 1);
+            if (repetitions > kept || repetitions > 0 && spare != theirs) {
+                return "keys and values of the repetitions of block " + i;
+            }
+            spare += repetitions;
+            theirs += kept;
+        }
+        return null;
+    }
+
     /** What a block does, as native code has it: how often it runs, or -1 keys and values, -2 attention, -3 feed-forward alone. */
     byte action(int block) {
         return blocks[block];

@@ -234,9 +234,10 @@ public final class Sequence implements AutoCloseable {
      *
      * @param reuse what is taken over of the cache where the plans differ: with {@link CacheReuse#EXACT} nothing, so that all tokens are
      *              evaluated with the child's next append; with {@link CacheReuse#APPROXIMATE} all of it, and the plan is in force for
-     *              what is appended. Blocks that this sequence left out have no keys and values to take over: a plan that runs them then
-     *              finds nothing in their cache but what its own tokens put there
-     * @throws LayerPlanException when the plan does not fit the model, its architecture or the engine's spare layers
+     *              what is appended. All that it reads must be there: a block that this sequence left out altogether, or repeated less
+     *              often, has no keys and values to take over, while {@linkplain LayerPlan#skipKeepingCache one that kept them} has
+     * @throws LayerPlanException when the plan does not fit the model, its architecture or the engine's spare layers, or would read keys
+     *                            and values that this sequence did not make
      */
     public Sequence fork(LayerPlan plan, CacheReuse reuse) {
         return fork(adapters, plan, reuse);
@@ -249,7 +250,8 @@ public final class Sequence implements AutoCloseable {
      * @throws AdapterException when an adapter can't be applied to this model
      * @throws ClosedException  when an adapter is closed
      * @throws IllegalArgumentException when an adapter belongs to another model
-     * @throws LayerPlanException when the plan does not fit the model, its architecture or the engine's spare layers
+     * @throws LayerPlanException when the plan does not fit the model, its architecture or the engine's spare layers, or would read keys
+     *                            and values that this sequence did not make
      */
     public Sequence fork(AdapterSet adapters, LayerPlan plan, CacheReuse reuse) {
         enter();
@@ -260,12 +262,28 @@ public final class Sequence implements AutoCloseable {
                 return fork(own, adaptation, activation, searchFrom);
             }
             boolean exact = reuse == CacheReuse.EXACT;
+            if (!exact) {
+                checkKept(plan);
+            }
             int found = exact ? lastInvocation(adapters.invocation()) : -1;
             var inactive = new Variant(adapters.inactive(), plan);
             var spans = exact ? Adaptation.of(inactive) : adaptation.then(length, inactive);
             return fork(own, found < 0 ? spans : spans.then(found, own), found, length);
         } finally {
             leave();
+        }
+    }
+
+    /** Cells of tokens that were evaluated without a block hold what others left there, not nothing. */
+    private void checkKept(LayerPlan plan) {
+        for (int i = 0; plan.blocks() == engine.model().layerCount() && i < adaptation.spans() && adaptation.from(i) < length; i++) {
+            var earlier = adaptation.variant(i).plan() == null ? LayerPlan.all(plan.blocks()) : adaptation.variant(i).plan();
+            var missing = plan.missing(earlier);
+            if (missing != null) {
+                throw new LayerPlanException("the plan '" + plan + "' reads " + missing + ", and the tokens from position "
+                        + adaptation.from(i) + " on were evaluated with '" + earlier + "', without them; keep them there (5:kv), or fork "
+                        + "with CacheReuse.EXACT");
+            }
         }
     }
 

@@ -113,6 +113,45 @@ class LayerPlanReferenceTest {
         }
     }
 
+    /** Cells are used again: what a block left out does not hold nothing, but what somebody else put there. */
+    @ParameterizedTest
+    @ValueSource(strings = {"0,2-4>all>block 1", "0,1:ffn,2-4>0-1,3>block 1", "all>0x2,1-4>repetitions of block 0",
+        "0x2,1-4>0,1x2,2-4>repetitions of block 1", "0-1x2,2-4>0,1x2,2-4>repetitions of block 1", "0,1x2,2-4>0,1x3,2-4>repetitions of block 1",
+        "0-3>0-3,4:attn>block 4"})
+    void whatWasNeverKeptIsNotRead(String text) {
+        var parts = text.split(">");
+        try (var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence(plan(parts[0]))) {
+            sequence.fork(plan(parts[1]), CacheReuse.APPROXIMATE).close(); // nothing is evaluated yet
+            sequence.append(slice(0, 20), null);
+            var refusal = assertThrows(LayerPlanException.class, () -> sequence.fork(plan(parts[1]), CacheReuse.APPROXIMATE));
+            assertTrue(refusal.getMessage().contains(parts[2]) && refusal.getMessage().contains(parts[0].equals("all") ? "0-4" : parts[0]),
+                    refusal.getMessage());
+            var row = engine.newRow();
+            try (var exact = sequence.fork(plan(parts[1]), CacheReuse.EXACT)) {
+                exact.append(slice(20, 30), row);
+                assertSame(reference.start().append(plan(parts[1]), slice(0, 30)), row, text);
+            }
+            sequence.append(slice(20, 30), row);
+            assertSame(reference.start().append(plan(parts[0]), slice(0, 30)), row, text + ", the parent");
+        }
+    }
+
+    @Test
+    void whatWasTakenOverAndTruncatedIsEvaluatedUnderTheOwnPlan() {
+        var history = reference.start();
+        history.append(plan("all"), slice(0, 20));
+        try (var engine = Engine.open(model, OPTIONS); var full = engine.newSequence()) {
+            var row = engine.newRow();
+            full.append(slice(0, 30), null);
+            try (var light = full.fork(plan("0,2-4"), CacheReuse.APPROXIMATE)) {
+                light.append(slice(30, 40), null);
+                light.truncate(20);
+                light.append(slice(20, 35), row);
+                assertSame(history.append(plan("0,2-4"), slice(20, 35)), row, "behind the truncation");
+            }
+        }
+    }
+
     @Test
     void draftsLeaveTheFullSequenceAsItIs() {
         var history = reference.start();
