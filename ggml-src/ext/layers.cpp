@@ -139,7 +139,9 @@ struct layers final : graph_hook {
 
     void built(llm_graph_result & graph, uint32_t) override {
         if (!wanted.empty() || tapped.any()) {
+            stale = true; // until it is complete: what was refused half-way is not evaluated next time
             rewriting(*this, graph).run();
+            stale = false;
         }
         inputs_of.clear();
         several.clear();
@@ -253,6 +255,16 @@ struct layers final : graph_hook {
             }
         }
 
+        // Whether tokens are dropped in a block; with one token they may look all alike.
+        bool selects(const block & k) const {
+            for (int i = k.from + 1; i <= k.to; i++) {
+                for (const ggml_tensor * s : nodes[i]->src) {
+                    if (s != nullptr && s == out_ids) { return true; }
+                }
+            }
+            return false;
+        }
+
         void decide() {
             dropped.resize(nodes.size());
             size_t again = 0;
@@ -265,7 +277,7 @@ struct layers final : graph_hook {
                     case ATTENTION:       need_middle(b); instead[k.out] = k.middle; break;
                     case FEED_FORWARD:    need_middle(b); instead[k.middle] = rows_like(k.in, k.middle); break;
                     default:
-                        if (k.out->ne[1] != k.in->ne[1]) {
+                        if (selects(k)) {
                             refuse(block_name(b) + " can't run again: it is where the tokens are dropped whose logits are not wanted");
                         }
                         again += what[b] - 1;
@@ -380,7 +392,7 @@ struct layers final : graph_hook {
             }
             std::unordered_map<const ggml_tensor *, std::vector<uint32_t>> ends; // blocks by their last node
             for (uint32_t b = 0; b < n_layer; b++) { ends[blocks[b].out].push_back(b); }
-            std::unordered_map<const ggml_tensor *, std::vector<size_t>> copied = taps_of_inputs();
+            const std::unordered_map<std::string, size_t> copied = taps_of_inputs();
 
             ggml_graph_clear(gf);
             size_t spare = 0;
@@ -392,9 +404,9 @@ struct layers final : graph_hook {
                     }
                     if (n->view_src != nullptr) { n->view_src = resolve_now(n->view_src); }
                     expand(n);
+                    const auto tapped = n->op == GGML_OP_MUL_MAT ? copied.find(n->src[0]->name) : copied.end();
+                    if (tapped != copied.end()) { copy(n->src[1], tapped->second); }
                 }
-                const auto taps = copied.find(n);
-                for (size_t t = 0; taps != copied.end() && live.count(n) != 0 && t < taps->second.size(); t++) { copy(n, taps->second[t]); }
                 const auto found = ends.find(n);
                 if (found != ends.end()) {
                     for (uint32_t b : found->second) {
@@ -491,15 +503,15 @@ struct layers final : graph_hook {
             }
         }
 
-        std::unordered_map<const ggml_tensor *, std::vector<size_t>> taps_of_inputs() const {
-            std::unordered_map<const ggml_tensor *, std::vector<size_t>> copied;
+        // Weights whose inputs are copied, and where to.
+        std::unordered_map<std::string, size_t> taps_of_inputs() const {
+            std::unordered_map<std::string, size_t> copied;
             for (size_t i = 0; i < owner.tapped.weights.size(); i++) {
                 const std::string & name = owner.tapped.weights[i];
-                const auto found = owner.inputs_of.find(name);
-                if (found == owner.inputs_of.end() || owner.several.count(name) != 0) {
+                if (owner.inputs_of.count(name) == 0 || owner.several.count(name) != 0) {
                     refuse("the graph has no product with one input of a weight '" + name + "'");
                 }
-                copied[found->second].push_back(owner.tapped.hidden.size() + i);
+                copied[name] = owner.tapped.hidden.size() + i;
             }
             return copied;
         }
@@ -606,6 +618,8 @@ struct layers final : graph_hook {
             return;
         }
         std::swap(tapped, other);
+        auto vectors = seen.vectors;
+        auto widths = seen.widths;
         try {
             make_room();
             if (tapped.any()) {
@@ -620,6 +634,8 @@ struct layers final : graph_hook {
         } catch (...) {
             tapped = std::move(other);
             make_room();
+            seen.vectors = std::move(vectors);
+            seen.widths = std::move(widths);
             throw;
         }
     }

@@ -74,7 +74,7 @@ final class DecodeLoop {
     /** The plan of the step, null for every block once, and what is read in it, null for nothing. */
     private LayerPlan plan;
     private Tap tap;
-    /** Whether somebody waits for a step with another plan. */
+    /** Whether somebody waits for a step with another plan, or for one without others. */
     private boolean otherPlans;
     /** Who hands readings to a sink. */
     private volatile Thread reading;
@@ -522,10 +522,16 @@ final class DecodeLoop {
         int room = batchSize;
         int more = context.maxBatchSequences();
         boolean first = true;
+        boolean readAlone = false;
         for (int i = 0; i < active.size(); i++) {
             var request = active.get(i);
             request.sliceCount = 0;
             if (!first && !Objects.equals(plan, request.plan())) {
+                otherPlans = true;
+                continue;
+            }
+            boolean alone = request.sequence.tap != null && !context.forgetsSingleTokens(); // a window may reorder the tokens of several
+            if (!first && (alone || readAlone)) {
                 otherPlans = true;
                 continue;
             }
@@ -544,7 +550,7 @@ final class DecodeLoop {
             more--;
             if (request.sequence.tap != null) {
                 tap = tap == null ? request.sequence.tap : tap.and(request.sequence.tap);
-                more = context.forgetsSingleTokens() ? more : 0; // a sliding window may reorder the tokens of several
+                readAlone = alone;
             }
             int due = request.due();
             if (due > Math.min(SHORT_RUN, batchSize) && !request.treeIsDue()) {

@@ -241,6 +241,19 @@ class LayerPlanModelTest {
         }
     }
 
+    /** With one token in a graph, tokens are dropped or not, and the graph looks the same until there are none left. */
+    @Test
+    void theLastBlockIsNotRepeatedHoweverSmallTheGraph() {
+        try (var engine = Engine.open(model, OPTIONS.withUbatchSize(1).withBatchSize(1))) {
+            assertThrows(LayerPlanException.class, () -> engine.newSequence(plan("0-3,4x2")));
+            try (var sequence = engine.newSequence(plan("0-2,3x2,4"))) {
+                var row = engine.newRow();
+                sequence.append(tokens, row);
+                assertClose(evaluate(model, plan("0-2,3x2,4"), tokens), row, tolerance, "one by one");
+            }
+        }
+    }
+
     @Test
     void badPlansAreRefused() {
         try (var engine = Engine.open(model, OPTIONS)) {

@@ -12,8 +12,10 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.concurrent.Executors;
+import java.util.stream.Collectors;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -242,6 +244,76 @@ class TapTest {
             assertArrayEquals(Evaluation.fresh(model, OPTIONS, tokens), row.toArray());
             other.tap(Tap.norms(), reading -> sequence.append(300, null));
             assertTrue(assertThrows(IllegalStateException.class, () -> other.append(tokens, null)).getMessage().contains("engine"));
+        }
+    }
+
+    @Test
+    void aTapThatIsRefusedLeavesTheOneBeforeInForce() {
+        try (var engine = Engine.open(model, OPTIONS); var other = engine.newSequence(); var sequence = engine.newSequence()) {
+            var kept = new ArrayList<float[]>();
+            Tap.Sink sink = reading -> {
+                var vector = new float[64];
+                reading.hidden(1, vector);
+                kept.add(vector);
+            };
+            other.tap(Tap.hidden(1), sink);
+            other.append(tokens, null);
+            sequence.tap(Tap.hidden(1), sink);
+            sequence.append(Evaluation.tokens(model, 40, 4), null);
+            assertThrows(LayerPlanException.class, () -> sequence.tap(Tap.hidden(1, 2).withInputs("blk.9.ffn_up.weight"), reading -> { }));
+            sequence.truncate(0);
+            sequence.append(tokens, null);
+            assertEquals(120, kept.size());
+            for (int i = 0; i < 40; i++) {
+                assertArrayEquals(kept.get(i), kept.get(80 + i));
+            }
+        }
+    }
+
+    /** Blocks of OLMO2 have no norm before them: their queries are the product with what the block before hands on. */
+    @Test
+    void inputsAreThoseOfThePlan() {
+        var file = folder.resolve("olmo2.gguf");
+        RandomModel.tiny(Architecture.OLMO2).write(file);
+        try (var olmo = Model.load(file); var engine = Engine.open(olmo, OPTIONS)) {
+            for (var text : new String[] {"all", "0,2-3", "0,1x2,2-3", "0-1,3", "2-3", "0:ffn,1:kv,2-3"}) {
+                try (var sequence = engine.newSequence(LayerPlan.parse(text, 4))) {
+                    var read = new ArrayList<Integer>();
+                    sequence.tap(Tap.hidden(1).withInputs("blk.2.attn_q.weight", "blk.2.attn_k.weight"), reading -> {
+                        assertEquals(!text.equals("0-1,3"), reading.has("blk.2.attn_q.weight"), text);
+                        if (reading.has("blk.2.attn_q.weight")) {
+                            var before = new float[64];
+                            var queries = new float[64];
+                            var keys = new float[64];
+                            reading.hidden(1, before);
+                            reading.input("blk.2.attn_q.weight", queries);
+                            reading.input("blk.2.attn_k.weight", keys);
+                            assertArrayEquals(before, queries, text);
+                            assertArrayEquals(before, keys, text);
+                        }
+                        read.add(reading.position());
+                    });
+                    sequence.append(tokens, null);
+                    assertEquals(40, read.size());
+                }
+            }
+        }
+    }
+
+    @Test
+    void whoIsReadInAModelWithAWindowGoesAlone() {
+        var file = folder.resolve("gemma3.gguf");
+        RandomModel.tiny(Architecture.GEMMA3).write(file);
+        try (var gemma = Model.load(file); var engine = Engine.open(gemma, OPTIONS)) {
+            var sequences = new Sequence[] {engine.newSequence(), engine.newSequence(), engine.newSequence()};
+            var read = new ArrayList<Integer>();
+            sequences[1].tap(Tap.hidden(0), reading -> read.add(reading.token()));
+            var steps = new ArrayList<Set<Sequence>>();
+            engine.loop().trace = slices -> steps.add(slices.stream().map(DecodeLoop.Slice::sequence).collect(Collectors.toSet()));
+            engine.decode(Append.of(sequences[0], new int[] {300}, null), Append.of(sequences[1], tokens, null),
+                    Append.of(sequences[2], new int[] {301}, null));
+            assertEquals(List.of(Set.of(sequences[0], sequences[2]), Set.of(sequences[1])), steps);
+            assertArrayEquals(tokens, read.stream().mapToInt(Integer::intValue).toArray());
         }
     }
 
