@@ -5,7 +5,7 @@ package io.github.panamallama.sampling.strategy;
  * over the length, fitted by least squares, in which a pass counts less with each one that follows.
  */
 final class MeasuredLength implements DraftLength {
-    /** Passes without drafts after they stopped paying, and passes with drafts after which one without is timed again. */
+    /** Passes without drafts after they stopped paying, and passes with drafts after which those without are timed again. */
     private static final int PAUSE = 32;
     private static final double MEMORY = 0.95;
     /** Length of the first draft, and of the first after a pause. */
@@ -20,7 +20,8 @@ final class MeasuredLength implements DraftLength {
     private final Line verify = new Line(false);
     private final Line plain = new Line(false);
     private int last;
-    private int drafts;    // passes since the last one without a draft
+    private int drafts;        // passes since the last timed one without a draft
+    private boolean again;     // the last pass had no draft either, so that the next one without finds its graph as it needs it
     private int pause;
 
     MeasuredLength(int least, int most) {
@@ -111,10 +112,14 @@ final class MeasuredLength implements DraftLength {
     @Override
     public void passed(int drafted, int accepted, long draftNanos, long verifyNanos) {
         if (drafted == 0) {
-            plain.add(0, verifyNanos);
-            drafts = 0;
+            if (again) {
+                plain.add(0, verifyNanos);
+                drafts = 0;
+            }
+            again = true;
             return;
         }
+        again = false;
         tested = MEMORY * tested + Math.min(drafted, accepted + 1);
         this.accepted = MEMORY * this.accepted + accepted;
         draft.add(drafted, draftNanos);

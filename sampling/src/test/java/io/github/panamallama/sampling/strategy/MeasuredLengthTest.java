@@ -74,6 +74,28 @@ class MeasuredLengthTest {
         assertTrue(reached > 0.92 * machine.rate(0, acceptance), "tokens per ns " + reached);
     }
 
+    /** Drafts that cost a little too much must not look good because what comes between them is slow. */
+    @Test
+    void thePassBehindADraftTellsNothingAboutThoseWithout() {
+        var machine = new Machine(700, 300, 100);
+        assertEquals(0, machine.best(0, 16, 0.7));
+        var lengths = new MeasuredLength(0, 16);
+        var random = new SplittableRandom(5);
+        int withDrafts = 0;
+        boolean draftBefore = true;
+        for (int i = 0; i < 2000; i++) {
+            int n = lengths.next();
+            int accepted = 0;
+            while (accepted < n && random.nextDouble() < 0.7) {
+                accepted++;
+            }
+            lengths.passed(n, accepted, n == 0 ? 0 : machine.draft(n), machine.verify(n) + (n == 0 && draftBefore ? 4000 : 0));
+            draftBefore = n > 0;
+            withDrafts += n > 0 ? 1 : 0;
+        }
+        assertTrue(withDrafts < 200, withDrafts + " of 2000 passes with drafts");
+    }
+
     @Test
     void lengthsFollowWhenTheTextChanges() {
         var machine = new Machine(200, 50, 10);
