@@ -247,7 +247,8 @@ final class GenerateCommand implements Callable<Integer> {
         document.put("model", model.path().toString());
         document.put("adapters", AdapterChoice.describe(generation.adapters()));
         document.put("layers", completion.plan().toString());
-        document.put("strategy", selfDraft.asked() ? SelfDraftMixin.NAME : strategies.name() == null ? "plain" : strategies.name().toString());
+        document.put("strategy", selfDraft.asked() ? SelfDraftMixin.NAME
+                : strategies.name() == null ? "plain" : strategies.name().toString());
         document.put("constrained", grammar != null);
         document.put("text", text);
         document.put("finish_reason", completion.finishReason().toString().toLowerCase(Locale.ROOT));

@@ -25,7 +25,8 @@ final class SelfDraftMixin {
     /** Refuses what excludes it, before any model is loaded. */
     void check(CommandLine command, StrategyMixin.Name strategy) {
         if (plan != null && strategy != null && strategy != StrategyMixin.Name.GREEDY && strategy != StrategyMixin.Name.SAMPLE) {
-            throw new ParameterException(command, "--self-draft is a way to be faster at greedy and sample; leave out --strategy " + strategy);
+            throw new ParameterException(command, "--self-draft is a way to be faster at greedy and sample; leave out --strategy "
+                    + strategy);
         }
     }
 

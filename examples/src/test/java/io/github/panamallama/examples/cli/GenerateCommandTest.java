@@ -87,7 +87,8 @@ class GenerateCommandTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"greedy", "sample", "beam", "best", "contrastive --alpha 0.4 --candidates 3", "adadec --threshold 0.5", "uscd --lame-prompt int", "draft --draft-model MODEL",
+    @ValueSource(strings = {"greedy", "sample", "beam", "best", "contrastive --alpha 0.4 --candidates 3",
+        "adadec --threshold 0.5", "uscd --lame-prompt int", "draft --draft-model MODEL",
         "switch --small-model MODEL --threshold 1", "ngram"})
     void everyStrategyWritesAWholeDocument(String strategy) throws IOException {
         var args = new ArrayList<>(List.of("-p", "The capital of France: ", "--json-schema", file("s.json", SCHEMA).toString(), "-n", "24",
@@ -197,7 +198,8 @@ class GenerateCommandTest {
         for (var wrong : List.of("0-9", "2,1", "most")) {
             var refused = generate("-m", model, "-p", "x", "--self-draft", wrong);
             assertEquals(2, refused.code(), refused.err());
-            assertTrue(refused.err().startsWith("panama-llama: --self-draft: ") && refused.err().contains("'" + wrong + "'"), refused.err());
+            assertTrue(refused.err().startsWith("panama-llama: --self-draft: ") && refused.err().contains("'" + wrong + "'"),
+                    refused.err());
         }
 
         var completed = Cli.run("complete", "--stdin", "-n", "6", "-t", "2", "--self-draft", "0-3,5,7", "--json");
@@ -244,7 +246,8 @@ class GenerateCommandTest {
     @Test
     void wrongNumbersAreNamedByTheirOption() {
         for (var line : List.of("--strategy beam --beams -1", "--strategy beam --beams 2147483647", "--strategy best --best-of 300",
-                "--strategy adadec --threshold NaN", "--strategy contrastive --alpha 1.5", "--strategy contrastive --candidates 0", "--strategy adadec --threshold 1 --candidates 0",
+                "--strategy adadec --threshold NaN", "--strategy contrastive --alpha 1.5", "--strategy contrastive --candidates 0",
+                "--strategy adadec --threshold 1 --candidates 0",
                 "--strategy ngram --draft-nodes 2147483647",
                 "--strategy switch --small-model MODEL --dwell -1", "--strategy draft --draft-model MODEL --draft-tokens 0",
                 "--asap --choices a --parallel 300")) {
@@ -292,8 +295,10 @@ class GenerateCommandTest {
         "generate -p x --regex a --choices b", "generate -p x --asap", "generate -p x --draws 3", "generate -p x --asap --choices a --strategy beam",
         "generate -p x --asap --choices a --temp 0", "generate -p x --asap --choices a --draws 0", "generate -p x --any-order",
         "generate -p x --regex a --whitespace 1", "generate -p x --choices ,", "generate -p x --asap --choices a --method fast", "complete X.java --strategy uscd --lame-prompt y",
-        "complete X.java --strategy beam --top-logprobs 2", "complete X.java --self-draft 0-3 --top-logprobs 2", "generate -p x --alpha 0.5",
-        "generate -p x --self-draft 0-3 --strategy beam", "generate -p x --asap --choices a --self-draft 0-3", "grammar", "grammar check", "grammar check x.txt", "grammar check x.gbnf --type pdf",
+        "complete X.java --strategy beam --top-logprobs 2", "complete X.java --self-draft 0-3 --top-logprobs 2",
+        "generate -p x --alpha 0.5",
+        "generate -p x --self-draft 0-3 --strategy beam", "generate -p x --asap --choices a --self-draft 0-3",
+        "grammar", "grammar check", "grammar check x.txt", "grammar check x.gbnf --type pdf",
         "grammar check x.gbnf --formats", "grammar check x.gbnf --accept a --accept-file b", "learn-threshold"})
     void wrongArgumentsEndWithExitCode2AndAHint(String line) {
         var result = Cli.run(line.split(" "));

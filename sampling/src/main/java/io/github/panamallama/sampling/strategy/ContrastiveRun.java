@@ -31,8 +31,8 @@ final class ContrastiveRun extends Run {
         }
         int most = Math.min(main.maxBranches(), main.batchSize());
         if (settings.candidates() > most) {
-            throw new IllegalArgumentException(settings.candidates() + " candidates need as many sequences and fit one batch, the engine has "
-                    + main.maxBranches() + " and " + main.batchSize() + "; raise EngineOptions.maxSequences or batchSize");
+            throw new IllegalArgumentException(settings.candidates() + " candidates need as many sequences and fit one batch, the engine "
+                    + "has " + main.maxBranches() + " and " + main.batchSize() + "; raise EngineOptions.maxSequences or batchSize");
         }
         if (settings.fromLast() >= blocks) {
             throw new IllegalArgumentException("fromLast is " + settings.fromLast() + ", the model has " + blocks + " blocks");

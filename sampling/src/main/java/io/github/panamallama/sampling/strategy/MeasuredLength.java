@@ -1,8 +1,8 @@
 package io.github.panamallama.sampling.strategy;
 
 /**
- * The draft length with the most tokens per second by what was measured so far, as {@link PlanDrafts} describes it. Times are straight lines
- * over the length, fitted by least squares, in which a pass counts less with each one that follows.
+ * The draft length with the most tokens per second by what was measured so far, as {@link PlanDrafts} describes it. Times are straight
+ * lines over the length, fitted by least squares, in which a pass counts less with each one that follows.
  */
 final class MeasuredLength implements DraftLength {
     /** Passes without drafts after they stopped paying, and passes with drafts after which those without are timed again. */

@@ -1,6 +1,7 @@
 package io.github.panamallama.sampling.strategy;
 
 import io.github.panamallama.runtime.LayerPlan;
+import io.github.panamallama.sampling.SamplerOptions;
 
 /**
  * Self-speculative decoding: as {@link Speculative}, with drafts by the model itself under a {@link LayerPlan} that leaves blocks out
@@ -12,8 +13,9 @@ import io.github.panamallama.runtime.LayerPlan;
  * more than their share. How long a draft is follows from what was measured so far: with an acceptance rate {@code a} per token, a draft
  * of {@code n} tokens gives {@code (1 - a^(n+1)) / (1 - a)} tokens on average, and takes the time of its steps, of the batch that verifies
  * it and of both rebuilds; the length with the most tokens per second is taken, at most twice the one before. Where none is better than
- * no draft at all, 32 tokens are written without drafts before the next try. Lengths that depend on time make texts drawn with one
- * seed differ from run to run, although not in their distribution; a {@linkplain #withLength fixed length} repeats them.
+ * no draft at all, 32 tokens are written without drafts before the next try. What is drawn depends on the lengths, although its
+ * distribution does not: where the sampling has a seed, nothing is measured and drafts have 4 tokens, as far as the bounds allow, so that
+ * the seed draws the same text each time.
  *
  * <p>The engine needs two sequences; without a free one a draft evaluates the whole text again. Counts {@code drafted} and {@code accepted}
  * tokens and {@code passes} of the whole model, and {@code draftFull} passes for which there was no room to draft. Tokens under the plan
@@ -24,6 +26,8 @@ import io.github.panamallama.runtime.LayerPlan;
  * @param most  most tokens drafted per pass, at least 1 and {@code least}; the same as {@code least} measures nothing
  */
 public record PlanDrafts(LayerPlan plan, int least, int most) implements Strategy {
+    private static final int UNMEASURED = 4;
+
     public PlanDrafts {
         if (plan == null) {
             throw new IllegalArgumentException("a plan must be given: the blocks that run while drafting");
@@ -46,7 +50,8 @@ public record PlanDrafts(LayerPlan plan, int least, int most) implements Strateg
         return new PlanDrafts(plan, length, length);
     }
 
-    DraftLength lengths() {
-        return least == most ? DraftLength.fixed(most) : new MeasuredLength(least, most);
+    DraftLength lengths(SamplerOptions sampling) {
+        boolean repeatable = sampling.temperature() > 0 && sampling.seed().isPresent();
+        return repeatable || least == most ? DraftLength.fixed(Math.clamp(UNMEASURED, least, most)) : new MeasuredLength(least, most);
     }
 }

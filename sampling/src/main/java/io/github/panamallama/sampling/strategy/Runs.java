@@ -42,7 +42,8 @@ final class Runs {
             }
             case PlanDrafts settings -> {
                 requirePlan(settings.plan(), engine);
-                yield new SpeculativeRun(settings.lengths(), main, Drafter.plan(main, settings.plan()), prompt, options, language);
+                yield new SpeculativeRun(settings.lengths(options.sampling()), main, Drafter.plan(main, settings.plan()), prompt, options,
+                        language);
             }
             case ContrastiveSearch settings -> {
                 refuseRecurrent(engine.model(), "which can't branch inside a batch; use another strategy");

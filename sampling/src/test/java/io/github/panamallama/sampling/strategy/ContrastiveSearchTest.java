@@ -108,8 +108,10 @@ class ContrastiveSearchTest {
     @Test
     void biasAndPenaltiesTakePart() {
         var model = TableTrack.random(9, 2, 2, 4);
-        var biased = Letters.options(30).withSampling(SamplerOptions.greedy().withLogitBias(0, Float.NEGATIVE_INFINITY).withLogitBias(5, 3));
-        assertArrayEquals(Letters.plain(model, 9, PROMPT, biased), Letters.run(start(table(model, 9), ContrastiveSearch.of().withAlpha(0), biased)));
+        var biased = Letters.options(30).withSampling(
+                SamplerOptions.greedy().withLogitBias(0, Float.NEGATIVE_INFINITY).withLogitBias(5, 3));
+        assertArrayEquals(Letters.plain(model, 9, PROMPT, biased),
+                Letters.run(start(table(model, 9), ContrastiveSearch.of().withAlpha(0), biased)));
     }
 
     @Test
@@ -144,7 +146,8 @@ class ContrastiveSearchTest {
     @Test
     void settingsOutOfRangeAreRefused() {
         for (double alpha : new double[] {-0.1, 1.1, Double.NaN}) {
-            assertTrue(assertThrows(IllegalArgumentException.class, () -> ContrastiveSearch.of().withAlpha(alpha)).getMessage().contains("alpha"));
+            var refused = assertThrows(IllegalArgumentException.class, () -> ContrastiveSearch.of().withAlpha(alpha));
+            assertTrue(refused.getMessage().contains("alpha"), refused.getMessage());
         }
         assertThrows(IllegalArgumentException.class, () -> ContrastiveSearch.of().withCandidates(0));
         assertThrows(IllegalArgumentException.class, () -> ContrastiveSearch.of().withFromLast(-1));
@@ -261,8 +264,8 @@ class ContrastiveSearchTest {
     @Test
     void theShippedModelRepeatsLess() {
         try (var model = Model.load(Path.of("..", "models", "java-tiny-f16.gguf")); var engine = Engine.open(model, OPTIONS)) {
-            int[] prompt = model.vocabulary().tokenize("public final class Range {\n    private final int start;\n    private final int end;\n\n",
-                    true, false);
+            int[] prompt = model.vocabulary().tokenize(
+                    "public final class Range {\n    private final int start;\n    private final int end;\n\n", true, false);
             var options = StrategyOptions.defaults().withMaxTokens(160);
             var share = new double[2];
             for (int i = 0; i < 2; i++) {

@@ -11,7 +11,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 
 /** Lengths for planted acceptance rates and costs; no clock is looked at. */
 class MeasuredLengthTest {
-    /** A pass over the whole model takes 1000 ns and {@code row} more for each drafted token, a draft {@code start} and {@code step} each. */
+    /** A pass over the whole model takes 1000 ns and {@code row} per drafted token, a draft {@code start} and {@code step} per token. */
     private record Machine(double step, double start, double row) {
         long draft(int n) {
             return Math.round(start + n * step);
@@ -37,7 +37,8 @@ class MeasuredLengthTest {
     }
 
     /** Passes on a machine where each token is accepted with the same probability; the rate of the last {@code counted} passes. */
-    private static double run(MeasuredLength lengths, Machine machine, double acceptance, int passes, int counted, SplittableRandom random) {
+    private static double run(MeasuredLength lengths, Machine machine, double acceptance, int passes, int counted,
+            SplittableRandom random) {
         long tokens = 0;
         long nanos = 0;
         for (int i = 0; i < passes; i++) {
@@ -62,7 +63,8 @@ class MeasuredLengthTest {
         double best = machine.rate(machine.best(0, 16, acceptance), acceptance);
         System.out.println("MeasuredLengthTest seed 1");
         double reached = run(new MeasuredLength(0, 16), machine, acceptance, 6000, 5000, new SplittableRandom(1));
-        assertTrue(reached > 0.92 * best, "tokens per ns " + reached + ", the best length " + machine.best(0, 16, acceptance) + " gives " + best);
+        assertTrue(reached > 0.92 * best,
+                "tokens per ns " + reached + ", the best length " + machine.best(0, 16, acceptance) + " gives " + best);
     }
 
     @ParameterizedTest

@@ -28,6 +28,7 @@ import java.util.SplittableRandom;
 import java.util.TreeMap;
 import java.util.concurrent.Executors;
 import java.util.function.Function;
+import java.util.function.Supplier;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
@@ -89,7 +90,11 @@ class PlanDraftsTest {
     // --- tables ---------------------------------------------------------------------------------------------------------
 
     private static Decoding start(TableTrack main, PlanDrafts drafts, StrategyOptions options) {
-        return new Decoding(new SpeculativeRun(drafts.lengths(), main, Drafter.plan(main, drafts.plan()), PROMPT, options, Letters.IT));
+        return start(main, drafts.lengths(options.sampling()), options);
+    }
+
+    private static Decoding start(TableTrack main, DraftLength lengths, StrategyOptions options) {
+        return new Decoding(new SpeculativeRun(lengths, main, Drafter.plan(main, ANY), PROMPT, options, Letters.IT));
     }
 
     private static TableTrack table(Function<int[], float[]> model, Function<int[], float[]> planned, int size) {
@@ -102,7 +107,8 @@ class PlanDraftsTest {
             var model = TableTrack.random(9, -1, 2, seed);
             var greedy = Letters.plain(model, 9, PROMPT, Letters.options(100));
             for (var planned : List.of(model, TableTrack.random(9, -1, 2, seed + 1000), TableTrack.random(9, 1, 0.1, seed))) {
-                for (var drafts : List.of(PlanDrafts.of(ANY), PlanDrafts.of(ANY).withLength(1 + (int) seed % 6), new PlanDrafts(ANY, 2, 5))) {
+                for (var drafts : List.of(PlanDrafts.of(ANY), PlanDrafts.of(ANY).withLength(1 + (int) seed % 6),
+                        new PlanDrafts(ANY, 2, 5))) {
                     var main = table(model, planned, 9);
                     assertArrayEquals(greedy, Letters.run(start(main, drafts, Letters.options(100))));
                     assertEquals(0, main.openForks(), "branches that nobody closed");
@@ -115,7 +121,8 @@ class PlanDraftsTest {
     void aPerfectPlanIsAcceptedWhole() {
         var model = Letters.endless(TableTrack.random(9, 3, 2, 5));
         for (var sampling : List.of(SamplerOptions.greedy(), Letters.FREE.withSeed(2))) {
-            try (var decoding = start(table(model, model, 9), PlanDrafts.of(ANY).withLength(4), Letters.options(101).withSampling(sampling))) {
+            var options = Letters.options(101).withSampling(sampling);
+            try (var decoding = start(table(model, model, 9), PlanDrafts.of(ANY).withLength(4), options)) {
                 Letters.run(decoding);
                 assertEquals(decoding.work().count("drafted"), decoding.work().count("accepted"));
                 assertEquals(20, decoding.work().count("passes"), "five tokens per pass, behind the one of the prompt");
@@ -132,13 +139,27 @@ class PlanDraftsTest {
         int draws = 60_000;
         System.out.println("PlanDraftsTest seeds 0 to " + draws);
         for (var planned : List.of(TableTrack.random(size, 2, 1.2, 78), TableTrack.random(size, 1, 3, 79))) {
-            for (var drafts : List.of(PlanDrafts.of(ANY).withLength(3), PlanDrafts.of(ANY), new PlanDrafts(ANY, 1, 3))) {
+            for (var lengths : List.<Supplier<DraftLength>>of(() -> DraftLength.fixed(3), () -> new MeasuredLength(0, 16),
+                    () -> new MeasuredLength(1, 3))) {
                 var counts = new int[256];
                 for (int seed = 0; seed < draws; seed++) {
                     var options = Letters.options(4).withSampling(Letters.FREE.withSeed(seed));
-                    counts[SpeculativeTest.index(Letters.run(start(table(model, planned, size), drafts, options)))]++;
+                    counts[SpeculativeTest.index(Letters.run(start(table(model, planned, size), lengths.get(), options)))]++;
                 }
                 SpeculativeTest.assertDistribution(SpeculativeTest.exact(model, Letters.FREE, size), counts, draws);
+            }
+        }
+    }
+
+    @Test
+    void aSeedDrawsTheSameTextEachTime() {
+        var model = Letters.endless(TableTrack.random(9, 2, 1, 7));
+        var planned = TableTrack.random(9, 2, 1, 8);
+        for (long seed = 0; seed < 10; seed++) {
+            var options = Letters.options(60).withSampling(Letters.FREE.withSeed(seed));
+            var first = Letters.run(start(table(model, planned, 9), PlanDrafts.of(ANY), options));
+            for (int i = 0; i < 5; i++) {
+                assertArrayEquals(first, Letters.run(start(table(model, planned, 9), PlanDrafts.of(ANY), options)));
             }
         }
     }
@@ -151,7 +172,8 @@ class PlanDraftsTest {
                     .withSampling(seed % 3 == 0 ? SamplerOptions.greedy() : Letters.FREE.withSeed(seed));
             var main = table(TableTrack.random(9, -1, 2, seed), TableTrack.random(9, -1, 2, seed + 50), 9);
             var tokens = Letters.run(start(main, new PlanDrafts(ANY, 1, 4), options));
-            assertTrue(texts.stream().anyMatch(text -> Arrays.equals(Arrays.copyOf(text, text.length + 1), tokens)), Arrays.toString(tokens));
+            assertTrue(texts.stream().anyMatch(text -> Arrays.equals(Arrays.copyOf(text, text.length + 1), tokens)),
+                    Arrays.toString(tokens));
         }
     }
 
@@ -335,7 +357,8 @@ class PlanDraftsTest {
         var vocabulary = GrammarVocabulary.of(shipped.vocabulary());
         var grammar = Grammar.regex("(int|long) [a-z]{2,9}\\(\\);");
         for (int seed = 0; seed < 12; seed++) {
-            var options = tokens(120).withConstraint(grammar.constraint(vocabulary)).withConfidence(seed % 3 == 0).withFastForward(seed % 3 == 1)
+            var options = tokens(120).withConstraint(grammar.constraint(vocabulary)).withConfidence(seed % 3 == 0)
+                    .withFastForward(seed % 3 == 1)
                     .withSampling(seed % 2 == 0 ? SamplerOptions.greedy() : SamplerOptions.defaults().withSeed(seed));
             var decoding = decode(engine, PlanDrafts.of(plan(2, 4)).withLength(1 + seed % 5), code, options);
             assertTrue(grammar.accepts(decoding.wholeText()), decoding.wholeText());
@@ -359,7 +382,8 @@ class PlanDraftsTest {
     void whatCannotDraftIsRefusedBeforeAnythingIsEvaluated() {
         try (var sequence = engine.newSequence()) {
             var other = PlanDrafts.of(LayerPlan.all(5).skip(1));
-            assertTrue(assertThrows(LayerPlanException.class, () -> other.start(sequence, code, tokens(3))).getMessage().contains("for 5 blocks"));
+            var refused = assertThrows(LayerPlanException.class, () -> other.start(sequence, code, tokens(3)));
+            assertTrue(refused.getMessage().contains("for 5 blocks"), refused.getMessage());
             var foreign = PlanDrafts.of(LayerPlan.all(5));
             assertThrows(LayerPlanException.class, () -> foreign.start(sequence, code, tokens(3)), "full, but of another model");
             var repeating = PlanDrafts.of(plan().repeat(1, 2));
@@ -369,13 +393,14 @@ class PlanDraftsTest {
             assertEquals(0, sequence.length());
         }
         try (var single = Engine.open(shipped, OPTIONS.withMaxSequences(1)); var sequence = single.newSequence()) {
-            assertTrue(assertThrows(IllegalArgumentException.class, () -> PlanDrafts.of(plan(1)).start(sequence, code, tokens(3))).getMessage()
-                    .contains("maxSequences"));
+            var refused = assertThrows(IllegalArgumentException.class, () -> PlanDrafts.of(plan(1)).start(sequence, code, tokens(3)));
+            assertTrue(refused.getMessage().contains("maxSequences"), refused.getMessage());
         }
         try (var mamba = load(Architecture.MAMBA); var recurrent = Engine.open(mamba, OPTIONS); var sequence = recurrent.newSequence()) {
             for (var plan : List.of(LayerPlan.all(mamba.layerCount()), LayerPlan.all(mamba.layerCount()).skip(1))) {
-                assertTrue(assertThrows(IllegalArgumentException.class, () -> PlanDrafts.of(plan).start(sequence, new int[] {300}, tokens(3)))
-                        .getMessage().contains("recurrent"));
+                var refused = assertThrows(IllegalArgumentException.class,
+                        () -> PlanDrafts.of(plan).start(sequence, new int[] {300}, tokens(3)));
+                assertTrue(refused.getMessage().contains("recurrent"), refused.getMessage());
             }
         }
     }

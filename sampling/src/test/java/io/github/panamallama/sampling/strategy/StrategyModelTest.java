@@ -185,7 +185,8 @@ class StrategyModelTest {
         var constraint = new FiniteConstraint(vocabulary.size(), tokens, vocabulary.endOfGeneration());
         try (var second = Engine.open(model, OPTIONS)) {
             var strategies = List.of(new Plain(), AdaDec.of(0.2), Uscd.of(Arrays.copyOf(prompt, 5)), BeamSearch.of(3), BestOfN.of(3),
-                    ContrastiveSearch.of(), Speculative.of(second), PlanDrafts.of(LayerPlan.all(model.layerCount()).skip(3)), NGramDrafts.of(TrigramTable.of(vocabulary, tokens)), new EntropySwitching(second, 1, 1, 0));
+                    ContrastiveSearch.of(), Speculative.of(second), PlanDrafts.of(LayerPlan.all(model.layerCount()).skip(3)),
+                    NGramDrafts.of(TrigramTable.of(vocabulary, tokens)), new EntropySwitching(second, 1, 1, 0));
             for (var strategy : strategies) {
                 for (boolean confidence : new boolean[] {true, false}) {
                     var decoding = decode(strategy, options().withConstraint(constraint).withConfidence(confidence));
