@@ -1,0 +1,92 @@
+// Products with 2:4 sparse weights (s24.h): Neon, better with dotprod. s24_dot.h includes it.
+#pragma once
+
+#include "s24.h"
+
+#include <arm_neon.h>
+
+namespace pl {
+namespace s24 {
+
+// Adds sums of 4 products each.
+inline int32x4_t add_dots(int32x4_t sum, int8x16_t a, int8x16_t b) {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return vdotq_s32(sum, a, b);
+#else
+    const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b)), high = vmull_high_s8(a, b);
+    return vpadalq_s16(vpadalq_s16(sum, low), high);
+#endif
+}
+
+// A table look-up in 32 activations picks 16: kept values 16 H .. 16 H + 15 of the 32 that belong to weights 64 J ...
+template <int J, int H> int8x16_t pick(const uint8_t * idx, const int8_t * q) {
+    const uint8x16_t bytes = vld1q_u8(idx + 16 * H);
+    const uint8x16_t bits  = J == 0 ? bytes : vshrq_n_u8(bytes, J == 0 ? 1 : 2 * J);
+    static const uint8_t pairs[16] = { 0, 0, 4, 4, 8, 8, 12, 12, 16, 16, 20, 20, 24, 24, 28, 28 };
+    const int8x16x2_t table = { { vld1q_s8(q + 64 * J + 32 * H), vld1q_s8(q + 64 * J + 32 * H + 16) } };
+    return vqtbl2q_s8(table, vorrq_u8(vandq_u8(bits, vdupq_n_u8(3)), vld1q_u8(pairs)));
+}
+
+template <int J, int H> int8x16_t values(const pl_block_s24_q4 & x) {
+    const uint8x16_t bytes = vld1q_u8(x.qs + 32 * (J % 2) + 16 * H);
+    const uint8x16_t nibble = J < 2 ? vandq_u8(bytes, vdupq_n_u8(15)) : vshrq_n_u8(bytes, 4);
+    return vsubq_s8(vreinterpretq_s8_u8(nibble), vdupq_n_s8(8));
+}
+
+template <int J, int H> int8x16_t values(const pl_block_s24_q8 & x) {
+    return vld1q_s8(x.qs + 32 * J + 16 * H);
+}
+
+inline float32x4_t half_scales(const uint16_t * d) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(d)));
+}
+
+template <int J, class Block> float32x4_t add_quarter(float32x4_t sum, const Block & x, const pl_block_q8_K & y, float32x4_t scales) {
+    int32x4_t dot = add_dots(vdupq_n_s32(0), values<J, 0>(x), pick<J, 0>(x.idx, y.qs));
+    dot = add_dots(dot, values<J, 1>(x), pick<J, 1>(x.idx, y.qs));
+    return vfmaq_laneq_f32(sum, vcvtq_f32_s32(dot), scales, J);
+}
+
+template <class Block> float32x4_t add(float32x4_t sum, const Block & x, const pl_block_q8_K & y) {
+    const float32x4_t scales = vmulq_n_f32(half_scales(x.d), y.d);
+    sum = add_quarter<0>(sum, x, y, scales);
+    sum = add_quarter<1>(sum, x, y, scales);
+    sum = add_quarter<2>(sum, x, y, scales);
+    return add_quarter<3>(sum, x, y, scales);
+}
+
+template <int J, int H> int32x4_t add_signed(int32x4_t dot, const pl_block_s24_t & x, const pl_block_q8_K & y) {
+    static const uint8_t bits[16] = { 1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128 };
+    const uint8_t * signs = x.signs + 4 * J + 2 * H;
+    const uint8x16_t minus = vtstq_u8(vcombine_u8(vdup_n_u8(signs[0]), vdup_n_u8(signs[1])), vld1q_u8(bits));
+    const int8x16_t picked = pick<J, H>(x.idx, y.qs), m = vreinterpretq_s8_u8(minus);
+    return add_dots(dot, vsubq_s8(veorq_s8(picked, m), m), vdupq_n_s8((int8_t) x.scale[J]));
+}
+
+inline float32x4_t add(float32x4_t sum, const pl_block_s24_t & x, const pl_block_q8_K & y) {
+    int32x4_t dot = vdupq_n_s32(0);
+    dot = add_signed<0, 1>(add_signed<0, 0>(dot, x, y), x, y);
+    dot = add_signed<1, 1>(add_signed<1, 0>(dot, x, y), x, y);
+    dot = add_signed<2, 1>(add_signed<2, 0>(dot, x, y), x, y);
+    dot = add_signed<3, 1>(add_signed<3, 0>(dot, x, y), x, y);
+    const float32x4_t d = vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x.d)));
+    return vfmaq_f32(sum, vcvtq_f32_s32(dot), vmulq_n_f32(d, y.d));
+}
+
+template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_K * y, int64_t blocks, float * sums) {
+    float32x4_t sum[R];
+    for (int r = 0; r < R; r++) {
+        sum[r] = vdupq_n_f32(0);
+    }
+    for (int64_t b = 0; b < blocks; b++) {
+        for (int r = 0; r < R; r++) {
+            sum[r] = add(sum[r], x[r * stride + b], y[b]);
+        }
+    }
+    for (int r = 0; r < R; r++) {
+        sums[r] = vaddvq_f32(sum[r]);
+    }
+}
+
+} // namespace s24
+} // namespace pl

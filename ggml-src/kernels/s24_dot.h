@@ -1,0 +1,61 @@
+// Products of rows of 2:4 sparse weights (s24.h) with rounded activations: the reference, and what this processor generation has for it.
+//
+//   rows<R>(x, stride, y, blocks, sums)   sums[r] = row x + r * stride times y, for R rows of `blocks` blocks
+//
+// All pick the activations that kept weights meet by shuffles whose controls are the positions, so that a block of 256 weights takes 128
+// products. Sums of products are exact in every instruction set and equal the reference's; sums of floats differ in their order.
+#pragma once
+
+#include "s24.h"
+
+namespace pl {
+namespace s24 {
+namespace reference {
+
+inline int position(const uint8_t * idx, int k) { return idx[k % 32] >> 2 * (k / 32) & 3; }
+
+inline int value(const pl_block_s24_q4 & x, int k) { return (x.qs[k % 64] >> 4 * (k / 64) & 15) - 8; }
+inline int value(const pl_block_s24_q8 & x, int k) { return x.qs[k]; }
+inline int value(const pl_block_s24_t & x, int k) { return x.signs[k / 8] >> k % 8 & 1 ? -1 : 1; }
+
+inline float scale(const pl_block_s24_q4 & x, int j) { return ggml_fp16_to_fp32(x.d[j]); }
+inline float scale(const pl_block_s24_q8 & x, int j) { return ggml_fp16_to_fp32(x.d[j]); }
+inline float scale(const pl_block_s24_t & x, int j) { return ggml_fp16_to_fp32(x.d) * (float) x.scale[j]; }
+
+// The 64 weights from 64 j on times the activations there, without scales.
+template <class Block> int32_t dot(const Block & x, const pl_block_q8_K & y, int j) {
+    int32_t sum = 0;
+    for (int k = 32 * j; k < 32 * j + 32; k++) {
+        sum += value(x, k) * y.qs[k / 2 * 4 + position(x.idx, k)];
+    }
+    return sum;
+}
+
+template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_K * y, int64_t blocks, float * sums) {
+    for (int r = 0; r < R; r++) {
+        sums[r] = 0;
+        for (int64_t b = 0; b < blocks; b++) {
+            float sum = 0;
+            for (int j = 0; j < 4; j++) {
+                sum += (float) dot(x[r * stride + b], y[b], j) * scale(x[r * stride + b], j);
+            }
+            sums[r] += sum * y[b].d;
+        }
+    }
+}
+
+} // namespace reference
+} // namespace s24
+} // namespace pl
+
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#include "x86/s24_rows.h"
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+#include "arm/s24_rows.h"
+#else
+namespace pl {
+namespace s24 {
+using reference::rows;
+}
+} // namespace pl
+#endif

@@ -1,0 +1,74 @@
+// What ggml-cpu calls for 2:4 sparse weights (s24.h). patches/s24-types.patch compiles it into ops.cpp, once for every processor
+// generation.
+#pragma once
+
+#include "ggml-cpu-impl.h"
+#include "s24_dot.h"
+
+#include <algorithm>
+
+namespace pl {
+namespace s24 {
+
+// Rows begin .. end of the product of m rows of weights with n columns of activations.
+template <class Block> void some_rows(const char * weights, size_t stride, const char * columns, size_t column_bytes, float * to, int64_t ldc, int64_t n,
+        int64_t blocks, int64_t begin, int64_t end) {
+    const Block * const x = (const Block *) weights;
+    const int64_t lda = int64_t(stride / sizeof(Block));
+    constexpr int R = 4;
+    for (int64_t row = begin; row < end; row += R) {
+        for (int64_t j = 0; j < n; j++) {
+            const pl_block_q8_K * const y = (const pl_block_q8_K *) (columns + j * column_bytes);
+            float * const c = to + j * ldc + row;
+            if (row + R <= end) {
+                rows<R>(x + row * lda, lda, y, blocks, c);
+            } else {
+                for (int64_t r = row; r < end; r++) {
+                    rows<1>(x + r * lda, lda, y, blocks, to + j * ldc + r);
+                }
+            }
+        }
+    }
+}
+
+template <class Block> void mul_mat(const ggml_compute_params * params, ggml_tensor * dst) {
+    const ggml_tensor * a = dst->src[0], * b = dst->src[1];
+    const int64_t m = a->ne[1], n = b->ne[1], blocks = a->ne[0] / PL_S24_BLOCK, matrices = b->ne[2] * b->ne[3];
+    const size_t column_bytes = size_t(blocks) * sizeof(pl_block_q8_K);
+    // every thread begins with the chunk of its own number; ggml has set the next to the number of threads
+    const int64_t rows_each = std::max<int64_t>(16, (m / (8 * params->nth) + 3) / 4 * 4);
+    const int64_t chunks = (m + rows_each - 1) / rows_each;
+    for (int64_t chunk = params->ith; chunk < chunks * matrices; chunk = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+        const int64_t matrix = chunk / chunks, i2 = matrix % b->ne[2], i3 = matrix / b->ne[2];
+        const char * weights = (const char *) a->data + i2 / (b->ne[2] / a->ne[2]) * a->nb[2] + i3 / (b->ne[3] / a->ne[3]) * a->nb[3];
+        const char * columns = (const char *) params->wdata + matrix * n * column_bytes;
+        float * to = (float *) ((char *) dst->data + i2 * dst->nb[2] + i3 * dst->nb[3]);
+        const int64_t begin = chunk % chunks * rows_each;
+        some_rows<Block>(weights, a->nb[1], columns, column_bytes, to, int64_t(dst->nb[1] / sizeof(float)), n, blocks, begin,
+                std::min(m, begin + rows_each));
+    }
+}
+
+} // namespace s24
+} // namespace pl
+
+bool pl_s24_mul_mat(const ggml_compute_params * params, ggml_tensor * dst) {
+    if (params->use_ref || dst->src[1]->type != GGML_TYPE_F32) {
+        return false;
+    }
+    switch (dst->src[0]->type) {
+        case GGML_TYPE_S24_Q4: pl::s24::mul_mat<pl_block_s24_q4>(params, dst); return true;
+        case GGML_TYPE_S24_Q8: pl::s24::mul_mat<pl_block_s24_q8>(params, dst); return true;
+        case GGML_TYPE_S24_T: pl::s24::mul_mat<pl_block_s24_t>(params, dst); return true;
+        default: return false;
+    }
+}
+
+#define PL_S24_VEC_DOT(name)                                                                                                    \
+    void pl_vec_dot_s24_##name(int n, float * s, size_t, const void * vx, size_t, const void * vy, size_t, int) {               \
+        pl::s24::rows<1>((const pl_block_s24_##name *) vx, 0, (const pl_block_q8_K *) vy, n / PL_S24_BLOCK, s);                 \
+    }
+
+PL_S24_VEC_DOT(q4)
+PL_S24_VEC_DOT(q8)
+PL_S24_VEC_DOT(t)
