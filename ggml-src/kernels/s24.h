@@ -93,7 +93,7 @@ void pl_dequantize_row_s24_q4(const void * from, float * to, int64_t k);
 void pl_dequantize_row_s24_q8(const void * from, float * to, int64_t k);
 void pl_dequantize_row_s24_t(const void * from, float * to, int64_t k);
 
-// Whether all blocks are sound; says on standard error which one is not, and why.
+// Whether all blocks are sound; the log says which one is not, and why.
 bool pl_s24_validate(enum ggml_type type, const void * data, size_t blocks);
 
 // In each CPU library. ggml_vec_dot_t over Q8_K activations, for one row.

@@ -7,7 +7,6 @@
 
 #include <float.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 static_assert(sizeof(pl_block_s24_q4) == 104, "S24_Q4 has padding");
@@ -340,7 +339,7 @@ bool pl_s24_validate(enum ggml_type type, const void * data, size_t blocks) {
                            : type == GGML_TYPE_S24_Q8 ? pl_s24_fault_q8((const pl_block_s24_q8 *) data + b)
                                                       : pl_s24_fault_t((const pl_block_s24_t *) data + b);
         if (fault != NULL) {
-            fprintf(stderr, "ggml_validate_row_data: %s block %zu: %s\n", ggml_type_name(type), b, fault);
+            GGML_LOG_ERROR("%s: %s block %zu: %s\n", __func__, ggml_type_name(type), b, fault);
             return false;
         }
     }

@@ -389,7 +389,15 @@ static void round_trips(enum ggml_type type) {
     round_trip(type, "next to nothing", x, K, NULL);
 }
 
-// Prints 0 if a change of two bytes of the second of three sound blocks is refused.
+static char last_line[256];
+
+static void keep_line(enum ggml_log_level level, const char * text, void * user_data) {
+    (void) level;
+    (void) user_data;
+    snprintf(last_line, sizeof(last_line), "%s", text);
+}
+
+// Prints 0 if a change of two bytes of the second of three sound blocks is refused, with a line in the log that says why.
 static void refused(enum ggml_type type, const char * what, size_t offset, uint8_t first, uint8_t second) {
     float x[768];
     fill(x, 768);
@@ -399,19 +407,23 @@ static void refused(enum ggml_type type, const char * what, size_t offset, uint8
     const bool before = ggml_validate_row_data(type, blocks, 3 * block);
     blocks[block + offset] = first;
     blocks[block + offset + 1] = second;
+    last_line[0] = 0;
     const bool after = ggml_validate_row_data(type, blocks, 3 * block);
-    report(what, type, 1, !before || after, 0);
+    char wanted[128];
+    snprintf(wanted, sizeof(wanted), "%s block 1: ", ggml_type_name(type));
+    report(what, type, 1, !before || after || strstr(last_line, wanted) == NULL || strstr(last_line, what) == NULL, 0);
 }
 
 static void refusals(void) {
-    refused(GGML_TYPE_S24_Q4, "equal positions", offsetof(pl_block_s24_q4, idx), 0xFF, 0xFF);
-    refused(GGML_TYPE_S24_Q8, "falling positions", offsetof(pl_block_s24_q8, idx) + 30, 0x55, 0);
-    refused(GGML_TYPE_S24_T, "falling positions", offsetof(pl_block_s24_t, idx), 0xFF, 0xAA);
-    refused(GGML_TYPE_S24_Q4, "NaN scale", offsetof(pl_block_s24_q4, d) + 6, 1, 0x7E);
-    refused(GGML_TYPE_S24_Q8, "NaN scale", offsetof(pl_block_s24_q8, d), 1, 0xFE);
-    refused(GGML_TYPE_S24_T, "infinite scale", offsetof(pl_block_s24_t, d), 0, 0x7C);
-    refused(GGML_TYPE_S24_Q8, "value -128", offsetof(pl_block_s24_q8, qs) + 76, 0, 0x80);
-    refused(GGML_TYPE_S24_T, "scale 128", offsetof(pl_block_s24_t, scale) + 2, 0, 128);
+    ggml_log_set(keep_line, NULL);
+    refused(GGML_TYPE_S24_Q4, "do not rise", offsetof(pl_block_s24_q4, idx), 0xFF, 0xFF);
+    refused(GGML_TYPE_S24_Q8, "do not rise", offsetof(pl_block_s24_q8, idx) + 30, 0x55, 0);
+    refused(GGML_TYPE_S24_T, "do not rise", offsetof(pl_block_s24_t, idx), 0xFF, 0xAA);
+    refused(GGML_TYPE_S24_Q4, "scale is not finite", offsetof(pl_block_s24_q4, d) + 6, 1, 0x7E);
+    refused(GGML_TYPE_S24_Q8, "scale is not finite", offsetof(pl_block_s24_q8, d), 1, 0xFE);
+    refused(GGML_TYPE_S24_T, "scale is not finite", offsetof(pl_block_s24_t, d), 0, 0x7C);
+    refused(GGML_TYPE_S24_Q8, "value is -128", offsetof(pl_block_s24_q8, qs) + 76, 0, 0x80);
+    refused(GGML_TYPE_S24_T, "scale is above 127", offsetof(pl_block_s24_t, scale) + 2, 0, 128);
     const uint8_t nothing[64] = { 0 };
     report("a number in the gap", GGML_TYPE_S24_Q4, 1, ggml_validate_row_data((enum ggml_type) 100, nothing, 64), 0);
 }

@@ -21,7 +21,9 @@ import java.util.Optional;
 public final class Quantizer {
     /**
      * What a whole file is quantised to: a type, or a mix of types around one ({@code enum llama_ftype}). Types below about 2.5 bits
-     * (IQ1, IQ2_XXS, IQ2_XS, Q2_K_S) need an importance matrix, which is not supported here; llama.cpp refuses them without one.
+     * (IQ1, IQ2_XXS, IQ2_XS, Q2_K_S) need an importance matrix, which is not supported here; llama.cpp refuses them without one. The S24
+     * types keep the 2 largest of every 4 consecutive weights, which costs much quality in a model that wasn't trained for it; embedding and
+     * output matrices stay dense unless {@link #withPure} asks otherwise.
      */
     public enum Type {
         F32(0, 32), F16(1, 16), BF16(32, 16),
@@ -29,7 +31,8 @@ public final class Quantizer {
         Q4_K_M(15, 4.5), Q4_K_S(14, 4.5), Q4_1(3, 5), Q4_0(2, 4.5), IQ4_NL(25, 4.5), IQ4_XS(30, 4.25), MXFP4_MOE(38, 4.25), NVFP4(39, 4.5),
         Q3_K_L(13, 3.44), Q3_K_M(12, 3.44), Q3_K_S(11, 3.44), IQ3_M(27, 3.44), IQ3_S(26, 3.44), IQ3_XS(22, 3.06), IQ3_XXS(23, 3.06),
         Q2_K(10, 2.63), Q2_K_S(21, 2.63), IQ2_M(29, 2.5), IQ2_S(28, 2.5), IQ2_XS(20, 2.31), IQ2_XXS(19, 2.06),
-        IQ1_M(31, 1.75), IQ1_S(24, 1.56), TQ2_0(37, 2.06), TQ1_0(36, 1.69), Q2_0(41, 2.25), Q1_0(40, 1.125);
+        IQ1_M(31, 1.75), IQ1_S(24, 1.56), TQ2_0(37, 2.06), TQ1_0(36, 1.69), Q2_0(41, 2.25), Q1_0(40, 1.125),
+        S24_Q8(201, 5.25), S24_Q4(200, 3.25), S24_T(202, 1.6875);
 
         private final int id;
         private final double bitsPerWeight;

@@ -18,9 +18,11 @@ final class CProgram {
     static final Path UPSTREAM = Project.HOME.resolve("ggml-src/upstream/src");
 
     private final Path executable;
+    private final List<String> emulator;
 
-    private CProgram(Path executable) {
+    private CProgram(Path executable, String... emulator) {
         this.executable = executable;
+        this.emulator = List.of(emulator);
     }
 
     static CProgram compile(Path folder, String name) throws IOException, InterruptedException {
@@ -36,7 +38,7 @@ final class CProgram {
         var natives = Project.natives();
         var executable = folder.resolve(source.substring(0, source.indexOf('.')));
         var command = new ArrayList<>(compiler);
-        command.addAll(List.of("-O1", "-Wall", "-Werror", "-I" + natives.resolve("include"),
+        command.addAll(List.of("-O1", "-Wall", "-Werror", "-I" + natives.resolve("include"), "-I" + Project.HOME.resolve("ggml-src/kernels"),
                 Project.HOME.resolve("tests/src/test/c/" + source).toString(), "-o", executable.toString(),
                 "-L" + natives.resolve("lib"), "-lllama", "-lggml", "-lggml-cpu", "-lggml-base", "-lm",
                 "-Wl,-rpath," + natives.resolve("lib"), "-Wl,-rpath-link," + natives.resolve("lib")));
@@ -56,6 +58,22 @@ final class CProgram {
                 "-L" + natives.resolve("lib"), "-lggml-base", "-lm", "-Wl,-rpath," + natives.resolve("lib")));
         Project.run(command, "").succeeded();
         return new CProgram(executable);
+    }
+
+    /** One for 64-bit Arm over kernels alone, which runs on an emulator; see {@link #emulatesArm}. */
+    static CProgram compileKernelsForArm(Path folder, String name, String flags) throws IOException, InterruptedException {
+        var executable = folder.resolve(name + "-aarch64");
+        Project.run(List.of("aarch64-linux-gnu-g++", "-static", "-std=gnu++17", "-O3", "-Wall", "-Werror", flags,
+                "-I" + Project.natives().resolve("include"), "-I" + Project.HOME.resolve("ggml-src/kernels"),
+                Project.HOME.resolve("tests/src/test/c/" + name + ".cpp").toString(), "-o", executable.toString()), "").succeeded();
+        return new CProgram(executable, "qemu-aarch64");
+    }
+
+    /** Whether a cross compiler for 64-bit Arm and an emulator of it are there. */
+    static boolean emulatesArm() {
+        var folders = Arrays.stream(System.getenv().getOrDefault("PATH", "").split(java.io.File.pathSeparator)).map(Path::of).toList();
+        return List.of("aarch64-linux-gnu-g++", "qemu-aarch64").stream()
+                .allMatch(program -> folders.stream().anyMatch(folder -> Files.isExecutable(folder.resolve(program))));
     }
 
     /** Whether the compiler may use these instruction sets ({@code -mavx2 ...}) on this machine. */
@@ -105,7 +123,8 @@ final class CProgram {
 
     /** What the program prints, line by line. */
     List<String> run(String... arguments) throws IOException, InterruptedException {
-        var command = new ArrayList<>(List.of(executable.toString()));
+        var command = new ArrayList<>(emulator);
+        command.add(executable.toString());
         command.addAll(List.of(arguments));
         return Project.run(command, "").succeeded().out().lines().toList();
     }

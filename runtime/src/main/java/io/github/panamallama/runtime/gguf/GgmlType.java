@@ -5,7 +5,8 @@ import java.util.Optional;
 
 /**
  * The element types of tensors. A tensor row is a run of blocks of {@link #blockSize} elements, each of {@link #blockBytes} bytes.
- * Ids and sizes are those of ggml's {@code enum ggml_type}; a test compares them with the native library.
+ * Ids and sizes are those of ggml's {@code enum ggml_type}; a test compares them with the native library. The {@code S24} types keep 2
+ * of 4 consecutive weights; only this project's natives know them ({@code ggml-src/kernels/s24.h}).
  */
 public enum GgmlType {
     F32(0, "f32", 1, 4),
@@ -42,9 +43,12 @@ public enum GgmlType {
     MXFP4(39, "mxfp4", 32, 17),
     NVFP4(40, "nvfp4", 64, 36),
     Q1_0(41, "q1_0", 128, 18),
-    Q2_0(42, "q2_0", 64, 18);
+    Q2_0(42, "q2_0", 64, 18),
+    S24_Q4(200, "s24_q4", 256, 104),
+    S24_Q8(201, "s24_q8", 256, 168),
+    S24_T(202, "s24_t", 256, 54);
 
-    private static final GgmlType[] BY_ID = new GgmlType[43];
+    private static final GgmlType[] BY_ID = new GgmlType[203];
 
     static {
         for (var type : values()) {

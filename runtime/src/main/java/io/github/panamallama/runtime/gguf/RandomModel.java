@@ -340,6 +340,7 @@ public record RandomModel(
             case Q8_0 -> 7;
             case Q4_K -> 15;
             case Q6_K -> 18;
+            case S24_Q4, S24_Q8, S24_T -> type.id();
             case BF16 -> 32;
             default -> throw new AssertionError(type);
         };

@@ -15,12 +15,14 @@ import java.util.Set;
  */
 final class RandomWeights {
     static final Set<GgmlType> TYPES = EnumSet.of(
-            GgmlType.F32, GgmlType.F16, GgmlType.BF16, GgmlType.Q8_0, GgmlType.Q4_0, GgmlType.Q4_K, GgmlType.Q6_K);
+            GgmlType.F32, GgmlType.F16, GgmlType.BF16, GgmlType.Q8_0, GgmlType.Q4_0, GgmlType.Q4_K, GgmlType.Q6_K,
+            GgmlType.S24_Q4, GgmlType.S24_Q8, GgmlType.S24_T);
 
     private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final int CHUNK_BLOCKS = 4096;
+    private static final int[] PAIRS = {0 | 1 << 2, 0 | 2 << 2, 0 | 3 << 2, 1 | 2 << 2, 1 | 3 << 2, 2 | 3 << 2};
 
     private RandomWeights() {
     }
@@ -78,7 +80,45 @@ final class RandomWeights {
                 to.set(LONG, at + 200, 0x1010_1010_1010_1010L);
                 to.set(SHORT, at + 208, half(deviation / (16 * 18.47)));
             }
+            case S24_Q4 -> {
+                // half of the weights are 0, the others as in Q4_0
+                for (int i = 0; i < 8; i++) {
+                    to.set(LONG, at + 8 * i, withoutZeroNibbles(random.next()));
+                }
+                positions(random, to, at + 64);
+                to.set(LONG, at + 96, 0x1_0001_0001_0001L * (half(deviation * Math.sqrt(2) / 4.183) & 0xFFFF));
+            }
+            case S24_Q8 -> {
+                for (int i = 0; i < 16; i++) {
+                    to.set(LONG, at + 8 * i, withoutMinimum(random.next()));
+                }
+                positions(random, to, at + 128);
+                to.set(LONG, at + 160, 0x1_0001_0001_0001L * (half(deviation * Math.sqrt(2) / 73.3) & 0xFFFF));
+            }
+            case S24_T -> {
+                // signs under four scales of 64
+                positions(random, to, at);
+                to.set(LONG, at + 32, random.next());
+                to.set(LONG, at + 40, random.next());
+                to.set(ValueLayout.JAVA_INT_UNALIGNED, at + 48, 0x4040_4040);
+                to.set(SHORT, at + 52, half(deviation * Math.sqrt(2) / 64));
+            }
             default -> throw new IllegalArgumentException("no random weights of type " + type.label() + "; possible are " + TYPES);
+        }
+    }
+
+    /** Two rising positions of 4 for each of 64 groups: group g's in field g / 16 of bytes 2 (g % 16) and 2 (g % 16) + 1. */
+    private static void positions(Xoroshiro random, MemorySegment to, long at) {
+        for (int i = 0; i < 16; i++) {
+            long bits = random.next();
+            int first = 0;
+            int second = 0;
+            for (int field = 0; field < 4; field++, bits >>>= 16) {
+                int pair = PAIRS[(int) ((bits & 0xFFFF) * PAIRS.length >>> 16)];
+                first |= (pair & 3) << 2 * field;
+                second |= (pair >> 2) << 2 * field;
+            }
+            to.set(SHORT, at + 2 * i, (short) (first | second << 8));
         }
     }
 

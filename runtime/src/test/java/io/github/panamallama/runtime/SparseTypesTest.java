@@ -1,0 +1,158 @@
+package io.github.panamallama.runtime;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.github.panamallama.runtime.gguf.GgmlType;
+import io.github.panamallama.runtime.gguf.GgufFile;
+import io.github.panamallama.runtime.gguf.GgufWriter;
+import io.github.panamallama.runtime.gguf.RandomModel;
+import io.github.panamallama.runtime.gguf.RandomModel.Architecture;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** Models with weights of the 2:4 sparse types: the whole way from a file to logits. */
+class SparseTypesTest {
+    private static final EngineOptions OPTIONS = EngineOptions.defaults().withContextSize(256).withThreads(1);
+    private static final List<GgmlType> TYPES = List.of(GgmlType.S24_Q4, GgmlType.S24_Q8, GgmlType.S24_T);
+
+    @TempDir
+    Path folder;
+
+    static Stream<Arguments> architecturesAndTypes() {
+        return Arrays.stream(Architecture.values()).flatMap(architecture -> TYPES.stream().map(type -> Arguments.of(architecture, type)));
+    }
+
+    /** The two differ by the rounding of activations alone; a k-quant, whose activations are rounded alike, sets the measure. */
+    @ParameterizedTest
+    @MethodSource("architecturesAndTypes")
+    void logitsAreThoseOfTheDequantisedModel(Architecture architecture, GgmlType type) throws IOException {
+        double usual = distanceToTwin(architecture, GgmlType.Q4_K);
+        double distance = distanceToTwin(architecture, type);
+        System.out.printf("%s %s: %.4f, q4_K %.4f%n", architecture, type.label(), distance, usual);
+        assertTrue(distance <= 3 * usual + 0.005, architecture + " " + type.label() + ": " + distance + " of the rms, q4_K " + usual);
+    }
+
+    /** Largest difference of logits from those of the same weights as floats, in parts of their rms, for a prompt and single tokens. */
+    private double distanceToTwin(Architecture architecture, GgmlType type) throws IOException {
+        var path = folder.resolve(type.label() + ".gguf");
+        RandomModel.tiny(architecture).withWidth(256).withHeads(4, 2, 64).withFeedForward(512).withType(type).write(path);
+        var file = GgufFile.read(path);
+        assertTrue(file.tensors().stream().filter(tensor -> tensor.type() == type).count() > 4, "few tensors are " + type.label());
+        var twin = folder.resolve("twin.gguf");
+        dequantise(file, twin);
+        float[][] wanted;
+        int[] tokens;
+        try (var model = Model.load(twin)) {
+            tokens = Evaluation.tokens(model, 40, 1);
+            wanted = new float[][] {Evaluation.fresh(model, OPTIONS, tokens), Evaluation.freshSingly(model, OPTIONS, tokens)};
+        }
+        try (var model = Model.load(path, ModelOptions.defaults().withCheckTensors(true))) {
+            return Math.max(Evaluation.largestDifference(wanted[0], Evaluation.fresh(model, OPTIONS, tokens)) / Evaluation.rms(wanted[0]),
+                    Evaluation.largestDifference(wanted[1], Evaluation.freshSingly(model, OPTIONS, tokens)) / Evaluation.rms(wanted[1]));
+        }
+    }
+
+    private static void dequantise(GgufFile file, Path out) {
+        var writer = new GgufWriter().putAll(file.metadata());
+        for (var tensor : file.tensors()) {
+            if (!tensor.type().isQuantized()) {
+                writer.tensor(tensor.name(), tensor.type(), tensor.shape(), to -> {
+                    try (var arena = Arena.ofConfined()) {
+                        to.write(file.map(tensor, arena));
+                    }
+                });
+                continue;
+            }
+            writer.tensor(tensor.name(), GgmlType.F32, tensor.shape(), to -> {
+                try (var arena = Arena.ofConfined()) {
+                    var values = new float[(int) tensor.elementCount()];
+                    Dequantizer.toFloats(tensor.type(), file.map(tensor, arena), values, values.length);
+                    to.write(MemorySegment.ofArray(values));
+                }
+            });
+        }
+        writer.write(out);
+    }
+
+    @ParameterizedTest
+    @EnumSource(value = Quantizer.Type.class, names = {"S24_Q4", "S24_Q8", "S24_T"})
+    void aQuantizedModelKeepsTwoOfFourAndStaysDenseAtBothEnds(Quantizer.Type type) {
+        var path = folder.resolve("f32.gguf");
+        RandomModel.llama(2, 256, 4, 4, 512, 512).withType(GgmlType.F32).write(path);
+        var out = folder.resolve("sparse.gguf");
+        Quantizer.to(type).run(path, out);
+        var file = GgufFile.read(out);
+        for (var name : List.of("token_embd.weight", "output.weight")) {
+            assertTrue(file.tensor(name).orElseThrow().type().label().endsWith("_K"), name);
+        }
+        var tensor = file.tensor("blk.1.ffn_down.weight").orElseThrow();
+        assertEquals(type.name(), tensor.type().name());
+        assertEquals(type.id(), file.metadata().integer("general.file_type").orElseThrow());
+        var values = new float[(int) tensor.elementCount()];
+        try (var arena = Arena.ofConfined()) {
+            Dequantizer.toFloats(tensor.type(), file.map(tensor, arena), values, values.length);
+        }
+        int most = 0;
+        int all = 0;
+        for (int i = 0; i < values.length; i += 4) {
+            int kept = 0;
+            for (int j = i; j < i + 4; j++) {
+                kept += values[j] != 0 ? 1 : 0;
+            }
+            most = Math.max(most, kept);
+            all += kept;
+        }
+        assertEquals(2, most);
+        assertTrue(all > values.length * 0.3, all + " of " + values.length);
+        try (var model = Model.load(out, ModelOptions.defaults().withCheckTensors(true))) {
+            assertTrue(Evaluation.rms(Evaluation.fresh(model, OPTIONS, Evaluation.tokens(model, 20, 2))) > 0);
+        }
+    }
+
+    /** Rows of 64 are no whole block: they get the dense type that llama.cpp gives the rows of k-quants. */
+    @ParameterizedTest
+    @EnumSource(value = Quantizer.Type.class, names = {"S24_Q4", "S24_Q8", "S24_T"})
+    void rowsThatAreNoWholeBlocksFallBack(Quantizer.Type type) {
+        var path = folder.resolve("f32.gguf");
+        RandomModel.tiny(Architecture.LLAMA).write(path);
+        var out = folder.resolve("dense.gguf");
+        Quantizer.to(type).withPure(true).run(path, out);
+        var tensor = GgufFile.read(out).tensor("blk.0.ffn_up.weight").orElseThrow();
+        assertEquals(type == Quantizer.Type.S24_Q8 ? GgmlType.Q8_0 : GgmlType.Q4_0, tensor.type());
+    }
+
+    /** The number of the block and what is wrong with it are in the log. */
+    @ParameterizedTest
+    @EnumSource(value = GgmlType.class, names = {"S24_Q4", "S24_Q8", "S24_T"})
+    void aDamagedTensorIsRefusedByName(GgmlType type) throws IOException {
+        var path = folder.resolve("damaged.gguf");
+        RandomModel.llama(1, 256, 4, 4, 512, 512).withType(type).write(path);
+        var file = GgufFile.read(path);
+        var tensor = file.tensor("blk.0.ffn_up.weight").orElseThrow();
+        try (var channel = FileChannel.open(path, StandardOpenOption.WRITE)) {
+            long scale = switch (type) {
+                case S24_Q4 -> 96;
+                case S24_Q8 -> 160;
+                default -> 52;
+            };
+            channel.write(ByteBuffer.wrap(new byte[] {0x01, 0x7E}), file.position(tensor) + 7L * type.blockBytes() + scale); // NaN
+        }
+        var refused = assertThrows(ModelLoadException.class, () -> Model.load(path, ModelOptions.defaults().withCheckTensors(true)));
+        assertTrue(refused.getMessage().contains("blk.0.ffn_up.weight"), refused.getMessage());
+    }
+}

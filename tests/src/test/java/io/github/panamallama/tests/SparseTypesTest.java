@@ -1,0 +1,69 @@
+package io.github.panamallama.tests;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import java.nio.file.Path;
+import java.util.List;
+import java.util.SplittableRandom;
+import java.util.regex.Pattern;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** The 2:4 sparse block types in ggml: every operator, every instruction set, what quantisers promise, and what is refused. */
+class SparseTypesTest {
+    private static final Pattern CASE = Pattern.compile("(.*) (\\S+) (\\S+)");
+    private static final String AVX2 = "-mavx2 -mfma -mf16c -mbmi2";
+    private static final String AVX512 = AVX2 + " -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mavx512vnni";
+
+    private final String seed = Long.toUnsignedString(new SplittableRandom().nextLong());
+
+    @TempDir
+    Path folder;
+
+    @Test
+    void everyOperatorGivesWhatTheDequantisedWeightsGive() throws Exception {
+        var lines = CProgram.compile(folder, "sparse").run(seed, folder.toString());
+        assertWithinBounds(lines, "");
+        assertEquals(3 * 3 * (8 * 6 + 1), lines.stream().filter(line -> line.startsWith("mul_mat ")).count());
+        for (var operator : List.of("mul_mat_id", "mul_mat_id n=1", "get_rows", "cpy to f32", "cpy from f32", "cont of a view", "set_rows", "add", "add1", "out_prod")) {
+            assertEquals(3 * 3, lines.stream().filter(line -> line.startsWith(operator + " s24_")).count(), operator);
+        }
+        assertEquals(3 * 8, lines.stream().filter(line -> line.startsWith("round trip")).count());
+        assertEquals(3 * 3 * 59 + 3 * 9 + 9 + 5, lines.size());
+    }
+
+    /** On this machine: the generations of processors whose instructions it has, the reference first. */
+    @ParameterizedTest
+    @ValueSource(strings = {"", AVX2, AVX512, AVX512 + " -mavx512vbmi"})
+    void everyInstructionSetGivesTheSumsOfTheReference(String flags) throws Exception {
+        assumeTrue(flags.isEmpty() || CProgram.processorHas(flags), "this processor has not all of " + flags);
+        assertKernels(CProgram.compileKernels(folder, "s24", flags).run(seed), flags);
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"-march=armv8-a", "-march=armv8.2-a+dotprod"})
+    void armGivesTheSumsOfTheReference(String flags) throws Exception {
+        assumeTrue(CProgram.emulatesArm(), "needs aarch64-linux-gnu-g++ and qemu-aarch64 on the PATH");
+        assertKernels(CProgram.compileKernelsForArm(folder, "s24", flags).run(seed), flags);
+    }
+
+    private void assertKernels(List<String> lines, String flags) {
+        assertWithinBounds(lines, flags);
+        assertEquals(3 * 5 * 17 * 2, lines.size());
+        assertTrue(lines.stream().filter(line -> line.endsWith(" 0 0")).count() >= 3 * 5 * 16 * 2, "sums without scales are exact");
+    }
+
+    private void assertWithinBounds(List<String> lines, String flags) {
+        System.out.println("seed " + seed);
+        for (var line : lines) {
+            var match = CASE.matcher(line);
+            assertTrue(match.matches(), line);
+            double error = Double.parseDouble(match.group(2));
+            assertTrue(error <= Double.parseDouble(match.group(3)), () -> line + ", seed " + seed + ", " + flags);
+        }
+    }
+}
