@@ -349,7 +349,8 @@ static void round_trip(enum ggml_type type, const char * what, const float * x, 
         faults += !(after <= before * 1.001);
         worst = fmax(worst, largest > 0 ? error / largest : error);
     }
-    const double bound = type == GGML_TYPE_S24_Q4 ? 1.0 / 7 : type == GGML_TYPE_S24_Q8 ? 1.01 / 254 : 1;
+    // half a step of 127, and what rounding the scale moves the largest by; in 4 bits what is cut off where that lowers the sum
+    const double bound = type == GGML_TYPE_S24_Q4 ? 0.25 : type == GGML_TYPE_S24_Q8 ? 1.25 / 254 : 1;
     char name[80];
     snprintf(name, sizeof(name), "round trip of %s", what);
     report(name, type, 1, faults > 0 ? INFINITY : worst, bound);
