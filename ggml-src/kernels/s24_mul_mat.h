@@ -4,6 +4,7 @@
 
 #include "ggml-cpu-impl.h"
 #include "s24_dot.h"
+#include "x86/s24_gemm.h"
 
 #include <algorithm>
 
@@ -35,17 +36,29 @@ template <class Block> void mul_mat(const ggml_compute_params * params, ggml_ten
     const ggml_tensor * a = dst->src[0], * b = dst->src[1];
     const int64_t m = a->ne[1], n = b->ne[1], blocks = a->ne[0] / PL_S24_BLOCK, matrices = b->ne[2] * b->ne[3];
     const size_t column_bytes = size_t(blocks) * sizeof(pl_block_q8_K);
-    // every thread begins with the chunk of its own number; ggml has set the next to the number of threads
-    const int64_t rows_each = std::max<int64_t>(16, (m / (8 * params->nth) + 3) / 4 * 4);
+    // Every thread begins with the chunk of its own number; ggml has set the next to the number of threads. Several columns are packed
+    // for every chunk: a chunk for each thread then.
+#ifdef PL_S24_GEMM
+    const bool packs = n >= least_gemm_columns;
+#else
+    const bool packs = false;
+#endif
+    const int64_t parts = packs ? params->nth : 8 * params->nth;
+    const int64_t rows_each = std::max<int64_t>(16, ((m + parts - 1) / parts + 7) / 8 * 8);
     const int64_t chunks = (m + rows_each - 1) / rows_each;
     for (int64_t chunk = params->ith; chunk < chunks * matrices; chunk = ggml_threadpool_chunk_add(params->threadpool, 1)) {
         const int64_t matrix = chunk / chunks, i2 = matrix % b->ne[2], i3 = matrix / b->ne[2];
         const char * weights = (const char *) a->data + i2 / (b->ne[2] / a->ne[2]) * a->nb[2] + i3 / (b->ne[3] / a->ne[3]) * a->nb[3];
         const char * columns = (const char *) params->wdata + matrix * n * column_bytes;
         float * to = (float *) ((char *) dst->data + i2 * dst->nb[2] + i3 * dst->nb[3]);
-        const int64_t begin = chunk % chunks * rows_each;
-        some_rows<Block>(weights, a->nb[1], columns, column_bytes, to, int64_t(dst->nb[1] / sizeof(float)), n, blocks, begin,
-                std::min(m, begin + rows_each));
+        const int64_t begin = chunk % chunks * rows_each, end = std::min(m, begin + rows_each), ldc = int64_t(dst->nb[1] / sizeof(float));
+#ifdef PL_S24_GEMM
+        const operands<Block> o = { (const Block *) weights, (const pl_block_q8_K *) columns, to, n, blocks, int64_t(a->nb[1] / sizeof(Block)), ldc };
+        if (packs && gemm<Block>(o).run(begin, end)) {
+            continue;
+        }
+#endif
+        some_rows<Block>(weights, a->nb[1], columns, column_bytes, to, ldc, n, blocks, begin, end);
     }
 }
 

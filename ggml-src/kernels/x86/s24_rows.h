@@ -200,6 +200,7 @@ template <int R, class Block> void rows(const Block * x, int64_t stride, const p
     for (int64_t b = 0; b < blocks; b++) {
         float scale[R][4];
         for (int r = 0; r < R; r++) {
+            fetch<R>(x + r * stride + b, stride);
             scales(x[r * stride + b].d, y[b].d, scale[r]);
         }
         add_quarter<0, R>(sum, x + b, stride, y[b], scale);
@@ -230,6 +231,7 @@ template <int R> void rows(const pl_block_s24_t * x, int64_t stride, const pl_bl
     for (int64_t b = 0; b < blocks; b++) {
         __m256i dot[R];
         for (int r = 0; r < R; r++) {
+            fetch<R>(x + r * stride + b, stride);
             dot[r] = _mm256_setzero_si256();
         }
         add_quarter<0, R>(dot, x + b, stride, y[b]);

@@ -1,7 +1,8 @@
 // Products of rows of 2:4 sparse blocks as this compiler's flags make them, against the reference in C++ (ggml-src/kernels/s24_dot.h).
-// Prints one line per case: type, kind of blocks, rows, blocks, largest error, and the largest error that rounding explains, which is 0
+// Prints one line per case: type, kind of blocks, rows, columns, blocks, largest error, and the largest error that rounding explains, which is 0
 // where all scales are 1: sums are whole numbers then that a float holds. Links with nothing of ggml, so that it also runs on an emulator.
 #include "s24_dot.h"
+#include "x86/s24_gemm.h"
 
 #include <cmath>
 #include <cstdio>
@@ -96,43 +97,85 @@ void fill(pl_block_q8_K & y, kind k) {
     y.d = k == SCALED ? (float) (1 + random_below(1000)) / 1000 : 1;
 }
 
-template <int R, class Block> void check(const char * type, kind weights, kind activations, int64_t blocks) {
-    std::vector<Block> x((size_t) (R * blocks));
-    std::vector<pl_block_q8_K> y((size_t) blocks);
-    for (auto & block : x) {
-        fill(block, weights);
-    }
-    for (auto & block : y) {
-        fill(block, activations);
-    }
-    float got[R], wanted[R];
-    pl::s24::rows<R>(x.data(), blocks, y.data(), blocks, got);
-    pl::s24::reference::rows<R>(x.data(), blocks, y.data(), blocks, wanted);
-    double error = 0, bound = 0;
-    for (int r = 0; r < R; r++) {
-        double size = 0;
-        for (int64_t b = 0; b < blocks; b++) {
-            const Block & block = x[(size_t) (r * blocks + b)];
-            for (int k = 0; k < PL_S24_KEPT; k++) {
-                const int at = k / 2 * 4 + pl::s24::reference::position(block.idx, k);
-                size += std::fabs((double) pl::s24::reference::value(block, k) * y[(size_t) b].qs[at] * pl::s24::reference::scale(block, k / 32) *
-                        y[(size_t) b].d);
-            }
+// Rows and columns of blocks, and their product as a kernel made it: got[column * rows + row].
+template <class Block> struct example {
+    kind weights, activations;
+    int64_t rows, columns, blocks;
+    std::vector<Block> x;
+    std::vector<pl_block_q8_K> y;
+    std::vector<float> got;
+
+    example(kind weights, kind activations, int64_t rows, int64_t columns, int64_t blocks)
+        : weights(weights), activations(activations), rows(rows), columns(columns), blocks(blocks), x((size_t) (rows * blocks)),
+          y((size_t) (columns * blocks)), got((size_t) (rows * columns)) {
+        for (auto & block : x) {
+            fill(block, weights);
         }
-        const double off = std::fabs((double) got[r] - wanted[r]);
-        error = std::isnan(off) ? INFINITY : std::fmax(error, off);
-        bound = std::fmax(bound, weights == SCALED ? size * 1e-6 : 0);
+        for (auto & block : y) {
+            fill(block, activations);
+        }
     }
-    printf("%s weights=%s activations=%s rows=%d blocks=%d %.3g %.3g\n", type, names[weights], names[activations], R, (int) blocks, error, bound);
+
+    void judge(const char * type) const {
+        double error = 0, bound = 0;
+        for (int64_t i = 0; i < rows * columns; i++) {
+            const Block * const row = &x[(size_t) (i % rows * blocks)];
+            const pl_block_q8_K * const column = &y[(size_t) (i / rows * blocks)];
+            float wanted;
+            pl::s24::reference::rows<1>(row, blocks, column, blocks, &wanted);
+            double size = 0;
+            for (int64_t b = 0; b < blocks; b++) {
+                for (int k = 0; k < PL_S24_KEPT; k++) {
+                    const int at = k / 2 * 4 + pl::s24::reference::position(row[b].idx, k);
+                    size += std::fabs((double) pl::s24::reference::value(row[b], k) * column[b].qs[at] *
+                            pl::s24::reference::scale(row[b], k / 32) * column[b].d);
+                }
+            }
+            const double off = std::fabs((double) got[(size_t) i] - wanted);
+            error = std::isnan(off) ? INFINITY : std::fmax(error, off);
+            bound = std::fmax(bound, weights == SCALED ? size * 1e-6 : 0);
+        }
+        printf("%s weights=%s activations=%s rows=%d columns=%d blocks=%d %.3g %.3g\n", type, names[weights], names[activations], (int) rows,
+                (int) columns, (int) blocks, error, bound);
+    }
+};
+
+template <int R, class Block> void check_rows(const char * type, kind weights, kind activations, int64_t blocks) {
+    example<Block> e(weights, activations, R, 1, blocks);
+    pl::s24::rows<R>(e.x.data(), blocks, e.y.data(), blocks, e.got.data());
+    e.judge(type);
+}
+
+// Row after row for all columns, or tiles of both where this processor generation has them.
+template <class Block> void check_columns(const char * type, kind weights, kind activations, int64_t rows, int64_t columns, int64_t blocks) {
+    example<Block> e(weights, activations, rows, columns, blocks);
+#ifdef PL_S24_GEMM
+    const pl::s24::operands<Block> o = { e.x.data(), e.y.data(), e.got.data(), columns, blocks, blocks, rows };
+    if (!pl::s24::gemm<Block>(o).run(0, rows)) {
+        fprintf(stderr, "out of memory\n");
+        exit(1);
+    }
+#else
+    for (int64_t i = 0; i < rows * columns; i++) {
+        pl::s24::rows<1>(&e.x[(size_t) (i % rows * blocks)], blocks, &e.y[(size_t) (i / rows * blocks)], blocks, &e.got[(size_t) i]);
+    }
+#endif
+    e.judge(type);
 }
 
 template <class Block> void check(const char * type) {
-    for (int64_t blocks = 1; blocks <= 5; blocks++) {
-        for (kind weights : { WHOLE, LARGEST, SMALLEST, MIXED, SCALED }) {
-            for (kind activations : { WHOLE, LARGEST, SMALLEST, MIXED, SCALED }) {
-                if ((weights == SCALED) == (activations == SCALED)) {
-                    check<1, Block>(type, weights, activations, blocks);
-                    check<4, Block>(type, weights, activations, blocks);
+    for (kind weights : { WHOLE, LARGEST, SMALLEST, MIXED, SCALED }) {
+        for (kind activations : { WHOLE, LARGEST, SMALLEST, MIXED, SCALED }) {
+            if ((weights == SCALED) != (activations == SCALED)) {
+                continue;
+            }
+            for (int64_t blocks = 1; blocks <= 5; blocks++) {
+                check_rows<1, Block>(type, weights, activations, blocks);
+                check_rows<4, Block>(type, weights, activations, blocks);
+            }
+            for (int64_t columns : { 1, 3, 4, 15, 16, 17, 40 }) {
+                for (int64_t rows : { 1, 7, 8, 9, 20 }) {
+                    check_columns<Block>(type, weights, activations, rows, columns, 1 + random_below(4));
                 }
             }
         }

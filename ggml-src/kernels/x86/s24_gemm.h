@@ -1,0 +1,328 @@
+// Products of 2:4 sparse weights (s24.h) with several columns of activations: prompts, and rows of many sequences in one batch.
+//
+// AVX-512: weights are spread to dense bytes, some rows at a time, which pays from a few columns on: a vector then holds four values of
+// each of 16 columns, as in gemm_q8_0.h, and nothing is ever added across lanes. Picking by index cannot do that: another permutation
+// of all columns' activations would be needed for every four kept values of every row. vpdpbusd wants one unsigned side: activations
+// get +128 when they are packed, and -128 times the sum of 64 weights, known when they are spread, is where each sum starts.
+//
+// AVX2: positions and values of a row are unpacked once for all columns; the products are those of one column.
+#pragma once
+
+#include "../s24_dot.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define PL_S24_GEMM
+
+namespace pl {
+namespace s24 {
+
+// A thread's memory of at least this size at a multiple of 64, without contents; grows, ends with the thread. Null without memory.
+inline char * scratch(size_t wanted) {
+    struct buffer {
+        std::unique_ptr<char[]> bytes;
+        size_t size = 0;
+    };
+    static thread_local buffer mine;
+    if (mine.size < wanted + 64) {
+        mine.bytes.reset();
+        mine.size = 0;
+        mine.bytes.reset(new (std::nothrow) char[wanted + 64]);
+        if (mine.bytes == nullptr) {
+            return nullptr;
+        }
+        mine.size = wanted + 64;
+    }
+    return (char *) ((uintptr_t(mine.bytes.get()) + 63) & ~uintptr_t(63));
+}
+
+// Rows of weights times columns of activations: c[column * ldc + row], k blocks each. Strides are in elements.
+template <class Block> struct operands {
+    const Block *         a;
+    const pl_block_q8_K * b;
+    float *               c;
+    int64_t n, k, lda, ldc;
+};
+
+#ifdef PL_S24_AVX512
+
+constexpr int64_t least_gemm_columns = 12; // below, column after column takes less than spreading and 16 columns of work
+
+// Of quarter j, that is of 64 weights: the positions of its 32 kept values, and these, in the lower half of a register.
+inline __m512i quarter_positions(const uint8_t * idx, int j) {
+    const __m256i bits = _mm256_srl_epi16(_mm256_loadu_si256((const __m256i *) idx), _mm_cvtsi32_si128(2 * j));
+    return _mm512_zextsi256_si512(_mm256_and_si256(bits, _mm256_set1_epi8(3)));
+}
+
+inline __m512i quarter_values(const pl_block_s24_q4 & x, int j) {
+    const __m256i bytes = _mm256_srl_epi16(_mm256_loadu_si256((const __m256i *) (x.qs + 32 * (j % 2))), _mm_cvtsi32_si128(4 * (j / 2)));
+    return _mm512_zextsi256_si512(_mm256_sub_epi8(_mm256_and_si256(bytes, _mm256_set1_epi8(15)), _mm256_set1_epi8(8)));
+}
+
+inline __m512i quarter_values(const pl_block_s24_q8 & x, int j) {
+    return _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *) (x.qs + 32 * j)));
+}
+
+inline __m512i quarter_values(const pl_block_s24_t & x, int j) {
+    uint32_t signs;
+    memcpy(&signs, x.signs + 4 * j, sizeof(signs));
+    return _mm512_zextsi256_si512(_mm256_mask_blend_epi8(signs, _mm256_set1_epi8(1), _mm256_set1_epi8(-1)));
+}
+
+inline void block_scales(const uint16_t * d, float * to) {
+    _mm_storeu_ps(to, _mm_cvtph_ps(_mm_loadl_epi64((const __m128i *) d)));
+}
+
+inline void scales_of(const pl_block_s24_q4 & x, float * to) { block_scales(x.d, to); }
+inline void scales_of(const pl_block_s24_q8 & x, float * to) { block_scales(x.d, to); }
+
+inline void scales_of(const pl_block_s24_t & x, float * to) {
+    for (int j = 0; j < 4; j++) {
+        to[j] = _cvtsh_ss(x.d) * (float) x.scale[j];
+    }
+}
+
+template <class Block> class gemm {
+    // 256 activations of 16 columns.
+    struct alignas(64) packed {
+        uint8_t q[64][16][4]; // [group of 4 values][column][value + 128]
+        float   d[16];
+    };
+
+    // 256 weights of a row.
+    struct dense {
+        int8_t  w[256];
+        int32_t start[4]; // -128 times the sum of 64
+        float   scale[4];
+    };
+
+    static constexpr int64_t columns     = 16;
+    static constexpr int     R           = 8;          // rows that are spread and multiplied together
+    static constexpr int64_t panel_bytes = 640 * 1024; // packed columns that stay in L2
+
+    const operands<Block> & o;
+
+    void pack(packed * to, int64_t column) const {
+        const __m512i flip = _mm512_set1_epi8(-128);
+        // columns that are not there read another; nobody stores them
+        alignas(64) int32_t offsets[16];
+        for (int64_t j = 0; j < columns; j++) {
+            offsets[j] = int32_t(std::min(j, o.n - 1 - column) * o.k * int64_t(sizeof(pl_block_q8_K)));
+        }
+        const __m512i from = _mm512_load_si512(offsets);
+        for (int64_t i = 0; i < o.k; i++) {
+            const pl_block_q8_K * y = o.b + column * o.k + i;
+            for (int g = 0; g < 64; g++) {
+                _mm512_store_si512(to[i].q[g], _mm512_xor_si512(_mm512_i32gather_epi32(from, y->qs + 4 * g, 1), flip));
+            }
+            _mm512_store_ps(to[i].d, _mm512_i32gather_ps(from, &y->d, 1));
+        }
+    }
+
+    static void spread(const Block & x, dense & to) {
+        static const uint8_t count[64] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27,
+            28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60,
+            61, 62, 63 };
+        const __m512i lanes = _mm512_loadu_si512(count), in_group = _mm512_and_si512(lanes, _mm512_set1_epi8(3));
+        const __m512i first = _mm512_and_si512(_mm512_srli_epi16(lanes, 1), _mm512_set1_epi8(30)); // kept value of the lane's group
+        const __m512i second = _mm512_or_si512(first, _mm512_set1_epi8(1));
+        scales_of(x, to.scale);
+        for (int j = 0; j < 4; j++) {
+            const __m512i values = quarter_values(x, j), positions = quarter_positions(x.idx, j);
+            const __mmask64 at_first  = _mm512_cmpeq_epi8_mask(_mm512_permutexvar_epi8(first, positions), in_group);
+            const __mmask64 at_second = _mm512_cmpeq_epi8_mask(_mm512_permutexvar_epi8(second, positions), in_group);
+            const __m512i w = _mm512_add_epi8(_mm512_maskz_permutexvar_epi8(at_first, first, values),
+                    _mm512_maskz_permutexvar_epi8(at_second, second, values));
+            _mm512_storeu_si512(to.w + 64 * j, w);
+            alignas(64) int32_t sums[16];
+            _mm512_store_si512(sums, _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(-128), w)); // 128, read unsigned
+            int32_t sum = 0;
+            for (int l = 0; l < 16; l++) {
+                sum += sums[l];
+            }
+            to.start[j] = -sum;
+        }
+    }
+
+    // Rows row .. row + count - 1 of the result for one tile.
+    void rows(const packed * tile, const dense * w, int64_t row, int64_t count, int64_t column) const {
+        __m512 sums[R];
+        for (int r = 0; r < R; r++) {
+            sums[r] = _mm512_setzero_ps();
+        }
+        for (int64_t i = 0; i < o.k; i++) {
+            const packed & x = tile[i];
+            const __m512 d = _mm512_load_ps(x.d);
+            for (int j = 0; j < 4; j++) {
+                __m512i dots[R];
+                for (int r = 0; r < R; r++) {
+                    dots[r] = _mm512_set1_epi32(w[r * o.k + i].start[j]);
+                }
+#pragma GCC unroll 16
+                for (int g = 16 * j; g < 16 * j + 16; g++) {
+                    const __m512i values = _mm512_load_si512(x.q[g]);
+#pragma GCC unroll 8
+                    for (int r = 0; r < R; r++) {
+                        int32_t four;
+                        memcpy(&four, w[r * o.k + i].w + 4 * g, sizeof(four));
+                        dots[r] = _mm512_dpbusd_epi32(dots[r], values, _mm512_set1_epi32(four));
+                    }
+                }
+                for (int r = 0; r < R; r++) {
+                    sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_mul_ps(_mm512_set1_ps(w[r * o.k + i].scale[j]), d), sums[r]);
+                }
+            }
+        }
+        alignas(64) float out[R][columns];
+        for (int r = 0; r < R; r++) {
+            _mm512_store_ps(out[r], sums[r]);
+        }
+        for (int64_t j = 0; j < std::min(columns, o.n - column); j++) {
+            for (int64_t r = 0; r < count; r++) {
+                o.c[(column + j) * o.ldc + row + r] = out[r][j];
+            }
+        }
+    }
+
+  public:
+    explicit gemm(const operands<Block> & o) : o(o) {}
+
+    // False without memory for packed columns.
+    bool run(int64_t begin, int64_t end) const {
+        const int64_t tiles = (o.n + columns - 1) / columns;
+        const int64_t panel = std::min(tiles, std::max<int64_t>(2, panel_bytes / (o.k * int64_t(sizeof(packed)))));
+        char * const memory = scratch(size_t(panel * o.k) * sizeof(packed) + size_t(R * o.k) * sizeof(dense));
+        if (memory == nullptr) {
+            return false;
+        }
+        packed * const tile = (packed *) memory;
+        dense * const w     = (dense *) (tile + panel * o.k);
+        for (int64_t first = 0; first < tiles && begin < end; first += panel) {
+            const int64_t last = std::min(tiles, first + panel);
+            for (int64_t t = first; t < last; t++) {
+                pack(tile + (t - first) * o.k, t * columns);
+            }
+            for (int64_t row = begin; row < end; row += R) {
+                const int64_t count = std::min<int64_t>(R, end - row);
+                for (int64_t r = 0; r < R; r++) {
+                    for (int64_t i = 0; i < o.k; i++) {
+                        spread(o.a[(row + std::min(r, count - 1)) * o.lda + i], w[r * o.k + i]);
+                    }
+                }
+                for (int64_t t = first; t < last; t++) {
+                    rows(tile + (t - first) * o.k, w, row, count, t * columns);
+                }
+            }
+        }
+        return true;
+    }
+};
+
+#else
+
+constexpr int64_t least_gemm_columns = 4; // below, unpacking takes longer than it saves
+
+template <class Block> struct unpacked {
+    __m256i at[4]; // shuffle controls
+    __m256i w[4];
+    float   scale[4];
+};
+
+template <int J> __m256i row_values(const pl_block_s24_q4 & x) { return values<J>(x); }
+template <int J> __m256i row_values(const pl_block_s24_q8 & x) { return values<J>(x); }
+template <int J> __m256i row_values(const pl_block_s24_t & x) { return _mm256_or_si256(negative<J>(x), _mm256_set1_epi8(1)); }
+
+inline void scales_of(const pl_block_s24_q4 & x, float * to) { scales(x.d, 1, to); }
+inline void scales_of(const pl_block_s24_q8 & x, float * to) { scales(x.d, 1, to); }
+
+inline void scales_of(const pl_block_s24_t & x, float * to) {
+    for (int j = 0; j < 4; j++) {
+        to[j] = _cvtsh_ss(x.d) * (float) x.scale[j];
+    }
+}
+
+template <class Block> class gemm {
+    using row_block = unpacked<Block>;
+
+    const operands<Block> & o;
+
+    template <int J> static void unpack(const Block & x, row_block & to) {
+        to.at[J] = positions<J>(x.idx);
+        to.w[J]  = row_values<J>(x);
+    }
+
+    // One row and C columns.
+    template <int C> void cells(const row_block * x, int64_t row, int64_t column) const {
+        __m256 sums[C];
+        for (int c = 0; c < C; c++) {
+            sums[c] = _mm256_setzero_ps();
+        }
+        for (int64_t i = 0; i < o.k; i++) {
+            __m256 of_block[C];
+            for (int c = 0; c < C; c++) {
+                of_block[c] = _mm256_setzero_ps();
+            }
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+                const __m256i sizes = _mm256_abs_epi8(x[i].w[j]);
+                const __m256 scale  = _mm256_set1_ps(x[i].scale[j]);
+                for (int c = 0; c < C; c++) {
+                    const picker pick(o.b[(column + c) * o.k + i].qs + 64 * j);
+                    const __m256i dot = dots(sizes, _mm256_sign_epi8(pick(x[i].at[j]), x[i].w[j]));
+                    of_block[c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, of_block[c]);
+                }
+            }
+            for (int c = 0; c < C; c++) {
+                sums[c] = _mm256_fmadd_ps(of_block[c], _mm256_set1_ps(o.b[(column + c) * o.k + i].d), sums[c]);
+            }
+        }
+        for (int c = 0; c < C; c++) {
+            o.c[(column + c) * o.ldc + row] = sum_of(sums[c]);
+        }
+    }
+
+  public:
+    explicit gemm(const operands<Block> & o) : o(o) {}
+
+    bool run(int64_t begin, int64_t end) const {
+        // columns that stay in L2 while rows go by
+        const int64_t panel = std::max<int64_t>(4, 512 * 1024 / (o.k * int64_t(sizeof(pl_block_q8_K))) / 4 * 4);
+        row_block * const x = (row_block *) scratch(size_t(o.k) * sizeof(row_block));
+        if (x == nullptr) {
+            return false;
+        }
+        for (int64_t first = 0; first < o.n; first += panel) {
+            const int64_t last = std::min(o.n, first + panel);
+            for (int64_t row = begin; row < end; row++) {
+                for (int64_t i = 0; i < o.k; i++) {
+                    const Block & block = o.a[row * o.lda + i];
+                    unpack<0>(block, x[i]);
+                    unpack<1>(block, x[i]);
+                    unpack<2>(block, x[i]);
+                    unpack<3>(block, x[i]);
+                    scales_of(block, x[i].scale);
+                }
+                int64_t column = first;
+                for (; column + 4 <= last; column += 4) {
+                    cells<4>(x, row, column);
+                }
+                for (; column < last; column++) {
+                    cells<1>(x, row, column);
+                }
+            }
+        }
+        return true;
+    }
+};
+
+#endif
+
+} // namespace s24
+} // namespace pl
+
+#endif
