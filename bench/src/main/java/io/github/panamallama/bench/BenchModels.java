@@ -26,18 +26,20 @@ final class BenchModels {
     record BenchModel(String name, Path path, String shape, boolean shipped, RandomModel random) {
     }
 
-    /** @param names {@code shipped}, {@code 1b-q8_0}, {@code 1b-q4_0} or paths */
+    /** @param names {@code shipped}, {@code 1b-q8_0} or {@code 1b-} and another type of {@link RandomModel#withType}, or paths */
     static List<BenchModel> resolve(List<String> names) throws IOException {
         var models = new ArrayList<BenchModel>();
         for (var name : names) {
             models.add(switch (name.toLowerCase(Locale.ROOT)) {
                 case "shipped" -> new BenchModel("shipped, Q8_0", DefaultModel.path(), "llama, 8 layers of 256, 5.8M parameters", true, null);
-                case "1b-q8_0" -> random("1B random, Q8_0", ONE_B.withType(GgmlType.Q8_0));
-                case "1b-q4_0" -> random("1B random, Q4_0", ONE_B.withType(GgmlType.Q4_0));
+                case String one when one.startsWith("1b-") && GgmlType.byName(one.substring(3)).isPresent() -> {
+                    var type = GgmlType.byName(one.substring(3)).get();
+                    yield random("1B random, " + type, ONE_B.withType(type));
+                }
                 default -> {
                     var path = Path.of(name).toAbsolutePath();
                     if (!Files.isRegularFile(path)) {
-                        throw new IOException("no model '" + name + "'; give shipped, 1b-q8_0, 1b-q4_0 or the path of a GGUF file");
+                        throw new IOException("no model '" + name + "'; give shipped, 1b-q8_0, 1b-q4_0, 1b- and another type, or the path of a GGUF file");
                     }
                     yield new BenchModel(path.getFileName().toString(), path, path.toString(), false, null);
                 }

@@ -21,7 +21,7 @@ class QuantizeTest {
 
     static Stream<Arguments> cases() {
         var cases = new ArrayList<Arguments>();
-        for (var type : List.of("Q8_0", "Q4_0", "Q5_1", "Q4_K_M", "Q6_K", "Q2_K", "IQ4_NL", "BF16")) {
+        for (var type : List.of("Q8_0", "Q4_0", "Q5_1", "Q4_K_M", "Q6_K", "Q2_K", "IQ4_NL", "BF16", "S24_Q4", "S24_Q8", "S24_T")) {
             cases.add(Arguments.of(Models.shippedF16(), type));
         }
         for (var architecture : List.of(RandomModel.Architecture.GEMMA3, RandomModel.Architecture.MAMBA)) {
