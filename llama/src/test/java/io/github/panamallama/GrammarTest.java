@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
+import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.chat.Tool;
 import io.github.panamallama.sampling.ConstraintException;
 import io.github.panamallama.sampling.FinishReason;
@@ -18,9 +19,11 @@ import io.github.panamallama.sampling.grammar.Trigger;
 import io.github.panamallama.sampling.strategy.AdaDec;
 import io.github.panamallama.sampling.strategy.BeamSearch;
 import io.github.panamallama.sampling.strategy.BestOfN;
+import io.github.panamallama.sampling.strategy.ContrastiveSearch;
 import io.github.panamallama.sampling.strategy.EntropySwitching;
 import io.github.panamallama.sampling.strategy.NGramDrafts;
 import io.github.panamallama.sampling.strategy.Plain;
+import io.github.panamallama.sampling.strategy.PlanDrafts;
 import io.github.panamallama.sampling.strategy.Speculative;
 import io.github.panamallama.sampling.strategy.Strategy;
 import io.github.panamallama.sampling.strategy.TrigramTable;
@@ -143,7 +146,8 @@ class GrammarTest {
     private List<Strategy> strategies(Engine second) {
         var vocabulary = llama.model().vocabulary();
         return List.of(new Plain(), AdaDec.of(0.5), Uscd.of(vocabulary.tokenize("int", true, false)), BeamSearch.of(3), BestOfN.of(3),
-                Speculative.of(second), NGramDrafts.of(TrigramTable.empty(vocabulary)), EntropySwitching.of(second, 1));
+                ContrastiveSearch.of(), Speculative.of(second), PlanDrafts.of(LayerPlan.all(llama.model().layerCount()).skip(2, 4)),
+                NGramDrafts.of(TrigramTable.empty(vocabulary)), EntropySwitching.of(second, 1));
     }
 
     @Test
@@ -241,11 +245,15 @@ class GrammarTest {
 
     @Test
     void aChatTakesStrategies() {
-        var options = ChatOptions.defaults().withGeneration(GREEDY.withStrategy(AdaDec.of(0.5)));
-        try (var chat = llama.chat(options)) {
-            chat.send("What does `ArrayList` do?").text();
-            chat.send("And `LinkedList`?").text();
-            assertEquals(4, chat.history().size());
+        var drafts = PlanDrafts.of(LayerPlan.all(llama.model().layerCount()).skip(2));
+        for (var strategy : List.of(AdaDec.of(0.5), ContrastiveSearch.of(), drafts)) {
+            try (var chat = llama.chat(ChatOptions.defaults().withGeneration(GREEDY.withStrategy(strategy)))) {
+                chat.send("What does `ArrayList` do?").text();
+                var second = chat.send("And `LinkedList`?");
+                second.text();
+                assertTrue(second.stats().cachedTokens() > 0, strategy.toString());
+                assertEquals(4, chat.history().size());
+            }
         }
     }
 }
