@@ -23,7 +23,7 @@ import io.github.panamallama.runtime.gguf.GgmlType;
  * @param checkpoints    states kept per sequence where a model can't forget single tokens (recurrent, hybrid, sliding window),
  *                       so that {@link Sequence#truncate} need not evaluate everything again; 0 also keeps none for rejected drafts
  * @param spareLayers    layers of the KV cache beyond the model's, each as large as its first: a {@link LayerPlan} takes one for each
- *                       repetition of a block
+ *                       repetition of a block. A model with sliding windows gets them in both of its caches
  */
 public record EngineOptions(
         int contextSize,

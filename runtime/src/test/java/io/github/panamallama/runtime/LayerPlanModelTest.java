@@ -8,8 +8,11 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.github.panamallama.runtime.gguf.GgufFile;
+import io.github.panamallama.runtime.gguf.GgufWriter;
 import io.github.panamallama.runtime.gguf.RandomModel;
 import io.github.panamallama.runtime.gguf.RandomModel.Architecture;
+import java.lang.foreign.Arena;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -241,6 +244,19 @@ class LayerPlanModelTest {
         }
     }
 
+    @Test
+    void whoHasAnotherPlanDoesNotWaitForALongPrompt() {
+        try (var engine = Engine.open(model, OPTIONS.withBatchSize(32)); var full = engine.newSequence();
+                var light = engine.newSequence(plan("0,2-4")); var twice = engine.newSequence(plan("0,1x2,2-4"))) {
+            var steps = new ArrayList<Sequence>();
+            engine.loop().trace = slices -> steps.add(slices.getFirst().sequence());
+            engine.decode(Append.of(full, Evaluation.tokens(model, 200, 3), null), Append.of(light, Evaluation.tokens(model, 60, 4), null),
+                    Append.of(twice, new int[] {300}, null));
+            assertTrue(steps.indexOf(light) < 3 && steps.indexOf(twice) < 3, "everybody is among the first three");
+            assertTrue(steps.lastIndexOf(light) < 5, "turn by turn");
+        }
+    }
+
     /** With one token in a graph, tokens are dropped or not, and the graph looks the same until there are none left. */
     @Test
     void theLastBlockIsNotRepeatedHoweverSmallTheGraph() {
@@ -251,6 +267,30 @@ class LayerPlanModelTest {
                 sequence.append(tokens, row);
                 assertClose(evaluate(model, plan("0-2,3x2,4"), tokens), row, tolerance, "one by one");
             }
+        }
+    }
+
+    @Test
+    void modelsWithAnEncoderAreRefused() {
+        var plain = folder.resolve("plain.gguf");
+        var encoder = folder.resolve("encoder.gguf");
+        RandomModel.tiny(Architecture.LLAMA).withHeads(4, 4, 16).write(plain);
+        var source = GgufFile.read(plain);
+        var writer = new GgufWriter().putAll(source.metadata()).put("general.architecture", "t5encoder")
+                .putU32("t5encoder.block_count", 4).putU32("t5encoder.context_length", 512).putU32("t5encoder.embedding_length", 64)
+                .putU32("t5encoder.feed_forward_length", 128).putU32("t5encoder.attention.head_count", 4)
+                .putU32("t5encoder.attention.relative_buckets_count", 32).putF32("t5encoder.attention.layer_norm_rms_epsilon", 1e-5f);
+        try (var arena = Arena.ofConfined()) {
+            for (var tensor : source.tensors()) {
+                var name = tensor.name().replace("attn_output", "attn_o").replaceFirst("^(blk|output_norm)", "enc.$1");
+                var data = source.map(tensor, arena);
+                writer.tensor(name, tensor.type(), tensor.shape(), output -> output.write(data));
+            }
+            writer.write(encoder);
+        }
+        try (var t5 = Model.load(encoder); var engine = Engine.open(t5, OPTIONS.withSpareLayers(0))) {
+            var refusal = assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(4).skip(1)));
+            assertTrue(refusal.getMessage().contains("has an encoder"), refusal.getMessage());
         }
     }
 

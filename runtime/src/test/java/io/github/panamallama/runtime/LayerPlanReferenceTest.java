@@ -101,12 +101,7 @@ class LayerPlanReferenceTest {
                 assertSame(expected, row, text + ", part " + i);
             }
             assertEquals(plans.length, sequence.spans().size());
-            try (var one = engine.newSequence(); var two = engine.newSequence()) {
-                one.append(Evaluation.tokens(model, 120, 1), null);
-                two.append(Evaluation.tokens(model, 120, 2), null);
-            }
-            long evictions = engine.stats().evictions();
-            assertTrue(evictions > 0, "it lost its cells");
+            takeCells(engine);
             sequence.append(300, row);
             assertSame(history.append(plan(plans[plans.length - 1]), 300), row, text + ", evaluated again");
             sequence.close();
@@ -116,8 +111,8 @@ class LayerPlanReferenceTest {
     /** Cells are used again: what a block left out does not hold nothing, but what somebody else put there. */
     @ParameterizedTest
     @ValueSource(strings = {"0,2-4>all>block 1", "0,1:ffn,2-4>0-1,3>block 1", "all>0x2,1-4>repetitions of block 0",
-        "0x2,1-4>0,1x2,2-4>repetitions of block 1", "0-1x2,2-4>0,1x2,2-4>repetitions of block 1", "0,1x2,2-4>0,1x3,2-4>repetitions of block 1",
-        "0-3>0-3,4:attn>block 4"})
+        "0x2,1-4>0,1x2,2-4>repetitions of block 1", "0-1x2,2-4>0,1x2,2-4>repetitions of block 1",
+        "0,1x2,2-4>0,1x3,2-4>repetitions of block 1", "0-3>0-3,4:attn>block 4"})
     void whatWasNeverKeptIsNotRead(String text) {
         var parts = text.split(">");
         try (var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence(plan(parts[0]))) {
@@ -150,6 +145,46 @@ class LayerPlanReferenceTest {
                 assertSame(history.append(plan("0,2-4"), slice(20, 35)), row, "behind the truncation");
             }
         }
+    }
+
+    @Test
+    void whatEndsBetweenTwoPlansGoesOnUnderBoth() {
+        var history = reference.start();
+        history.append(plan("all"), slice(0, 30));
+        history.append(plan("0,2-4"), slice(30, 40));
+        try (var engine = Engine.open(model, OPTIONS.withMaxSequences(2)); var full = engine.newSequence()) {
+            full.append(slice(0, 30), null);
+            try (var light = full.fork(plan("0,2-4"), CacheReuse.APPROXIMATE)) {
+                light.append(slice(30, 40), null);
+                full.close();
+                takeCells(engine);
+                engine.loop().trace = slices -> light.cancel(); // behind the part of the other plan
+                assertThrows(DecodeCancelledException.class, () -> light.append(slice(40, 44), null));
+                engine.loop().trace = null;
+                assertEquals(40, light.length());
+                takeCells(engine);
+                light.tap(Tap.norms(), reading -> {
+                    if (reading.position() == 35) {
+                        throw new IllegalStateException("enough");
+                    }
+                });
+                assertThrows(IllegalStateException.class, () -> light.append(slice(40, 44), null));
+                assertEquals(40, light.length());
+                light.untap();
+                var row = engine.newRow();
+                light.append(slice(40, 44), row);
+                assertSame(history.append(plan("0,2-4"), slice(40, 44)), row, "after a cancel and a sink that threw");
+            }
+        }
+    }
+
+    private static void takeCells(Engine engine) {
+        long before = engine.stats().evictions();
+        try (var one = engine.newSequence(); var two = engine.newSequence()) {
+            one.append(Evaluation.tokens(model, 120, 1), null);
+            two.append(Evaluation.tokens(model, 120, 2), null);
+        }
+        assertTrue(engine.stats().evictions() > before, "somebody lost cells");
     }
 
     @Test

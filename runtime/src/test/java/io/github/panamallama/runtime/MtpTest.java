@@ -68,6 +68,27 @@ class MtpTest {
         }
     }
 
+    /** The head starts from what the plan made, and is no block of it. */
+    @Test
+    void plansAreThoseOfTheModelNotOfItsHead() {
+        var whole = folder.resolve("whole.gguf");
+        var neutral = folder.resolve("neutral.gguf");
+        RandomModel.tiny(Architecture.HY_V3).write(whole);
+        var plan = LayerPlan.parse("0,1:attn,3", 4);
+        Neutralised.write(whole, neutral, plan);
+        var options = ModelOptions.defaults().withMtp(true);
+        try (var model = Model.load(whole, options); var other = Model.load(neutral, options);
+                var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence(plan)) {
+            assertEquals(4, model.layerCount());
+            var history = Evaluation.tokens(model, 60, 8);
+            sequence.append(history, null);
+            var row = engine.newRow();
+            sequence.draft(DRAFT, row);
+            assertArrayEquals(fresh(other, history, DRAFT), row.toArray());
+            assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(5).skip(1)));
+        }
+    }
+
     private static void assertDrafts(Model model, Sequence sequence, double tolerance, String what) {
         var row = sequence.engine().newRow();
         for (int i = 1; i <= DRAFT.length; i++) {
