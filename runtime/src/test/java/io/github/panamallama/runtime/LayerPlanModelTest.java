@@ -8,11 +8,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import io.github.panamallama.runtime.gguf.GgufFile;
-import io.github.panamallama.runtime.gguf.GgufWriter;
 import io.github.panamallama.runtime.gguf.RandomModel;
 import io.github.panamallama.runtime.gguf.RandomModel.Architecture;
-import java.lang.foreign.Arena;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -267,30 +264,6 @@ class LayerPlanModelTest {
                 sequence.append(tokens, row);
                 assertClose(evaluate(model, plan("0-2,3x2,4"), tokens), row, tolerance, "one by one");
             }
-        }
-    }
-
-    @Test
-    void modelsWithAnEncoderAreRefused() {
-        var plain = folder.resolve("plain.gguf");
-        var encoder = folder.resolve("encoder.gguf");
-        RandomModel.tiny(Architecture.LLAMA).withHeads(4, 4, 16).write(plain);
-        var source = GgufFile.read(plain);
-        var writer = new GgufWriter().putAll(source.metadata()).put("general.architecture", "t5encoder")
-                .putU32("t5encoder.block_count", 4).putU32("t5encoder.context_length", 512).putU32("t5encoder.embedding_length", 64)
-                .putU32("t5encoder.feed_forward_length", 128).putU32("t5encoder.attention.head_count", 4)
-                .putU32("t5encoder.attention.relative_buckets_count", 32).putF32("t5encoder.attention.layer_norm_rms_epsilon", 1e-5f);
-        try (var arena = Arena.ofConfined()) {
-            for (var tensor : source.tensors()) {
-                var name = tensor.name().replace("attn_output", "attn_o").replaceFirst("^(blk|output_norm)", "enc.$1");
-                var data = source.map(tensor, arena);
-                writer.tensor(name, tensor.type(), tensor.shape(), output -> output.write(data));
-            }
-            writer.write(encoder);
-        }
-        try (var t5 = Model.load(encoder); var engine = Engine.open(t5, OPTIONS.withSpareLayers(0))) {
-            var refusal = assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(4).skip(1)));
-            assertTrue(refusal.getMessage().contains("has an encoder"), refusal.getMessage());
         }
     }
 
