@@ -11,6 +11,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -31,6 +32,19 @@ class EngineArchitecturesTest {
 
     private static int[] join(int[] a, int... b) {
         return IntStream.concat(Arrays.stream(a), Arrays.stream(b)).toArray();
+    }
+
+    /** Native code would read the position after the last one from beyond its table. */
+    @Test
+    void learnedPositionsEndTheContext() {
+        var path = folder.resolve("positions.gguf");
+        RandomModel.tiny(Architecture.GPT2).withContextLength(100).write(path);
+        try (var model = Model.load(path); var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence()) {
+            assertEquals(100, engine.contextSize());
+            var row = engine.newRow();
+            sequence.append(Evaluation.tokens(model, 100, 1), row);
+            assertThrows(ContextFullException.class, () -> sequence.append(300, row));
+        }
     }
 
     @ParameterizedTest
