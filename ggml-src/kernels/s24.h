@@ -101,6 +101,9 @@ void pl_vec_dot_s24_q4(int n, float * s, size_t bs, const void * vx, size_t bx, 
 void pl_vec_dot_s24_q8(int n, float * s, size_t bs, const void * vx, size_t bx, const void * vy, size_t by, int nrc);
 void pl_vec_dot_s24_t(int n, float * s, size_t bs, const void * vx, size_t bx, const void * vy, size_t by, int nrc);
 
+// Activations as Q8_K, for all types that want them: what upstream's quantize_row_q8_K gives.
+void pl_quantize_row_q8_K(const float * from, void * to, int64_t k);
+
 struct ggml_compute_params;
 
 // The matrix product `dst` where its weights are of one of these types and its activations lie rounded in the work buffer: true if it

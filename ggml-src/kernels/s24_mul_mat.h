@@ -3,8 +3,12 @@
 #pragma once
 
 #include "ggml-cpu-impl.h"
+#include "quants.h"
 #include "s24_dot.h"
 #include "x86/s24_gemm.h"
+#if defined(__AVX2__)
+#include "x86/round_q8_K.h"
+#endif
 
 #include <algorithm>
 
@@ -75,6 +79,16 @@ bool pl_s24_mul_mat(const ggml_compute_params * params, ggml_tensor * dst) {
         case GGML_TYPE_S24_T: pl::s24::mul_mat<pl_block_s24_t>(params, dst); return true;
         default: return false;
     }
+}
+
+void pl_quantize_row_q8_K(const float * from, void * to, int64_t k) {
+#if defined(__AVX2__)
+    for (int64_t i = 0; i < k / 256; i++) {
+        pl::round_block_q8_K(from + 256 * i, ((pl_block_q8_K *) to)[i]);
+    }
+#else
+    quantize_row_q8_K(from, to, k);
+#endif
 }
 
 #define PL_S24_VEC_DOT(name)                                                                                                    \

@@ -429,6 +429,31 @@ static void refusals(void) {
     report("a number in the gap", GGML_TYPE_S24_Q4, 1, ggml_validate_row_data((enum ggml_type) 100, nothing, 64), 0);
 }
 
+// ggml-base's own
+void quantize_row_q8_K_ref(const float * x, pl_block_q8_K * y, int64_t k);
+
+// Rounded activations are bit for bit those of upstream's reference; prints the blocks that are not.
+static void rounding(void) {
+    enum { BLOCKS = 4000 };
+    static float x[BLOCKS * 256];
+    static pl_block_q8_K got[BLOCKS], wanted[BLOCKS];
+    for (int b = 0; b < BLOCKS; b++) {
+        const float size = (float) exp(40 * uniform() - 20);
+        for (int i = 0; i < 256; i++) {
+            const float whole = (float) (floor(9 * uniform()) - 4); // both signs of the largest, and ties in rounding
+            x[256 * b + i] = b % 4 == 0 ? whole : b % 4 == 1 ? size * whole / 3 : b % 4 == 2 ? size * (float) (2 * uniform() - 1) : 0;
+        }
+        x[256 * b + (int) (256 * uniform())] = b % 4 == 3 && b % 8 == 3 ? -size : x[256 * b];
+    }
+    ggml_get_type_traits_cpu(GGML_TYPE_Q8_K)->from_float(x, got, BLOCKS * 256);
+    quantize_row_q8_K_ref(x, wanted, BLOCKS * 256);
+    int wrong = 0;
+    for (int b = 0; b < BLOCKS; b++) {
+        wrong += memcmp(got + b, wanted + b, sizeof(got[b])) != 0;
+    }
+    report("rounding of activations", GGML_TYPE_Q8_K, 1, wrong, 0);
+}
+
 // A GGUF file whose one tensor has this type number: 1 if ggml reads it.
 static int read_with_type(const char * folder, uint32_t number) {
     char path[4096];
@@ -498,6 +523,7 @@ int main(int argc, char ** argv) {
         round_trips(types[t]);
         report("read from a file", types[t], 1, !read_with_type(argv[2], types[t]), 0);
     }
+    rounding();
     refusals();
     const uint32_t gap[] = { PL_UPSTREAM_TYPE_COUNT, 100, 199, GGML_TYPE_COUNT, 0x80000000u };
     for (size_t i = 0; i < sizeof(gap) / sizeof(gap[0]); i++) {
