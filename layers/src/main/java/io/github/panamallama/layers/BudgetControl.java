@@ -13,7 +13,7 @@ import java.util.List;
  * one plan down when that is above the goal, one plan up when it is expected to stay a tenth below it there. How much slower a plan is
  * than the one below it is measured at each change, and taken in proportion to their costs before the first.
  *
- * <p>One caller at a time. Reads no clock.
+ * <p>One caller at a time. Reads no clock; {@link BudgetedSequence} does.
  */
 public final class BudgetControl {
     /** Tokens whose median counts. */
@@ -85,6 +85,11 @@ public final class BudgetControl {
         var control = new BudgetControl(plans, Double.POSITIVE_INFINITY, perToken.toNanos());
         control.current = plans.size() - 1;
         return control;
+    }
+
+    /** All plans that it chooses among, cheapest first. */
+    public List<LayerPlan> plans() {
+        return plans;
     }
 
     /** The plan to use from here on. */
