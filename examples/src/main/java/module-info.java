@@ -7,6 +7,7 @@ module panamallama.examples {
     requires panamallama.adapters;
     requires panamallama.layers;
     requires panamallama.models;
+    requires panamallama.quantization;
     requires tools.jackson.databind;
     requires xchart;
 

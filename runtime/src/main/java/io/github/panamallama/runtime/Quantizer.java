@@ -1,6 +1,7 @@
 package io.github.panamallama.runtime;
 
 import io.github.panamallama.bindings.LlamaH;
+import io.github.panamallama.bindings.llama_model_imatrix_data;
 import io.github.panamallama.bindings.llama_model_quantize_params;
 import io.github.panamallama.bindings.pl_error;
 import io.github.panamallama.runtime.gguf.GgufFile;
@@ -8,10 +9,13 @@ import io.github.panamallama.runtime.natives.Natives;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Optional;
 
 /**
@@ -21,7 +25,7 @@ import java.util.Optional;
 public final class Quantizer {
     /**
      * What a whole file is quantised to: a type, or a mix of types around one ({@code enum llama_ftype}). Types below about 2.5 bits
-     * (IQ1, IQ2_XXS, IQ2_XS, Q2_K_S) need an importance matrix, which is not supported here; llama.cpp refuses them without one. The S24
+     * (IQ1, IQ2_XXS, IQ2_XS, Q2_K_S) need an importance matrix ({@link #withImportance}); llama.cpp refuses them without one. The S24
      * types keep the 2 largest of every 4 consecutive weights, which costs much quality in a model that wasn't trained for it; embedding and
      * output matrices stay dense unless {@link #withPure} asks otherwise.
      */
@@ -70,19 +74,22 @@ public final class Quantizer {
     private final boolean requantize;
     private final boolean pure;
     private final boolean outputTensor;
+    private final Map<String, float[]> importance;
 
-    private Quantizer(Type type, int threads, boolean overwrite, boolean requantize, boolean pure, boolean outputTensor) {
+    private Quantizer(Type type, int threads, boolean overwrite, boolean requantize, boolean pure, boolean outputTensor,
+            Map<String, float[]> importance) {
         this.type = type;
         this.threads = threads;
         this.overwrite = overwrite;
         this.requantize = requantize;
         this.pure = pure;
         this.outputTensor = outputTensor;
+        this.importance = importance;
     }
 
     /** A quantizer to this type, with all processors, that overwrites nothing. */
     public static Quantizer to(Type type) {
-        return new Quantizer(type, 0, false, false, false, true);
+        return new Quantizer(type, 0, false, false, false, true, Map.of());
     }
 
     /** @param threads CPU threads, 0 for all */
@@ -90,27 +97,36 @@ public final class Quantizer {
         if (threads < 0) {
             throw new IllegalArgumentException("threads is " + threads + "; it must be 0 (all) or more");
         }
-        return new Quantizer(type, threads, overwrite, requantize, pure, outputTensor);
+        return new Quantizer(type, threads, overwrite, requantize, pure, outputTensor, importance);
     }
 
     /** Whether an existing output file is replaced. */
     public Quantizer withOverwrite(boolean overwrite) {
-        return new Quantizer(type, threads, overwrite, requantize, pure, outputTensor);
+        return new Quantizer(type, threads, overwrite, requantize, pure, outputTensor, importance);
     }
 
     /** Whether tensors that are quantised already are quantised again, which costs quality. */
     public Quantizer withRequantize(boolean requantize) {
-        return new Quantizer(type, threads, overwrite, requantize, pure, outputTensor);
+        return new Quantizer(type, threads, overwrite, requantize, pure, outputTensor, importance);
     }
 
     /** Whether all matrices get the same type, instead of larger ones for those that matter most. */
     public Quantizer withPure(boolean pure) {
-        return new Quantizer(type, threads, overwrite, requantize, pure, outputTensor);
+        return new Quantizer(type, threads, overwrite, requantize, pure, outputTensor, importance);
     }
 
     /** Whether the output matrix is quantised too. */
     public Quantizer withOutputTensor(boolean outputTensor) {
-        return new Quantizer(type, threads, overwrite, requantize, pure, outputTensor);
+        return new Quantizer(type, threads, overwrite, requantize, pure, outputTensor, importance);
+    }
+
+    /**
+     * How much an error in each column of a weight counts: an importance matrix.
+     *
+     * @param importance by name of the weight, {@code [columns]} or, of experts, {@code [experts][columns]}; finite. Empty for none
+     */
+    public Quantizer withImportance(Map<String, float[]> importance) {
+        return new Quantizer(type, threads, overwrite, requantize, pure, outputTensor, Map.copyOf(importance));
     }
 
     /**
@@ -186,6 +202,9 @@ public final class Quantizer {
             llama_model_quantize_params.allow_requantize(params, requantize);
             llama_model_quantize_params.quantize_output_tensor(params, outputTensor);
             llama_model_quantize_params.pure(params, pure);
+            if (!importance.isEmpty()) {
+                llama_model_quantize_params.imatrix(params, importance(arena));
+            }
             var error = pl_error.allocate(arena);
             int code = LlamaH.pl_model_quantize(arena.allocateFrom(in.toAbsolutePath().toString()),
                     arena.allocateFrom(out.toAbsolutePath().toString()), params, error);
@@ -194,5 +213,19 @@ public final class Quantizer {
                         + pl_error.message(error).getString(0));
             }
         }
+    }
+
+    /** As native code reads it: entries up to one without a name. */
+    private MemorySegment importance(Arena arena) {
+        var entries = llama_model_imatrix_data.allocateArray(importance.size() + 1L, arena);
+        int i = 0;
+        for (var weight : importance.entrySet()) {
+            var entry = llama_model_imatrix_data.asSlice(entries, i++);
+            llama_model_imatrix_data.name(entry, arena.allocateFrom(weight.getKey()));
+            llama_model_imatrix_data.data(entry, arena.allocateFrom(ValueLayout.JAVA_FLOAT, weight.getValue()));
+            llama_model_imatrix_data.size(entry, weight.getValue().length);
+        }
+        llama_model_imatrix_data.name(llama_model_imatrix_data.asSlice(entries, i), MemorySegment.NULL);
+        return entries;
     }
 }
