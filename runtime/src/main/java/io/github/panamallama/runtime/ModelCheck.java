@@ -50,7 +50,9 @@ final class ModelCheck {
     static void check(List<GgufFile> parts, boolean vocabularyOnly) {
         new ModelCheck(parts.getFirst()).check();
         if (!vocabularyOnly) {
-            new ModelCheck(parts.getFirst()).shape();
+            var model = new ModelCheck(parts.getFirst());
+            model.shape();
+            model.relativePositions(parts);
             for (var part : parts) {
                 for (var tensor : part.tensors()) {
                     tensor(part, tensor);
@@ -193,6 +195,20 @@ final class ModelCheck {
             long groups = optional("ssm.group_count", 0, inner);
             if (groups > 0 && inner % groups != 0) {
                 throw error("has " + inner + " as ssm.inner_size for " + groups + " groups");
+            }
+        }
+    }
+
+    /** Blocks without a table of relative positions read the first one's, which upstream takes for granted. */
+    private void relativePositions(List<GgufFile> parts) {
+        var needed = switch (architecture) {
+            case "t5" -> List.of("enc.blk.0.attn_rel_b.weight", "dec.blk.0.attn_rel_b.weight");
+            case "t5encoder" -> List.of("enc.blk.0.attn_rel_b.weight");
+            default -> List.<String>of();
+        };
+        for (var name : needed) {
+            if (parts.stream().noneMatch(part -> part.tensor(name).isPresent())) {
+                throw error("has no \"" + name + "\", which " + architecture + " needs");
             }
         }
     }

@@ -118,6 +118,20 @@ class ModelCheckTest {
     }
 
     @Test
+    void anEncoderWithoutRelativePositionsIsRefused() {
+        var path = folder.resolve("t5.gguf");
+        for (var architecture : List.of("t5", "t5encoder")) {
+            new GgufWriter().putAll(tiny()).put("general.architecture", architecture).putU32(architecture + ".block_count", 4)
+                    .putU32(architecture + ".context_length", 512).putU32(architecture + ".embedding_length", 64)
+                    .putU32(architecture + ".attention.head_count", 4)
+                    .tensor("enc.blk.0.attn_norm.weight", GgmlType.F32, List.of(64L), out -> out.write(MemorySegment.ofArray(new byte[256])))
+                    .write(path);
+            var refused = assertThrows(ModelLoadException.class, () -> Model.load(path));
+            assertTrue(refused.getMessage().contains("enc.blk.0.attn_rel_b.weight"), refused.getMessage());
+        }
+    }
+
+    @Test
     void aVocabularyThatWantsATokenItLacksIsRefused() {
         var path = folder.resolve("nobos.gguf");
         var tokens = List.of("a", "b", "c");
