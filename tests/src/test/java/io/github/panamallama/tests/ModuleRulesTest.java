@@ -14,13 +14,17 @@ import java.util.Set;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
 
-/** Imports point one way, {@code bindings <- runtime <- sampling, adapters, quantization <- llama <- examples}, and only runtime sees bindings. */
+/**
+ * Imports point one way, {@code bindings <- runtime <- sampling, adapters, layers, quantization <- llama <- examples}, and only runtime sees
+ * bindings.
+ */
 class ModuleRulesTest {
     private static final String BINDINGS = "panamallama.bindings";
 
     /** From the inside out; bench comes last because nothing but the tests may see it. */
     private static final List<String> ORDER = List.of(BINDINGS, "panamallama.runtime", "panamallama.sampling",
-            "panamallama.adapters", "panamallama.quantization", "panamallama", "panamallama.examples", "panamallama.bench");
+            "panamallama.adapters", "panamallama.layers", "panamallama.quantization", "panamallama", "panamallama.examples",
+            "panamallama.bench");
 
     @Test
     void arrowsPointOneWay() throws IOException {

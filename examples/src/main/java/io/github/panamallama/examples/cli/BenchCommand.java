@@ -111,7 +111,7 @@ final class BenchCommand implements Callable<Integer> {
         if (tests.isEmpty()) {
             throw new ParameterException(spec.commandLine(), "nothing to measure: -p and -n are both 0");
         }
-        layers.check(spec.commandLine());
+        layers.checkPlan(spec.commandLine());
         var options = layers.options(spec.commandLine(), engine.options(spec.commandLine(), EngineOptions.defaults().withBatchSize(BATCH)))
                 .withMaxSequences(1);
         if (poll != null) {
@@ -125,13 +125,13 @@ final class BenchCommand implements Callable<Integer> {
             compileFirst(options.withContextSize(COMPILED_RUN).withBatchSize(COMPILED_RUN));
         }
         try (var loaded = model.load(main)) {
+            var plan = layers.plan(spec.commandLine(), loaded);
             var documents = new ArrayList<Map<String, Object>>();
             if (!json) {
                 main.shell().println(TABLE_HEAD);
             }
             for (var test : tests) {
                 try (var opened = Engine.open(loaded, options.withContextSize(depth + test.tokens()))) {
-                    var plan = layers.plan(spec.commandLine(), loaded);
                     var samples = measure(opened, plan, test);
                     var document = document(loaded, opened, plan, test, samples);
                     documents.add(document);

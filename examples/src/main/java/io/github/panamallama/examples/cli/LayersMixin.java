@@ -38,6 +38,15 @@ final class LayersMixin {
         }
     }
 
+    /** The same where there is no prompt for routers to choose by. */
+    void checkPlan(CommandLine command) {
+        check(command);
+        if (text != null && isFile() && !text.endsWith(PLAN)) {
+            throw new ParameterException(command, "--layers " + text + ": routers choose by a prompt, which there is none of here; "
+                    + "give a plan, or a file of one (" + PLAN + ")");
+        }
+    }
+
     private LayerPlan parse(CommandLine command, int blocks) {
         try {
             return LayerPlan.parse(text, blocks);
@@ -58,14 +67,10 @@ final class LayersMixin {
         return options.withSpareLayers(Math.max(spare, repeats));
     }
 
-    /** The plan for this model; null for every block once. */
+    /** The plan for this model, of a command line without routers; null for every block once. */
     LayerPlan plan(CommandLine command, Model model) {
         if (text == null || !isFile()) {
             return text == null ? null : parse(command, model.layerCount());
-        }
-        if (!text.endsWith(PLAN)) {
-            throw new ParameterException(command, "--layers " + text + ": routers choose by a prompt, which there is none of here; "
-                    + "give a plan, or a file of one (" + PLAN + ")");
         }
         return PlanFile.read(Path.of(text), model).plan();
     }

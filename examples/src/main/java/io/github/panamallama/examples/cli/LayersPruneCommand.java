@@ -31,7 +31,7 @@ final class LayersPruneCommand implements Callable<Integer> {
 
     @Override
     public Integer call() {
-        layers.check(spec.commandLine());
+        layers.checkPlan(spec.commandLine());
         var main = parent.main();
         try (var loaded = model.load(main)) {
             var plan = layers.plan(spec.commandLine(), loaded);

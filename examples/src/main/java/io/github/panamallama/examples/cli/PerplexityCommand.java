@@ -74,7 +74,7 @@ final class PerplexityCommand implements Callable<Integer> {
             throw new ParameterException(spec.commandLine(), "a window needs at least 4 tokens; -c is " + window);
         }
         adapters.check(spec.commandLine());
-        layers.check(spec.commandLine());
+        layers.checkPlan(spec.commandLine());
         try (var loaded = model.load(main); var opened = new Opened(loaded)) {
             var under = adapters.set(spec.commandLine(), opened::load);
             var vocabulary = loaded.vocabulary();

@@ -49,8 +49,15 @@ class LayersCommandTest {
         assertEquals(0, trained.code(), trained.err());
     }
 
+    /** The command with more options, which replace those of the same name that are in it. */
     private static Cli.Result run(List<String> command, String... more) {
         var args = new ArrayList<>(command);
+        for (var option : more) {
+            int at = option.startsWith("-") ? args.indexOf(option) : -1;
+            if (at >= 0) {
+                args.subList(at, at + 2).clear();
+            }
+        }
         args.addAll(Arrays.asList(more));
         return Cli.withInput("public int ", args.toArray(String[]::new));
     }
