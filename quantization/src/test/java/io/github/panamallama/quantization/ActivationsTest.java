@@ -54,7 +54,7 @@ class ActivationsTest {
         var file = GgufFile.read(path);
         var embedding = values(file, "token_embd.weight");
         var norm = values(file, "blk.0.attn_norm.weight");
-        double epsilon = file.metadata().real("llama.attention.layer_norm_rms_epsilon").orElseThrow();
+        double epsilon = file.metadata().number("llama.attention.layer_norm_rms_epsilon").orElseThrow();
         try (var model = Model.load(path); var activations = Activations.open(model, matrices(path), CALIBRATION, 1, Progress.NONE)) {
             var wanted = new double[norm.length];
             var windows = CALIBRATION.cut(model.vocabulary());
