@@ -7,4 +7,7 @@ module panamallama {
     requires transitive panamallama.sampling;
 
     exports io.github.panamallama;
+
+    // messages between processes
+    opens io.github.panamallama to tools.jackson.databind;
 }

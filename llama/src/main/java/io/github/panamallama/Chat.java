@@ -3,11 +3,9 @@ package io.github.panamallama;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.LlamaException;
-import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.runtime.chat.ChatMessage;
 import io.github.panamallama.runtime.chat.ChatTemplate;
 import io.github.panamallama.runtime.chat.PromptOptions;
-import io.github.panamallama.runtime.chat.RenderedPrompt;
 import io.github.panamallama.sampling.IncompleteException;
 import io.github.panamallama.sampling.grammar.Grammar;
 import java.util.ArrayList;
@@ -23,21 +21,22 @@ import java.util.stream.Stream;
  * come from any thread.
  */
 public final class Chat implements AutoCloseable {
-    private final Llama llama;
+    private final Dialogue dialogue;
+    private final Types types;
     private final ChatOptions options;
     private final ChatTemplate template;
     private final PromptOptions prompting;
-    private Sequence sequence;
     private List<ChatMessage> history = new ArrayList<>();
     private Reply current;
     private int forgotten;
 
-    Chat(Llama llama, ChatOptions options) {
-        this.llama = llama;
+    /** @param options with a template and with generation options */
+    Chat(Dialogue dialogue, Types types, ChatOptions options) {
+        this.dialogue = dialogue;
+        this.types = types;
         this.options = options;
-        template = options.template() != null ? options.template() : ChatTemplate.of(llama.model());
+        template = options.template();
         prompting = PromptOptions.defaults().withTools(options.tools()).withThinking(options.reasoning());
-        sequence = llama.engine().newSequence(options.generation().adapters());
         reset();
     }
 
@@ -71,7 +70,7 @@ public final class Chat implements AutoCloseable {
      * @throws IncompleteException      if the answer was cut before it was whole; the conversation keeps what came
      */
     public <T> T send(String text, Class<T> type) {
-        var typed = llama.typed(type);
+        var typed = types.of(type);
         return typed.read(send(text, typed.grammar()).wholeText());
     }
 
@@ -80,30 +79,25 @@ public final class Chat implements AutoCloseable {
         var before = List.copyOf(history);
         var next = new ArrayList<>(history);
         next.addAll(messages);
-        int room = llama.promptRoom(generating);
+        int room = generating.promptRoom(dialogue.contextSize());
         int dropped = 0;
         var prompt = template.render(next, prompting);
-        var tokens = tokens(prompt);
+        var tokens = dialogue.tokens(prompt.text());
         while (tokens.length > room) {
             if (!dropOldestTurn(next)) {
                 throw new ContextFullException("the message and what must stay with it have " + tokens.length + " tokens; a context of "
-                        + llama.engine().contextSize() + " has room for " + room + " beside an answer: shorten it, or raise EngineOptions.contextSize");
+                        + dialogue.contextSize() + " has room for " + room + " beside an answer: shorten it, or raise EngineOptions.contextSize");
             }
             dropped++;
             prompt = template.render(next, prompting);
-            tokens = tokens(prompt);
+            tokens = dialogue.tokens(prompt.text());
         }
         if (generating.grammar() != null && generating.grammar().triggers().isEmpty() && prompt.opensReasoning()) {
             throw new LlamaException("the template begins the answer with reasoning, which is no text of the grammar; use a lazy grammar, "
                     + "or another template (ChatOptions.withTemplate)");
         }
-        if (sequence.length() == 0 && generating.plans() != null) {
-            var fresh = llama.engine().newSequence(sequence.adapters(), generating.plans().choose(llama.engine(), tokens));
-            sequence.close();
-            sequence = fresh;
-        }
         var stops = Stream.concat(generating.stop().stream(), prompt.stopStrings().stream()).distinct().toList();
-        var generation = new Generation(sequence, false, tokens, false, generating.withStop(stops), true);
+        var generation = dialogue.answer(tokens, generating.withStop(stops));
         history = next;
         forgotten += dropped;
         current = new Reply(generation, prompt.parser(), dropped, answer -> {
@@ -145,22 +139,9 @@ public final class Chat implements AutoCloseable {
         return -1;
     }
 
-    /** The prompt's tokens. Templates write special tokens as text; the one that begins a text is added where a template leaves that to the vocabulary. */
-    private int[] tokens(RenderedPrompt prompt) {
-        var vocabulary = llama.model().vocabulary();
-        var tokens = vocabulary.tokenize(prompt.text(), false, true);
-        if (!vocabulary.addsBos() || tokens.length > 0 && tokens[0] == vocabulary.bos()) {
-            return tokens;
-        }
-        var begun = new int[tokens.length + 1];
-        begun[0] = vocabulary.bos();
-        System.arraycopy(tokens, 0, begun, 1, tokens.length);
-        return begun;
-    }
-
     /** What the conversation is held under. */
     public AdapterSet adapters() {
-        return sequence.adapters();
+        return dialogue.adapters();
     }
 
     /**
@@ -175,13 +156,7 @@ public final class Chat implements AutoCloseable {
      */
     public void adapters(AdapterSet adapters) {
         settle();
-        if (adapters.equals(sequence.adapters())) {
-            return;
-        }
-        var next = sequence.fork(adapters);
-        next.truncate(sequence.evaluatedAlike(next, sequence.length()));
-        sequence.close();
-        sequence = next;
+        dialogue.adapters(adapters);
     }
 
     /** The messages so far, without forgotten ones and without a reply that is still coming. */
@@ -204,12 +179,12 @@ public final class Chat implements AutoCloseable {
 
     /** Tokens evaluated and kept for the next turn. */
     public int length() {
-        return sequence.length();
+        return dialogue.length();
     }
 
     /** Tokens that the context holds. */
     public int contextSize() {
-        return llama.engine().contextSize();
+        return dialogue.contextSize();
     }
 
     /** Forgets everything but the system message. */
@@ -219,7 +194,7 @@ public final class Chat implements AutoCloseable {
         if (options.system() != null) {
             history.add(ChatMessage.system(options.system()));
         }
-        sequence.truncate(0);
+        dialogue.clear();
         forgotten = 0;
     }
 
@@ -227,6 +202,6 @@ public final class Chat implements AutoCloseable {
     @Override
     public void close() {
         settle();
-        sequence.close();
+        dialogue.close();
     }
 }

@@ -1,6 +1,5 @@
 package io.github.panamallama;
 
-import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.sampling.FinishReason;
 import io.github.panamallama.sampling.IncompleteException;
@@ -39,8 +38,8 @@ public final class Completion implements Iterable<String>, AutoCloseable {
     private final Generation generation;
     private final Iterator<String> pieces;
 
-    Completion(Engine engine, int[] prompt, boolean truncated, GenerationOptions options) {
-        generation = new Generation(options.newSequence(engine, prompt), true, prompt, truncated, options, false);
+    Completion(Generation generation) {
+        this.generation = generation;
         pieces = new Pieces(generation);
     }
 
@@ -103,7 +102,8 @@ public final class Completion implements Iterable<String>, AutoCloseable {
         return generation.confidence();
     }
 
-    /** What a strategy has cost so far, in rows and batches; null without {@link GenerationOptions#withStrategy} or confidence. */
+    /** What a strategy has cost so far, in rows and batches; null without {@link GenerationOptions#withStrategy} or confidence, and of an
+     * {@link IsolatedLlama} until the end. */
     public Work work() {
         return generation.work();
     }
@@ -117,6 +117,11 @@ public final class Completion implements Iterable<String>, AutoCloseable {
         var text = text();
         generation.requireWhole();
         return text;
+    }
+
+    /** What runs below. */
+    Generation generation() {
+        return generation;
     }
 
     /** Stops. Does nothing after the end. */

@@ -110,7 +110,7 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
 
     /** The text will be written with these blocks of the model; null for every block once. */
     public GenerationOptions withPlan(LayerPlan plan) {
-        return withPlans(plan == null ? null : (engine, prompt) -> plan);
+        return withPlans(plan == null ? null : new FixedPlan(plan));
     }
 
     /** The text will be written with blocks that are chosen by its prompt; null for every block once. */
@@ -121,6 +121,20 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
     /** The text will be written under these adapters, whatever others are written under at the same time; see {@link Llama#adapter}. */
     public GenerationOptions withAdapters(AdapterSet adapters) {
         return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
+    }
+
+    /** One plan for every prompt. */
+    record FixedPlan(LayerPlan plan) implements PlanChooser {
+        @Override
+        public LayerPlan choose(Engine engine, int[] prompt) {
+            return plan;
+        }
+    }
+
+    /** Tokens that a prompt may have so that a generation has room: all it may write, or half of the context where that is more. */
+    int promptRoom(int contextSize) {
+        int answer = maxTokens == 0 ? contextSize / 2 : Math.min(maxTokens, contextSize / 2);
+        return contextSize - Math.max(1, answer);
     }
 
     /** An empty sequence under the adapters, and with the plan that is chosen for a prompt. */

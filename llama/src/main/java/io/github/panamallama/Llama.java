@@ -3,23 +3,20 @@ package io.github.panamallama;
 import io.github.panamallama.models.DefaultModel;
 import io.github.panamallama.runtime.Adapter;
 import io.github.panamallama.runtime.AdapterInUseException;
+import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
-import io.github.panamallama.sampling.IncompleteException;
+import io.github.panamallama.runtime.chat.ChatTemplate;
 import io.github.panamallama.sampling.asap.Asap;
 import io.github.panamallama.sampling.asap.AsapOptions;
 import io.github.panamallama.sampling.grammar.Grammar;
-import io.github.panamallama.sampling.grammar.JsonOptions;
-import io.github.panamallama.sampling.grammar.JsonType;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Objects;
-import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadLocalRandom;
 
 /**
@@ -34,7 +31,7 @@ import java.util.concurrent.ThreadLocalRandom;
  * <p>Any number of threads may use it at once; what they ask for is decoded together in one batch. A {@link Completion} or
  * {@link Chat} that it gives away is for one thread at a time.
  */
-public final class Llama implements AutoCloseable {
+public final class Llama extends TextModel {
     /** Of the room for a fill-in prompt, the part that goes to the text before the place when both sides are too long. */
     private static final double PREFIX_SHARE = 0.75;
 
@@ -43,14 +40,12 @@ public final class Llama implements AutoCloseable {
 
     private final Model model;
     private final Engine engine;
-    private final GenerationOptions generation;
-    private final Map<Class<?>, Typed<?>> types = new ConcurrentHashMap<>();
     private final Map<Path, Adapter> adapters = new LinkedHashMap<>();
 
     private Llama(Model model, Engine engine, GenerationOptions generation) {
+        super(generation);
         this.model = model;
         this.engine = engine;
-        this.generation = generation;
     }
 
     /** Loads a GGUF file (of a split model, its first part) with the usual options. */
@@ -74,6 +69,31 @@ public final class Llama implements AutoCloseable {
         }
     }
 
+    /**
+     * Loads a GGUF file in a JVM of its own, with the usual options: whatever ends that one leaves this one alone.
+     *
+     * @see IsolatedLlama
+     */
+    public static IsolatedLlama isolated(Path path) {
+        return isolated(path, LlamaOptions.defaults(), IsolationOptions.defaults());
+    }
+
+    /**
+     * Loads a GGUF file in a JVM of its own.
+     *
+     * @throws WorkerDiedException      if that JVM ends, or takes longer than {@link IsolationOptions#startDeadline}, before the model is loaded
+     * @throws LlamaException           as {@link #load(Path, LlamaOptions)}
+     * @throws IllegalArgumentException if the options hold something that can't be sent to another process
+     */
+    public static IsolatedLlama isolated(Path path, LlamaOptions options, IsolationOptions isolation) {
+        return IsolatedLlama.start(path, options, isolation);
+    }
+
+    /** Loads the shipped model in a JVM of its own. */
+    public static IsolatedLlama isolatedDefault(LlamaOptions options, IsolationOptions isolation) {
+        return isolated(DefaultModel.path(), options, isolation);
+    }
+
     /** Loads the small Java model that is shipped with panama-llama, for trying things out. */
     public static Llama loadDefault() {
         return loadDefault(LlamaOptions.defaults());
@@ -84,17 +104,7 @@ public final class Llama implements AutoCloseable {
         return load(DefaultModel.path(), options);
     }
 
-    /** Continues a text. Nothing is evaluated before the result is read. */
-    public Completion complete(String prompt) {
-        return complete(prompt, generation);
-    }
-
-    /**
-     * Continues a text.
-     *
-     * @throws ContextFullException     if the prompt leaves no room in the context and may not be truncated
-     * @throws IllegalArgumentException if the prompt is empty and the model has no token that begins a text
-     */
+    @Override
     public Completion complete(String prompt, GenerationOptions options) {
         var tokens = promptTokens(prompt, options);
         return completion(tokens.tokens, tokens.cut, options);
@@ -104,7 +114,7 @@ public final class Llama implements AutoCloseable {
     }
 
     private Prompt promptTokens(String prompt, GenerationOptions options) {
-        int room = promptRoom(options);
+        int room = options.promptRoom(engine.contextSize());
         boolean cut = options.truncation() && prompt.length() > (long) room * CHARACTERS_PER_TOKEN;
         var tokens = model.vocabulary().tokenize(cut ? tail(prompt, room * CHARACTERS_PER_TOKEN) : prompt, true, false);
         if (tokens.length == 0) {
@@ -126,66 +136,9 @@ public final class Llama implements AutoCloseable {
         return new Prompt(tokens, cut);
     }
 
-    /**
-     * Continues a prompt with JSON and gives the value that it stands for: the type's JSON Schema becomes a grammar, which every token
-     * is held to. Properties come in the type's order.
-     *
-     * <pre>{@code
-     * record City(String name, int population) {}
-     * City city = llama.generate("The capital of France: ", City.class);
-     * }</pre>
-     *
-     * @param type a record, class, enumeration or simple type; see {@link JsonType}
-     * @throws IllegalArgumentException if the type has no JSON schema; the message names the part at fault
-     * @throws io.github.panamallama.sampling.ConstraintException if not even the shortest value fits {@link GenerationOptions#maxTokens}
-     * @throws IncompleteException      if other generations filled the context before the value was whole
-     */
-    public <T> T generate(String prompt, Class<T> type) {
-        return generate(prompt, type, generation);
-    }
-
-    /** As {@link #generate(String, Class)}. A grammar of the options is replaced. */
-    public <T> T generate(String prompt, Class<T> type, GenerationOptions options) {
-        var typed = typed(type);
-        return typed.read(generate(prompt, typed.grammar(), options));
-    }
-
-    /** Continues a prompt with a whole text of a grammar. */
-    public String generate(String prompt, Grammar grammar) {
-        return generate(prompt, grammar, generation);
-    }
-
-    /**
-     * Continues a prompt with a whole text of a grammar: when the tokens run out, the text is led to an end in time.
-     *
-     * @throws io.github.panamallama.sampling.ConstraintException if not even a short text fits {@link GenerationOptions#maxTokens}
-     * @throws IncompleteException if the text ended early all the same: at a stop text, or because other generations filled the context
-     */
-    public String generate(String prompt, Grammar grammar, GenerationOptions options) {
-        try (var completion = complete(prompt, options.withGrammar(Objects.requireNonNull(grammar, "grammar")))) {
-            return completion.wholeText();
-        }
-    }
-
-    /** A type as a grammar, and the way back. */
-    record Typed<T>(JsonType<T> type, Grammar grammar) {
-        T read(String json) {
-            return type.read(json);
-        }
-    }
-
-    @SuppressWarnings("unchecked")      // put there under its own class
-    <T> Typed<T> typed(Class<T> type) {
-        return (Typed<T>) types.computeIfAbsent(type, t -> {
-            var json = JsonType.of(t);
-            return new Typed<>(json, Grammar.jsonSchema(json.schema(),
-                    JsonOptions.DEFAULT.order(JsonOptions.Order.SCHEMA).spelling(JsonOptions.Spelling.SHORTEST)));
-        });
-    }
-
     /** Texts of a grammar after a prompt, drawn with the probabilities that the model gives them. */
     public Asap aligned(String prompt, Grammar grammar) {
-        return aligned(prompt, grammar, generation, 1);
+        return aligned(prompt, grammar, generation(), 1);
     }
 
     /**
@@ -216,29 +169,20 @@ public final class Llama implements AutoCloseable {
         return Asap.open(engine, tokens.tokens, constraint, grammar.source(), drawing);
     }
 
-    /** Whether the model has the tokens for {@link #infill}. */
+    @Override
     public boolean canInfill() {
         var vocabulary = model.vocabulary();
         return vocabulary.fimPrefix() >= 0 && vocabulary.fimSuffix() >= 0 && vocabulary.fimMiddle() >= 0;
     }
 
-    /** Writes what could stand between two texts. */
-    public Completion infill(String prefix, String suffix) {
-        return infill(prefix, suffix, generation);
-    }
-
-    /**
-     * Writes what could stand between two texts. What of them doesn't fit the context is left out, from the far ends.
-     *
-     * @throws LlamaException if the model has no tokens for this; {@link #canInfill} tells before
-     */
+    @Override
     public Completion infill(String prefix, String suffix, GenerationOptions options) {
         var vocabulary = model.vocabulary();
         if (!canInfill()) {
             throw new LlamaException("this model (" + model.description() + ") has no fill-in-the-middle tokens; use complete");
         }
         boolean bos = vocabulary.addsBos() && vocabulary.bos() >= 0;
-        int room = promptRoom(options) - (bos ? 4 : 3);
+        int room = options.promptRoom(engine.contextSize()) - (bos ? 4 : 3);
         if (room < 2) {
             throw new ContextFullException("a context of " + engine.contextSize() + " tokens is too small to fill in; raise EngineOptions.contextSize");
         }
@@ -265,23 +209,14 @@ public final class Llama implements AutoCloseable {
         return completion(tokens, cut, options);
     }
 
-    /** A new conversation. */
-    public Chat chat() {
-        return chat(ChatOptions.defaults());
+    @Override
+    ChatTemplate template() {
+        return ChatTemplate.of(model);
     }
 
-    /** A new conversation that begins with a system message. */
-    public Chat chat(String system) {
-        return chat(ChatOptions.defaults().withSystem(system));
-    }
-
-    /**
-     * A new conversation, in the model's own chat template unless the options bring one.
-     *
-     * @throws io.github.panamallama.runtime.chat.ChatTemplateException if the template can't be parsed
-     */
-    public Chat chat(ChatOptions options) {
-        return new Chat(this, options.generation() == null ? options.withGeneration(generation) : options);
+    @Override
+    Dialogue dialogue(AdapterSet adapters) {
+        return new LocalDialogue(engine, adapters);
     }
 
     /**
@@ -358,18 +293,11 @@ public final class Llama implements AutoCloseable {
         }
     }
 
-    /** Tokens that a prompt may have so that a generation has room: all it may write, or half of the context where that is more. */
-    int promptRoom(GenerationOptions options) {
-        int context = engine.contextSize();
-        int answer = options.maxTokens() == 0 ? context / 2 : Math.min(options.maxTokens(), context / 2);
-        return context - Math.max(1, answer);
-    }
-
     private Completion completion(int[] tokens, boolean truncated, GenerationOptions options) {
         if (tokens.length >= engine.contextSize()) {
             throw full(tokens.length);
         }
-        return new Completion(engine, tokens, truncated, options);
+        return new Completion(new LocalGeneration(options.newSequence(engine, tokens), true, tokens, truncated, options, false));
     }
 
     private ContextFullException full(int tokens) {

@@ -8,7 +8,11 @@ public final class InsufficientMemoryException extends LlamaException {
     private final transient MemoryEstimate estimate;
     private final long available;
 
-    InsufficientMemoryException(String message, MemoryEstimate estimate, long available) {
+    /**
+     * @param estimate  what was asked for
+     * @param available what there was, in bytes
+     */
+    public InsufficientMemoryException(String message, MemoryEstimate estimate, long available) {
         super(message);
         this.estimate = estimate;
         this.available = available;

@@ -8,7 +8,7 @@ public final class ModelLoadException extends LlamaException {
         this(message, null, false);
     }
 
-    ModelLoadException(String message, Throwable cause, boolean cancelled) {
+    public ModelLoadException(String message, Throwable cause, boolean cancelled) {
         super(message, cause);
         this.cancelled = cancelled;
     }

@@ -8,7 +8,12 @@ public final class GgufException extends LlamaException {
     private final transient Path path;
     private final long offset;
 
-    GgufException(Path path, long offset, String message) {
+    /**
+     * @param path    the file at fault
+     * @param offset  where in the file, in bytes; -1 when no single place is at fault
+     * @param message what is wrong; path and place are put before it
+     */
+    public GgufException(Path path, long offset, String message) {
         this(path, offset, message, null);
     }
 

@@ -6,12 +6,12 @@ import io.github.panamallama.sampling.automaton.LeftRecursionException;
 import io.github.panamallama.sampling.automaton.LimitException;
 import io.github.panamallama.sampling.automaton.NodePool;
 import io.github.panamallama.sampling.automaton.RegexSyntaxException;
+import io.github.panamallama.sampling.grammar.GrammarDefinition.Notation;
 import io.github.panamallama.sampling.schema.JsonSchemas;
 import io.github.panamallama.sampling.schema.Refusal;
 import java.nio.charset.StandardCharsets;
 import java.util.Collection;
 import java.util.List;
-import java.util.Objects;
 import java.util.TreeMap;
 import java.util.WeakHashMap;
 
@@ -22,16 +22,30 @@ import java.util.WeakHashMap;
 public final class Grammar {
     private final String text;
     private final Source source;
-    private final GrammarOptions options;
-    private final List<Trigger> triggers;
+    private final GrammarDefinition definition;
     private CompiledGrammar shared; // of grammars that name no tokens
     private final WeakHashMap<GrammarVocabulary, CompiledGrammar> compiled = new WeakHashMap<>(); // of those that do
 
-    private Grammar(String text, Source source, GrammarOptions options, List<Trigger> triggers) {
+    private Grammar(String text, Source source, GrammarDefinition definition) {
         this.text = text;
         this.source = source;
-        this.options = options;
-        this.triggers = triggers;
+        this.definition = definition;
+    }
+
+    /**
+     * The grammar that a definition describes: another one of the same language as that which told it.
+     *
+     * @throws GrammarException as the method of its notation
+     */
+    public static Grammar of(GrammarDefinition definition) {
+        var options = definition.options();
+        var grammar = switch (definition.notation()) {
+            case GBNF -> gbnf(definition.texts().getFirst(), options);
+            case REGEX -> regex(definition.texts().getFirst(), options);
+            case CHOICES -> choices(definition.texts(), options);
+            case JSON_SCHEMA -> jsonSchema(definition.texts().getFirst(), definition.json(), options);
+        };
+        return definition.triggers().isEmpty() ? grammar : grammar.lazy(definition.triggers().toArray(Trigger[]::new));
     }
 
     /**
@@ -45,7 +59,8 @@ public final class Grammar {
 
     /** As {@link #gbnf(String)}, within these limits. */
     public static Grammar gbnf(String source, GrammarOptions options) {
-        return make("gbnf\n" + source, () -> new GbnfSource(limited(source, options), options), options);
+        return make("gbnf\n" + source, () -> new GbnfSource(limited(source, options), options),
+                new GrammarDefinition(Notation.GBNF, List.of(source), null, options, List.of()));
     }
 
     /**
@@ -61,7 +76,8 @@ public final class Grammar {
     /** As {@link #regex(String)}, within these limits. */
     public static Grammar regex(String pattern, GrammarOptions options) {
         limited(pattern, options);
-        return make("regex\n" + pattern, () -> (pool, _) -> pool.terminal(pool.regexes().match(pattern, Encoding.UTF8)), options);
+        return make("regex\n" + pattern, () -> (pool, _) -> pool.terminal(pool.regexes().match(pattern, Encoding.UTF8)),
+                new GrammarDefinition(Notation.REGEX, List.of(pattern), null, options, List.of()));
     }
 
     /**
@@ -85,7 +101,8 @@ public final class Grammar {
         }
         var text = new StringBuilder("choices");
         copy.forEach(choice -> text.append('\n').append(choice.length()).append(' ').append(choice));
-        return make(text.toString(), () -> (pool, _) -> pool.terminal(pool.regexes().anyOf(copy, Encoding.UTF8)), options);
+        return make(text.toString(), () -> (pool, _) -> pool.terminal(pool.regexes().anyOf(copy, Encoding.UTF8)),
+                new GrammarDefinition(Notation.CHOICES, copy, null, options, List.of()));
     }
 
     /**
@@ -109,7 +126,8 @@ public final class Grammar {
         var ways = json.order() + " " + json.spelling() + " " + json.whitespace() + " " + json.formats() + " "
                 + new TreeMap<>(json.documents());
         return make("json-schema " + ways + "\n" + schema,
-                () -> (pool, _) -> JsonSchemas.compile(schema, json, pool, options.compileTime().toNanos()), options);
+                () -> (pool, _) -> JsonSchemas.compile(schema, json, pool, options.compileTime().toNanos()),
+                new GrammarDefinition(Notation.JSON_SCHEMA, List.of(schema), json, options, List.of()));
     }
 
     /** Any JSON document, compact. */
@@ -126,11 +144,10 @@ public final class Grammar {
         Source read();
     }
 
-    private static Grammar make(String text, Reader reader, GrammarOptions options) {
-        Objects.requireNonNull(options);
+    private static Grammar make(String text, Reader reader, GrammarDefinition definition) {
         return translated(() -> {
             var source = reader.read();
-            var grammar = new Grammar(text, source, options, List.of());
+            var grammar = new Grammar(text, source, definition);
             grammar.shared = grammar.compiled((GrammarVocabulary) null);
             return grammar;
         });
@@ -170,24 +187,29 @@ public final class Grammar {
         if (triggers.length == 0) {
             throw new IllegalArgumentException("a lazy grammar needs a trigger");
         }
-        var lazy = new Grammar(text, source, options, List.of(triggers));
+        var lazy = new Grammar(text, source, definition.withTriggers(List.of(triggers)));
         lazy.shared = shared;
         return lazy;
     }
 
     /** What it was made from, and how: where it is equal, so is the language. For whoever keeps something per grammar. */
     public String source() {
-        return triggers.isEmpty() ? text : text + "\n" + triggers;
+        return triggers().isEmpty() ? text : text + "\n" + triggers();
+    }
+
+    /** What it was made from, as data: {@link #of} makes the same of it, in another process too. */
+    public GrammarDefinition definition() {
+        return definition;
     }
 
     /** The limits that it was made with. */
     public GrammarOptions options() {
-        return options;
+        return definition.options();
     }
 
     /** What wakes the grammar; empty for one that is always awake. */
     public List<Trigger> triggers() {
-        return triggers;
+        return definition.triggers();
     }
 
     /**
@@ -246,7 +268,7 @@ public final class Grammar {
         if (known == null || known.full()) {
             var pool = new NodePool();
             int root = source.build(pool, new Names(vocabulary));
-            known = new CompiledGrammar(pool, root, options);
+            known = new CompiledGrammar(pool, root, options());
             if (own) {
                 compiled.put(vocabulary, known);
             } else {
@@ -287,6 +309,6 @@ public final class Grammar {
 
     @Override
     public String toString() {
-        return "grammar" + (triggers.isEmpty() ? "" : " woken by " + triggers);
+        return "grammar" + (triggers().isEmpty() ? "" : " woken by " + triggers());
     }
 }

@@ -1,0 +1,30 @@
+package io.github.panamallama;
+
+import io.github.panamallama.runtime.AdapterSet;
+
+/** The evaluated tokens of a conversation, in this process or in a worker. One thread at a time. */
+interface Dialogue extends AutoCloseable {
+    /** Tokens that the context holds. */
+    int contextSize();
+
+    /** The tokens of a prompt that a chat template has written. */
+    int[] tokens(String prompt);
+
+    /** What the model answers to a prompt; what is evaluated already of it is not evaluated again. */
+    Generation answer(int[] prompt, GenerationOptions options);
+
+    /** What the conversation is held under. */
+    AdapterSet adapters();
+
+    /** Goes on under other adapters; forgets what they evaluate otherwise. */
+    void adapters(AdapterSet adapters);
+
+    /** Tokens evaluated and kept. */
+    int length();
+
+    /** Forgets all tokens. */
+    void clear();
+
+    @Override
+    void close();
+}
