@@ -32,6 +32,14 @@ final class ModelCheck {
     /** Architectures that divide by the number of heads before they look at anything else. */
     private static final Set<String> HEADS_NEEDED = Set.of("deepseek2", "gemma2", "gemma3", "olmo2", "phimoe");
 
+    /** Architectures that divide by the number of experts used, and don't look at it before. */
+    private static final Set<String> EXPERTS_NEEDED = Set.of(
+            "glm4moe", "grovemoe", "llada-moe", "qwen35moe", "qwen3next", "qwen3vlmoe", "qwen4exp", "rnd1");
+
+    /** Architectures that always rotate by sections (llama_model_rope_type: M-RoPE). */
+    private static final Set<String> SECTIONS_NEEDED = Set.of(
+            "paddleocr", "qwen2vl", "qwen35", "qwen35moe", "qwen3tts", "qwen3vl", "qwen3vlmoe", "qwen4exp");
+
     private static final Set<GgmlType> INTEGERS = EnumSet.of(GgmlType.I8, GgmlType.I16, GgmlType.I32, GgmlType.I64);
 
     private final GgufFile file;
@@ -155,7 +163,7 @@ final class ModelCheck {
         optional("nextn_predict_layers", 0, layers);
         optional("vocab_size", 1, Integer.MAX_VALUE);
         optional("pooling_type", 0, 4);
-        experts();
+        experts(layers);
 
         var heads = perLayer("attention.head_count", layers);
         var keyValueHeads = perLayer("attention.head_count_kv", layers);
@@ -178,6 +186,7 @@ final class ModelCheck {
                     keys = headSize("attention.key_length_swa", keys);
                 }
                 rotation("rope.dimension_count_swa", keys);
+                sections(keys);
             }
         }
         epsilon("attention.layer_norm_rms_epsilon");
@@ -188,11 +197,19 @@ final class ModelCheck {
         if (scaling != null && !ROPE_SCALINGS.contains(scaling)) {
             throw error("has " + architecture + ".rope.scaling.type \"" + scaling + "\"; known are " + ROPE_SCALINGS.stream().sorted().toList());
         }
+        // upstream divides by these
+        optional("full_attention_interval", 1, Integer.MAX_VALUE);
+        optional("attention.output_group_count", 1, 1 << 16);
+        optional("wkv.head_size", 1, width);
+        if (!architecture.equals("llama4")) { // 0 is a dense one there
+            optional("interleave_moe_layer_step", 1, Integer.MAX_VALUE);
+        }
         if (metadata.contains(architecture + ".ssm.inner_size")) {
             long inner = required("ssm.inner_size", 1, Integer.MAX_VALUE);
             optional("ssm.conv_kernel", 1, 1 << 16);
             optional("ssm.state_size", 1, 1 << 20);
-            long groups = optional("ssm.group_count", 0, inner);
+            optional("ssm.time_step_rank", 1, inner);
+            long groups = optional("ssm.group_count", 1, inner);
             if (groups > 0 && inner % groups != 0) {
                 throw error("has " + inner + " as ssm.inner_size for " + groups + " groups");
             }
@@ -213,9 +230,10 @@ final class ModelCheck {
         }
     }
 
-    private void experts() {
+    private void experts(long layers) {
         long experts = optional("expert_count", 0, MAX_EXPERTS);
         var usedKey = architecture + ".expert_used_count";
+        optional("experts_per_group", 1, Math.max(1, experts));
         long used = 0;
         if (metadata.elementType(usedKey).isPresent()) {
             for (long value : metadata.integers(usedKey).get()) {
@@ -227,6 +245,10 @@ final class ModelCheck {
         boolean merges = architecture.startsWith("hunyuan") && experts <= 1;
         if (!merges && (used > experts || experts > 0 && used == 0)) {
             throw error("uses " + used + " of " + experts + " experts (expert_used_count, expert_count)");
+        }
+        var each = perLayer("expert_used_count", layers);
+        if (EXPERTS_NEEDED.contains(architecture) && (experts == 0 || each == null || each[0] == 0)) {
+            throw error("uses no experts (" + usedKey + ")");
         }
         long groups = optional("expert_group_count", 0, MAX_EXPERTS);
         long groupsUsed = optional("expert_group_used_count", 0, MAX_EXPERTS);
@@ -243,11 +265,36 @@ final class ModelCheck {
         return size;
     }
 
-    /** The rotated part of a key, the whole key where the file says nothing; the kernel asserts that it is made of pairs. */
+    /**
+     * The rotated part of a key, the whole key where the file says nothing. The kernel asserts that it is made of pairs, and never ends
+     * where it is nothing (ggml-cpu/ops.cpp, rope_flt).
+     */
     private void rotation(String key, long keys) {
-        long size = metadata.contains(architecture + "." + key) ? required(key, 0, keys) : keys;
+        long size = metadata.contains(architecture + "." + key) ? required(key, 1, keys) : keys;
         if (size % 2 != 0) {
             throw error("rotates " + size + " elements of a key (" + architecture + "." + key + "); an even number is needed");
+        }
+    }
+
+    /** The kernel divides by the sum of the sections, and asserts what is checked here on a thread that nothing can be thrown on. */
+    private void sections(long keys) {
+        var key = "rope.dimension_sections";
+        var sections = perLayer(key, 4);
+        if (sections == null) {
+            if (SECTIONS_NEEDED.contains(architecture)) {
+                throw error("has no " + architecture + "." + key);
+            }
+            return;
+        }
+        long sum = 0;
+        for (long section : sections) {
+            if (section < 0 || section > keys) {
+                throw error("has a section of " + section + " in " + architecture + "." + key + "; 0 to " + keys + " is valid");
+            }
+            sum += section;
+        }
+        if (sum > keys || SECTIONS_NEEDED.contains(architecture) && sum == sections[3]) {
+            throw error("has " + Arrays.toString(sections) + " as " + architecture + "." + key + " of keys of " + keys + " elements");
         }
     }
 
@@ -300,7 +347,7 @@ final class ModelCheck {
         }
         var array = metadata.integers(full).get();
         if (array.length < layers) {
-            throw error("has " + array.length + " elements in " + full + " for " + layers + " layers");
+            throw error("has " + array.length + " elements in " + full + "; " + layers + " are needed");
         }
         System.arraycopy(array, 0, values, 0, values.length);
         return values;
