@@ -21,7 +21,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** Keys and values belong to the adapters that computed them. Tolerances are the model's own noise between batch shapes. */
-@Timeout(120)
+@Timeout(600)
 class AdapterCacheTest {
     private static final EngineOptions OPTIONS = EngineOptions.defaults().withContextSize(512).withThreads(1);
     private static final LayerPlan PLAN = LayerPlan.all(RandomModel.tiny(RandomModel.Architecture.LLAMA).layers());

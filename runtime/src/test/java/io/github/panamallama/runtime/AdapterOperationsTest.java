@@ -22,6 +22,11 @@ class AdapterOperationsTest extends AdapterTest {
     private static final double HALVES = 2e-3;
     private static final Predicate<String> PRODUCTS = name -> TestLora.projection(name) || name.equals("output.weight");
 
+    @Override
+    int swaps() {
+        return 2_000; // operations take their time on the CPU
+    }
+
     @BeforeAll
     static void choose() {
         System.setProperty(AdapterBank.OPERATIONS, "true");
