@@ -5,6 +5,8 @@ import io.github.panamallama.runtime.gguf.GgufFile;
 import io.github.panamallama.runtime.gguf.GgufMetadata;
 import io.github.panamallama.runtime.gguf.GgufTensor;
 import io.github.panamallama.runtime.gguf.GgufValueType;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.EnumSet;
@@ -21,7 +23,10 @@ final class ModelCheck {
     /** LLAMA_MAX_LAYERS and LLAMA_MAX_EXPERTS. */
     private static final int MAX_LAYERS = 512;
     private static final int MAX_EXPERTS = 1024;
-    private static final int MAX_TOKEN_BYTES = 1 << 20;
+    /** Upstream's tries take a stack frame for each byte of a token; the longest known ones have 256. */
+    private static final int MAX_TOKEN_BYTES = 1024;
+    /** Upstream takes every part of every suffix of plamo2's tokens; the model's own vocabulary stays far below. */
+    private static final long MAX_CUBES = 1L << 33;
     private static final int BYTE_TOKEN = 6;
 
     private static final Set<String> ROPE_SCALINGS = Set.of("none", "linear", "yarn", "longrope");
@@ -110,11 +115,20 @@ final class ModelCheck {
         arrayOf("tokenizer.ggml.token_type", count, GgufValueType.INT32, GgufValueType.INT32);
         var types = metadata.integers("tokenizer.ggml.token_type").orElse(new long[0]);
         var seen = HashMap.<String, Integer>newHashMap(count);
+        boolean suffixes = model.equals("plamo2");
+        long cubes = 0;
         for (int i = 0; i < count; i++) {
             // every byte a char, so that pieces that aren't UTF-8 stay different
             var text = new String(metadata.stringBytes(key, i).get(), StandardCharsets.ISO_8859_1);
             if (text.length() > MAX_TOKEN_BYTES) {
                 throw error("has a token of " + text.length() + " bytes, " + key + "[" + i + "]");
+            }
+            if (suffixes) {
+                cubes += (long) text.length() * text.length() * text.length();
+                if (cubes > MAX_CUBES) {
+                    throw error("has tokens too long for a plamo2 vocabulary, up to " + key + "[" + i + "]");
+                }
+                unicode(key, i);
             }
             // upstream gives tokens without text this name
             var other = seen.put(text.isEmpty() ? "[EMPTY_" + i + "]" : text, i);
@@ -128,6 +142,15 @@ final class ModelCheck {
         var tokenTypes = metadata.integer("tokenizer.ggml.token_type_count");
         if (tokenTypes.isPresent() && tokenTypes.getAsLong() > 1 << 16) {
             throw error("has tokenizer.ggml.token_type_count " + tokenTypes.getAsLong());
+        }
+    }
+
+    /** Upstream numbers suffixes as they are and as they are written again: where both differ, it reads behind the end of a text. */
+    private void unicode(String key, int index) {
+        try {
+            StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(metadata.stringBytes(key, index).get()));
+        } catch (CharacterCodingException e) {
+            throw error("has a token that is not UTF-8, " + key + "[" + index + "], in a plamo2 vocabulary");
         }
     }
 

@@ -10,6 +10,7 @@ import io.github.panamallama.runtime.gguf.GgufFile;
 import io.github.panamallama.runtime.gguf.GgufMetadata;
 import io.github.panamallama.runtime.gguf.GgufWriter;
 import io.github.panamallama.runtime.gguf.RandomModel;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -17,6 +18,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import java.util.function.Consumer;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -47,6 +49,14 @@ class ModelCheckTest {
                 // upstream asserts that all are different
                 new Fault("a token twice", w -> w.putStrings("tokenizer.ggml.tokens", List.of("a", "b", "a")), "has the token \"a\" twice"),
                 new Fault("a token named as an empty one", w -> w.putStrings("tokenizer.ggml.tokens", List.of("[EMPTY_1]", "")), "twice"),
+                // CVE-2025-49847: lengths that don't fit where they are copied to; here upstream also takes a stack frame for each byte
+                new Fault("a token as long as a book", w -> w.putStrings("tokenizer.ggml.tokens", List.of("a", "b".repeat(2 << 20))), "has a token of 2097152 bytes"),
+                new Fault("a token that is not UTF-8 in plamo2", w -> w.put("tokenizer.ggml.model", "plamo2")
+                        .putBytes("tokenizer.ggml.tokens", List.of(new byte[] {'a', (byte) 0x80, 'b'})).remove("tokenizer.ggml.token_type"),
+                        "has a token that is not UTF-8, tokenizer.ggml.tokens[0]"),
+                new Fault("endless suffixes in plamo2", w -> w.put("tokenizer.ggml.model", "plamo2").remove("tokenizer.ggml.token_type")
+                        .putStrings("tokenizer.ggml.tokens", IntStream.range(100, 200).mapToObj(i -> i + "x".repeat(1000)).toList()).remove("tokenizer.ggml.scores"),
+                        "has tokens too long for a plamo2 vocabulary"),
                 new Fault("few scores", w -> w.putF32s("tokenizer.ggml.scores", new float[10]), "has 10 elements in tokenizer.ggml.scores for 512 tokens"),
                 new Fault("scores of another type", w -> w.putBools("tokenizer.ggml.scores", new boolean[512]), "as an array of bool; f32 is needed"),
                 new Fault("a score alone", w -> w.putF32("tokenizer.ggml.scores", 1), "as a single value; an array is needed"),
@@ -85,6 +95,16 @@ class ModelCheckTest {
                 new Fault("many experts", w -> w.putU32("llama.expert_count", 5000), "llama.expert_count 5000"),
                 new Fault("no expert used", w -> w.putU32("llama.expert_count", 4), "uses 0 of 4 experts"),
                 new Fault("more experts used than there are", w -> w.putU32("llama.expert_count", 4).putU32("llama.expert_used_count", 5), "uses 5 of 4 experts"),
+                new Fault("experts used as a list too short", w -> w.putU32("llama.expert_count", 4).putU32s("llama.expert_used_count", new int[] {2}),
+                        "has 1 elements in llama.expert_used_count; 4 are needed"),
+                // what upstream divides by
+                new Fault("full attention every 0 layers", w -> w.putU32("llama.full_attention_interval", 0), "llama.full_attention_interval 0"),
+                new Fault("experts every 0 layers", w -> w.putU32("llama.interleave_moe_layer_step", 0), "llama.interleave_moe_layer_step 0"),
+                new Fault("groups of 0 experts", w -> w.putU32("llama.experts_per_group", 0), "llama.experts_per_group 0"),
+                new Fault("output groups of nothing", w -> w.putU32("llama.attention.output_group_count", 0), "llama.attention.output_group_count 0"),
+                new Fault("state heads of nothing", w -> w.putU32("llama.wkv.head_size", 0), "llama.wkv.head_size 0"),
+                new Fault("no groups of states", w -> w.putU32("llama.ssm.inner_size", 8).putU32("llama.ssm.group_count", 0), "llama.ssm.group_count 0"),
+                new Fault("time steps of nothing", w -> w.putU32("llama.ssm.inner_size", 8).putU32("llama.ssm.time_step_rank", 0), "llama.ssm.time_step_rank 0"),
                 new Fault("groups that don't divide", w -> w.putU32("llama.expert_count", 4).putU32("llama.expert_used_count", 2)
                         .putU32("llama.expert_group_count", 3), "has 3 groups of 4 experts"),
                 new Fault("states that don't divide", w -> w.putU32("llama.ssm.inner_size", 10).putU32("llama.ssm.group_count", 4), "ssm.inner_size for 4 groups"));
@@ -162,6 +182,50 @@ class ModelCheckTest {
         var path = folder.resolve("tiny.gguf");
         RandomModel.tiny(RandomModel.Architecture.LLAMA).write(path);
         return GgufFile.read(path).metadata();
+    }
+
+    @Test
+    void modelsThatDivideByTheirExpertsHaveSome() {
+        var path = folder.resolve("expertless.gguf");
+        RandomModel.tiny(RandomModel.Architecture.QWEN3MOE).writer().put("general.architecture", "rnd1").putU32("rnd1.block_count", 4)
+                .putU32("rnd1.context_length", 512).putU32("rnd1.embedding_length", 64).write(path);
+        var none = assertThrows(ModelLoadException.class, () -> Model.load(path));
+        assertTrue(none.getMessage().contains("uses no experts (rnd1.expert_used_count)"), none.getMessage());
+    }
+
+    @Test
+    void modelsThatRotateBySectionsHaveSome() {
+        var path = folder.resolve("sections.gguf");
+        var model = RandomModel.tiny(RandomModel.Architecture.QWEN35);
+        model.writer().putU32s("qwen35.rope.dimension_sections", new int[4]).write(path);
+        var zero = assertThrows(ModelLoadException.class, () -> Model.load(path));
+        assertTrue(zero.getMessage().contains("has [0, 0, 0, 0] as qwen35.rope.dimension_sections"), zero.getMessage());
+        model.writer().remove("qwen35.rope.dimension_sections").write(path);
+        assertTrue(assertThrows(ModelLoadException.class, () -> Model.load(path)).getMessage().contains("has no qwen35.rope.dimension_sections"));
+    }
+
+    /** Upstream takes it as optional and uses it nevertheless. */
+    @Test
+    void aMatrixThatUpstreamForgetsToAskForIsMissedBeforeItIsUsed() {
+        var path = folder.resolve("gap.gguf");
+        var whole = folder.resolve("whole.gguf");
+        RandomModel.tiny(RandomModel.Architecture.PHI3).write(whole);
+        var file = GgufFile.read(whole);
+        var writer = new GgufWriter().putAll(file.metadata());
+        for (var tensor : file.tensors()) {
+            if (!tensor.name().equals("blk.1.attn_qkv.weight")) {
+                writer.tensor(tensor.name(), tensor.type(), tensor.shape(), out -> {
+                    try (var arena = Arena.ofConfined()) {
+                        out.write(file.map(tensor, arena));
+                    }
+                });
+            }
+        }
+        writer.write(path);
+        try (var model = Model.load(path)) {
+            var failure = assertThrows(LlamaException.class, () -> Engine.open(model, EngineOptions.defaults().withContextSize(256)));
+            assertTrue(failure.getMessage().contains("GGML_ASSERT"), failure.getMessage());
+        }
     }
 
     @Test

@@ -24,6 +24,7 @@ final class GgufMutator {
     private static final List<String> ARCHITECTURES = names("llama-arch.cpp", "\\{ LLM_ARCH_\\w+,\\s*\"([^\"]+)\"");
     private static final List<String> TENSORS = names("llama-arch.cpp", "\\{ LLM_TENSOR_\\w+,\\s*\"([^\"]+)\"");
     private static final List<String> PRE = names("llama-vocab.cpp", "tokenizer_pre == \"([^\"]+)\"");
+    private static final List<String> TOKENIZERS = names("llama-vocab.cpp", "tokenizer_model == \"([^\"]+)\"");
     private static final List<String> TEXTS = List.of("", "llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "none", "no_vocab", "adapter", "lora",
             "none", "linear", "yarn", "longrope", "silu", "\u2581", "<0x41>", "<0x4", "<|endoftext|>", "a b", "\0", "x".repeat(5000), "%s%n%d");
 
@@ -233,9 +234,21 @@ final class GgufMutator {
 
     /** The tokenizer's own faults: another kind over the same tokens, ids and types that don't fit, merges, odd pieces. */
     private void vocabulary() {
-        switch (random.nextInt(6)) {
+        switch (random.nextInt(7)) {
             case 0 -> put("tokenizer.ggml.model", RawGguf.STRING,
-                    text(note("tokenizer", any(List.of("llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "none", "hybriko", "")))));
+                    text(note("tokenizer", any(TOKENIZERS))));
+            case 6 -> {
+                put("tokenizer.ggml.model", RawGguf.STRING, text("t5"));
+                var map = new RawGguf.Pair("tokenizer.ggml.precompiled_charsmap", RawGguf.ARRAY);
+                map.element = random.nextInt(2);
+                int length = random.nextInt(60);
+                for (int i = 0; i < length; i++) {
+                    map.elements.add(new byte[] {(byte) (i == 0 ? near(length - 8) : i < 4 ? 0 : random.nextInt(256))});
+                }
+                done.add("charsmap of " + length);
+                file.pairs.removeIf(other -> other.key.equals(map.key));
+                file.pairs.add(map);
+            }
             case 1 -> {
                 var key = any(KEYS.stream().filter(name -> name.endsWith("_token_id")).toList());
                 put(key, 4, RawGguf.number(4, 0, note(key, integer())));
@@ -467,7 +480,7 @@ final class GgufMutator {
         try {
             var found = Pattern.compile(pattern).matcher(Files.readString(SOURCE.resolve(source))).results().map(match -> match.group(1))
                     .distinct().toList();
-            if (found.size() < 10) {
+            if (found.size() < 8) {
                 throw new IllegalStateException("only " + found + " in " + source + " look like " + pattern);
             }
             return found;

@@ -185,6 +185,8 @@ class GgufFileTest {
                 new Corruption("an unknown value type", GgufBytes.header(0, 1).string("a").u32(13).zeros(16), "a has value type 13"),
                 new Corruption("a boolean of 2", GgufBytes.header(0, 1).key("a", GgufValueType.BOOL).u8(2).zeros(8), "a holds the boolean 2"),
                 new Corruption("an array of arrays", GgufBytes.header(0, 1).key("a", GgufValueType.ARRAY).u32(9).u64(1).zeros(32), "a is an array of arrays"),
+                new Corruption("an array of arrays, deep", GgufBytes.header(0, 1).key("a", GgufValueType.ARRAY).u32(9).u64(1).u32(9).u64(1).u32(9).u64(1).zeros(32),
+                        "a is an array of arrays"),
                 new Corruption("an array of nothing", GgufBytes.header(0, 1).key("a", GgufValueType.ARRAY).u32(77).u64(1).zeros(32), "a has value type 77"),
                 new Corruption("an array beyond the end", GgufBytes.header(0, 1).key("a", GgufValueType.ARRAY).u32(10).u64(huge).zeros(32),
                         "a claims 4611686018427387905 elements of type u64, but only 32 bytes follow"),
@@ -193,6 +195,10 @@ class GgufFileTest {
                 new Corruption("alignment of another type", GgufBytes.header(0, 1).key("general.alignment", GgufValueType.UINT64).u64(32),
                         "general.alignment is of type u64; it must be u32"),
                 new Corruption("alignment 0", aligned(0), "general.alignment is 0"),
+                new Corruption("alignment beyond reason", aligned(1 << 21), "general.alignment is 2097152"),
+                new Corruption("alignment of all bits", aligned(-1), "general.alignment is 4294967295"),
+                new Corruption("an alignment of text", GgufBytes.header(0, 1).key("general.alignment", GgufValueType.STRING).string("32"),
+                        "general.alignment is of type string; it must be u32"),
                 new Corruption("alignment 48", aligned(48), "general.alignment is 48"),
                 new Corruption("alignment that wraps", aligned(0x8000_0000), "general.alignment is 2147483648"),
                 new Corruption("alignment 4", aligned(4), "general.alignment is 4"),
@@ -208,6 +214,7 @@ class GgufFileTest {
                 new Corruption("elements that turn negative", GgufBytes.header(1, 0).tensor("x", f32, 0, 1L << 32, 1L << 31).zeros(64), "more elements than 64 bits hold"),
                 new Corruption("bytes that wrap", GgufBytes.header(1, 0).tensor("x", f32, 0, 1L << 62).zeros(64), "more bytes than 64 bits hold"),
                 // the same through a block type, which a check of element counts alone lets pass
+                new Corruption("blocks of four bits that wrap", GgufBytes.header(1, 0).tensor("x", q4, 0, 32L, 1L << 57).zeros(64), "more bytes than 64 bits hold"),
                 new Corruption("blocks that wrap", GgufBytes.header(1, 0).tensor("x", GgmlType.Q8_K.id(), 0, 256L, 1L << 54).zeros(64), "more bytes than 64 bits hold"),
                 new Corruption("more than the file", GgufBytes.header(1, 0).tensor("x", f32, 0, 1L << 30).zeros(64), "takes 4294967296 bytes; the whole file has"),
                 new Corruption("a removed type", GgufBytes.header(1, 0).tensor("x", 31, 0, 32).zeros(64), "type 31 (a repacked q4_0) was removed"),
@@ -220,6 +227,13 @@ class GgufFileTest {
                 new Corruption("a gap", GgufBytes.header(1, 0).tensor("x", f32, 32, 4).pad(32).zeros(64), "data offset 32 where 0 follows"),
                 new Corruption("an overlap", GgufBytes.header(2, 0).tensor("x", f32, 0, 8).tensor("y", f32, 0, 8).pad(32).zeros(64), "data offset 0 where 32 follows"),
                 // CVE-2025-53630 and CVE-2026-27940: sizes whose sum wraps
+                // with padding, and with the bytes of infos added, these would wrap to a small buffer
+                new Corruption("a size next to the largest", GgufBytes.header(1, 0).tensor("x", GgmlType.I8.id(), 0, Long.MAX_VALUE - 30).zeros(64),
+                        "more bytes than 64 bits hold"),
+                new Corruption("the largest size there is", GgufBytes.header(1, 0).tensor("x", GgmlType.I8.id(), 0, Long.MAX_VALUE / 8).zeros(64),
+                        "takes 1152921504606846975 bytes; the whole file has"),
+                new Corruption("sizes whose sum wraps", GgufBytes.header(3, 0).tensor("x", f32, 0, 1L << 59).tensor("y", f32, 1L << 61, 1L << 59)
+                        .tensor("z", f32, 1L << 62, 1L << 59).zeros(64), "takes 2305843009213693952 bytes; the whole file has"),
                 new Corruption("data beyond the end", GgufBytes.header(2, 0).tensor("x", f32, 0, 8).tensor("y", f32, 32, 16).pad(32).zeros(64),
                         "it is truncated or a download was interrupted"),
                 new Corruption("no data section", GgufBytes.header(1, 0).tensor("x", f32, 0, 4), "the data section would start at byte 64"));
