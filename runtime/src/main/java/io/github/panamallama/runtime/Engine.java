@@ -19,6 +19,7 @@ public final class Engine implements AutoCloseable {
     private final EngineOptions options;
     private final DecodeLoop loop;
     private final int contextSize;
+    private final int longest;
     private final int batchSize;
     private final int vocabularySize;
     private final boolean recurrent;
@@ -31,6 +32,7 @@ public final class Engine implements AutoCloseable {
         this.options = options.withThreads(threads).withBatchThreads(options.batchThreads() > 0 ? options.batchThreads() : threads);
         this.loop = new DecodeLoop(context, options);
         this.contextSize = context.contextSize();
+        this.longest = (int) Math.min(contextSize, model.learnedPositions());
         this.batchSize = context.batchSize();
         this.recurrent = context.recurrent();
         this.vocabularySize = model.vocabulary().size();
@@ -70,9 +72,17 @@ public final class Engine implements AutoCloseable {
         return options;
     }
 
-    /** Cells of the KV cache, in tokens: the longest sequence, and what all sequences share. */
+    /**
+     * Cells of the KV cache, in tokens: the longest sequence, and what all sequences share. In a model with learned positions, such as
+     * GPT-2, a sequence is never longer than {@link Model#contextLength}.
+     */
     public int contextSize() {
         return contextSize;
+    }
+
+    /** The longest sequence in tokens: {@link #contextSize}, or less where the model learned fewer positions. */
+    int longest() {
+        return longest;
     }
 
     /** A row that fits this model's vocabulary. */

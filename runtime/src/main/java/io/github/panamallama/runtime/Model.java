@@ -282,6 +282,12 @@ public final class Model implements AutoCloseable {
         return contextLength;
     }
 
+    /** Positions that the model has vectors for; {@link Long#MAX_VALUE} where they are computed. */
+    long learnedPositions() {
+        return parts.stream().flatMap(part -> part.tensor("position_embd.weight").stream()).mapToLong(tensor -> tensor.shape().getLast())
+                .findFirst().orElse(Long.MAX_VALUE);
+    }
+
     /** The size of an embedding, {@code n_embd}. */
     public int embeddingSize() {
         return embeddingSize;

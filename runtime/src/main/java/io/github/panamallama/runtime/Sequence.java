@@ -550,12 +550,16 @@ public final class Sequence implements AutoCloseable {
 
     void makeRoom(int more) {
         long wanted = (long) length + more;
-        if (wanted > engine.contextSize()) {
+        if (wanted > engine.longest()) {
+            if (engine.longest() < engine.contextSize()) { // native code would end the process
+                throw new ContextFullException("the model learned " + engine.longest() + " positions; " + length + " tokens and " + more
+                        + " more are too long for it");
+            }
             throw new ContextFullException("context full: " + length + " tokens and " + more + " more do not fit in "
                     + engine.contextSize() + " cells; truncate the sequence or raise EngineOptions.contextSize");
         }
         if (wanted > tokens.length) {
-            tokens = Arrays.copyOf(tokens, (int) Math.min(engine.contextSize(), Math.max(wanted, tokens.length * 2L)));
+            tokens = Arrays.copyOf(tokens, (int) Math.min(engine.longest(), Math.max(wanted, tokens.length * 2L)));
         }
     }
 

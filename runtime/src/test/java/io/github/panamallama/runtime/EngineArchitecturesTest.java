@@ -10,6 +10,7 @@ import io.github.panamallama.runtime.gguf.RandomModel.Architecture;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.stream.IntStream;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -148,6 +149,20 @@ class EngineArchitecturesTest {
             assertEquals(evaluated + 1, engine.stats().evaluated(), "the checkpoint after the prompt was not used");
             var refusal = assertThrows(IllegalArgumentException.class, () -> new TokenTree(sequence, new int[] {1, 2}, new int[] {-1, -1}));
             assertTrue(refusal.getMessage().contains("recurrent"), refusal.getMessage());
+        }
+    }
+
+    /** Native code asserts it on a thread of its own, which ends the process. */
+    @Test
+    void aSequenceIsNoLongerThanItsModelHasPositions() {
+        var file = folder.resolve("short.gguf");
+        RandomModel.tiny(RandomModel.Architecture.GPT2).withContextLength(8).write(file);
+        try (var model = Model.load(file); var engine = Engine.open(model, EngineOptions.defaults().withContextSize(256)); var sequence = engine.newSequence()) {
+            var failure = assertThrows(ContextFullException.class, () -> sequence.append(new int[9], engine.newRow()));
+            assertTrue(failure.getMessage().contains("the model learned 8 positions"), failure.getMessage());
+            sequence.append(new int[8], engine.newRow());
+            assertThrows(ContextFullException.class, () -> sequence.append(0, null));
+            assertEquals(8, sequence.length());
         }
     }
 }
