@@ -4,6 +4,7 @@
 open module panamallama.bench {
     requires panamallama;
     requires panamallama.examples;
+    requires panamallama.layers;
     requires panamallama.models;
     requires info.picocli;
     requires java.compiler;

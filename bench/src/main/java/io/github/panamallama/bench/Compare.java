@@ -40,7 +40,7 @@ public final class Compare implements Callable<Integer> {
         asap,
         /** Adapters: swaps, loads, memory, decode, prefill, mixed batches, with llama.cpp's own way. */
         adapters,
-        /** Layer plans: blocks left out, changes of the plan, taps. */
+        /** Layer plans: blocks left out, changes of the plan, taps, self-drafts, and on the shipped model what it costs in quality. */
         layers,
         /** Next lines of held-out files; the shipped model alone. */
         lines,
@@ -85,7 +85,7 @@ public final class Compare implements Callable<Integer> {
     @Option(names = "--seconds", description = "how long one measurement should take, roughly", defaultValue = "3")
     double seconds;
 
-    @Option(names = "--held-out", paramLabel = "DIR", description = "Java files for 'lines'; skipped where there is no such folder",
+    @Option(names = "--held-out", paramLabel = "DIR", description = "Java files for 'lines' and 'layers'; skipped where there is no such folder",
             defaultValue = "../shared/models/heldout")
     Path heldOut;
 
@@ -162,18 +162,18 @@ public final class Compare implements Callable<Integer> {
                 try (var costs = new LayerCosts(model, threads, seconds)) {
                     costs.measure(pairs, random, written);
                 }
+                if (model.shipped() && hasHeldOut("the quality without blocks is")) {
+                    try (var quality = new LayerQuality(model.path(), home.resolve(heldOut).normalize(), threads, seed)) {
+                        quality.measure(model.name(), written);
+                    }
+                }
             }
             if (wanted.contains(Part.asap) && model.shipped()) {
                 AsapCosts.measure(model, threads, written);
             }
-            if (wanted.contains(Part.lines) && model.shipped()) {
-                var folder = home.resolve(heldOut).normalize();
-                if (Files.isDirectory(folder)) {
-                    try (var lines = new NextLines(model.path(), folder, threads, seed)) {
-                        lines.measure(model.name(), written);
-                    }
-                } else {
-                    System.out.println("no " + folder + ": next lines are skipped; --held-out names a folder of Java files");
+            if (wanted.contains(Part.lines) && model.shipped() && hasHeldOut("next lines are")) {
+                try (var lines = new NextLines(model.path(), home.resolve(heldOut).normalize(), threads, seed)) {
+                    lines.measure(model.name(), written);
                 }
             }
         }
@@ -186,6 +186,15 @@ public final class Compare implements Callable<Integer> {
         System.out.println();
         System.out.println(written.markdown());
         return written.reached() ? 0 : 3;
+    }
+
+    private boolean hasHeldOut(String what) {
+        var folder = home.resolve(heldOut).normalize();
+        if (!Files.isDirectory(folder)) {
+            System.out.println("no " + folder + ": " + what + " skipped; --held-out names a folder of Java files");
+            return false;
+        }
+        return true;
     }
 
     private void add(List<Report.TokenCost> costs) throws IOException {

@@ -8,6 +8,11 @@ import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.runtime.Tap;
 import io.github.panamallama.runtime.gguf.RandomModel;
+import io.github.panamallama.sampling.strategy.Plain;
+import io.github.panamallama.sampling.strategy.PlanDrafts;
+import io.github.panamallama.sampling.strategy.Strategy;
+import io.github.panamallama.sampling.strategy.StrategyOptions;
+import io.github.panamallama.sampling.strategy.Work;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
@@ -17,13 +22,15 @@ import java.util.stream.IntStream;
 
 /**
  * What layer plans bring and cost: decoding with blocks left out beside a model that never had them, the hook without a plan, changes of
- * the plan, taps.
+ * the plan, taps, drafts by a part of the blocks.
  */
 final class LayerCosts implements AutoCloseable {
     private static final int CONTEXT = 1024;
     private static final int BEHIND = 32;
     /** Of a test of changes: so many tokens under each plan in turn. */
     private static final int TURNS = 40;
+    /** Tokens of a text with drafts. */
+    private static final int MOST_DRAFTED = 256;
 
     private final BenchModels.BenchModel bench;
     private final int threads;
@@ -58,6 +65,43 @@ final class LayerCosts implements AutoCloseable {
             if (left < model.layerCount() - 1) {
                 skipped(left, tokens, pairs, random, report);
             }
+        }
+        selfDrafts(Math.min(tokens, MOST_DRAFTED), pairs, random, report);
+    }
+
+    /** Drafts without a quarter and without half of the blocks, beside greedy decoding of the same prompt. */
+    private void selfDrafts(int tokens, int pairs, SplittableRandom random, Report report) throws IOException {
+        var rows = new ArrayList<List<String>>();
+        int[] text = model.vocabulary().tokenize(GenerationWork.JAVA_PROMPT.strip(), true, false);
+        try (var engine = Engine.open(model, options)) {
+            for (int part : new int[] {4, 2}) {
+                var plan = LayerPlan.all(model.layerCount()).skip(spread(model.layerCount(), Math.max(1, model.layerCount() / part)));
+                var work = new Work[1];
+                var comparison = compare("self-draft", tokens + " tokens after " + text.length + ", prompt included; blocks " + plan + " draft",
+                        "self-draft", "greedy", 0, pairs, random,
+                        () -> generate(engine, PlanDrafts.of(plan), text, tokens, work), () -> generate(engine, new Plain(), text, tokens, new Work[1]));
+                add(report, comparison);
+                long drafted = work[0].count("drafted");
+                rows.add(List.of(plan.toString(), String.format(Locale.ROOT, "%.3f", comparison.ratio()), Long.toString(drafted),
+                        drafted == 0 ? "" : String.format(Locale.ROOT, "%.2f", work[0].count("accepted") / (double) drafted),
+                        String.format(Locale.ROOT, "%.2f", work[0].rows() / (double) work[0].batches())));
+            }
+        }
+        report.add(new Report.Table("Self-drafts, " + bench.name(), "Greedy decoding with drafts of 0 to 16 tokens as it pays, against greedy "
+                + "decoding without; nobody searched for the plans, blocks are left out at even distances. Drafted tokens and acceptance are "
+                + "the last run's." + (bench.random() == null ? "" : " The weights are random, and so is what they accept: trained ones "
+                + "accept more, so that the ratio tells what drafts cost, not what they gain."),
+                List.of("blocks that draft", "ratio to greedy", "drafted", "accepted", "rows per batch"), rows));
+    }
+
+    private static double generate(Engine engine, Strategy strategy, int[] text, int tokens, Work[] work) {
+        try (var sequence = engine.newSequence(); var decoding = strategy.start(sequence, text,
+                StrategyOptions.defaults().withMaxTokens(tokens).withConfidence(false))) {
+            long begin = System.nanoTime();
+            while (decoding.advance()) {
+            }
+            work[0] = decoding.work();
+            return decoding.tokens().length * 1e9 / (System.nanoTime() - begin);
         }
     }
 
