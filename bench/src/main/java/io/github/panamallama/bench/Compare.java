@@ -85,8 +85,8 @@ public final class Compare implements Callable<Integer> {
     @Option(names = "--seconds", description = "how long one measurement should take, roughly", defaultValue = "3")
     double seconds;
 
-    @Option(names = "--held-out", paramLabel = "DIR", description = "Java files for 'lines' and 'layers'; skipped where there is no such folder",
-            defaultValue = "../shared/models/heldout")
+    @Option(names = "--held-out", paramLabel = "DIR",
+            description = "Java files for 'lines' and 'layers'; skipped where there is no such folder", defaultValue = "../shared/models/heldout")
     Path heldOut;
 
     @Option(names = "--seed", description = "of the order within pairs and of the draws", defaultValue = "1")

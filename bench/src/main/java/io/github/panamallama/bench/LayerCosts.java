@@ -77,9 +77,10 @@ final class LayerCosts implements AutoCloseable {
             for (int part : new int[] {4, 2}) {
                 var plan = LayerPlan.all(model.layerCount()).skip(spread(model.layerCount(), Math.max(1, model.layerCount() / part)));
                 var work = new Work[1];
-                var comparison = compare("self-draft", tokens + " tokens after " + text.length + ", prompt included; blocks " + plan + " draft",
-                        "self-draft", "greedy", 0, pairs, random,
-                        () -> generate(engine, PlanDrafts.of(plan), text, tokens, work), () -> generate(engine, new Plain(), text, tokens, new Work[1]));
+                var comparison = compare("self-draft", tokens + " tokens after " + text.length + ", prompt included; blocks " + plan
+                        + " draft", "self-draft", "greedy", 0, pairs, random,
+                        () -> generate(engine, PlanDrafts.of(plan), text, tokens, work),
+                        () -> generate(engine, new Plain(), text, tokens, new Work[1]));
                 add(report, comparison);
                 long drafted = work[0].count("drafted");
                 rows.add(List.of(plan.toString(), String.format(Locale.ROOT, "%.3f", comparison.ratio()), Long.toString(drafted),
@@ -87,10 +88,10 @@ final class LayerCosts implements AutoCloseable {
                         String.format(Locale.ROOT, "%.2f", work[0].rows() / (double) work[0].batches())));
             }
         }
-        report.add(new Report.Table("Self-drafts, " + bench.name(), "Greedy decoding with drafts of 0 to 16 tokens as it pays, against greedy "
-                + "decoding without; nobody searched for the plans, blocks are left out at even distances. Drafted tokens and acceptance are "
-                + "the last run's." + (bench.random() == null ? "" : " The weights are random, and so is what they accept: trained ones "
-                + "accept more, so that the ratio tells what drafts cost, not what they gain."),
+        report.add(new Report.Table("Self-drafts, " + bench.name(), "Greedy decoding with drafts of 0 to 16 tokens as it pays, against "
+                + "greedy decoding without; nobody searched for the plans, blocks are left out at even distances. Drafted tokens and "
+                + "acceptance are the last run's." + (bench.random() == null ? "" : " The weights are random, and so is what they accept: "
+                + "the ratio tells what drafts cost, not what they gain."),
                 List.of("blocks that draft", "ratio to greedy", "drafted", "accepted", "rows per batch"), rows));
     }
 
@@ -159,8 +160,8 @@ final class LayerCosts implements AutoCloseable {
     }
 
     private static void add(Report report, Comparison comparison) throws IOException {
-        System.out.printf(Locale.ROOT, "  %s: %.2f t/s, %s %.2f, ratio %.4f%n", comparison.part(), comparison.medianOurs(), comparison.baseline(),
-                comparison.medianBaseline(), comparison.ratio());
+        System.out.printf(Locale.ROOT, "  %s: %.2f t/s, %s %.2f, ratio %.4f%n", comparison.part(), comparison.medianOurs(),
+                comparison.baseline(), comparison.medianBaseline(), comparison.ratio());
         report.add(comparison);
     }
 
@@ -204,8 +205,9 @@ final class LayerCosts implements AutoCloseable {
         }
         double change = Statistics.median(more.stream().mapToDouble(Double::doubleValue).toArray());
         double step = Statistics.median(drafted.stream().mapToDouble(Double::doubleValue).toArray());
-        var costs = List.of(new Report.TokenCost("layers, change of the plan, " + bench.name(), change / 1e3, Double.NaN, "us", Double.POSITIVE_INFINITY),
-                new Report.TokenCost("layers, change of the plan, " + bench.name(), change / step, Double.NaN, "draft steps", Double.POSITIVE_INFINITY));
+        var name = "layers, change of the plan, " + bench.name();
+        var costs = List.of(new Report.TokenCost(name, change / 1e3, Double.NaN, "us", Double.POSITIVE_INFINITY),
+                new Report.TokenCost(name, change / step, Double.NaN, "draft steps", Double.POSITIVE_INFINITY));
         costs.forEach(cost -> System.out.printf(Locale.ROOT, "  %s: %.3f %s%n", cost.name(), cost.value(), cost.unit()));
         return costs;
     }

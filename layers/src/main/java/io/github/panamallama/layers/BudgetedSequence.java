@@ -10,8 +10,8 @@ import java.util.function.LongSupplier;
 
 /**
  * A history whose tokens keep to a budget: each is evaluated under the plan that a {@link BudgetControl} asks for, and its time is told to
- * the control. The keys and values of all plans stand in one cache ({@link CacheReuse#APPROXIMATE}), so that a change costs a fork and a new
- * graph, but no token is evaluated again.
+ * the control. The keys and values of all plans stand in one cache ({@link CacheReuse#APPROXIMATE}), so that a change costs a fork and a
+ * new graph, but no token is evaluated again.
  *
  * <p>No plan may leave holes where another one reads: what one leaves out and another runs is left out with its keys and values kept
  * ({@link LayerPlan#skipKeepingCache}, {@code 4:kv} in a plan's text), and a block that repeats does so as often in all plans. Keeping
@@ -69,7 +69,7 @@ public final class BudgetedSequence implements AutoCloseable {
     }
 
     /**
-     * Appends tokens that were not generated, such as a prompt. They run under the plan in force, and their time says nothing to the control.
+     * Appends tokens that were not generated, such as a prompt. They run under the plan in force, and the control is not told of them.
      *
      * @param last receives the logits {@code [n_vocab]} that follow the last of them; null when they are not wanted
      */

@@ -7,7 +7,8 @@ import picocli.CommandLine.ParentCommand;
 import picocli.CommandLine.Spec;
 
 /** What the blocks of a model do, and which of them a text can do without. */
-@Command(name = "layers", description = "See what the blocks of a model do, find plans that leave some out, train routers, and write models without them.",
+@Command(name = "layers",
+        description = "See what the blocks of a model do, find plans that leave some out, train routers, and write models without them.",
         subcommands = {LayersTraceCommand.class, LayersSearchCommand.class, LayersTrainRouterCommand.class,
                 LayersPruneCommand.class},
         synopsisSubcommandLabel = "COMMAND")

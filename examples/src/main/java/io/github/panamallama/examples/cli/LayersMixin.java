@@ -62,7 +62,8 @@ final class LayersMixin {
         }
         int repeats = parse(command, ANY_MODEL).spareLayers();
         if (repeats > EngineOptions.MAX_SPARE_LAYERS) {
-            throw new ParameterException(command, "--layers repeats blocks " + repeats + " times; at most " + EngineOptions.MAX_SPARE_LAYERS);
+            throw new ParameterException(command, "--layers repeats blocks " + repeats + " times; at most "
+                    + EngineOptions.MAX_SPARE_LAYERS);
         }
         return options.withSpareLayers(Math.max(spare, repeats));
     }

@@ -19,7 +19,6 @@ import java.util.Locale;
 import java.util.OptionalDouble;
 import java.util.OptionalLong;
 import java.util.concurrent.Callable;
-import java.util.stream.IntStream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -36,8 +35,6 @@ import picocli.CommandLine.Spec;
         "What a plan costs is told as the KL divergence of its next-token distribution from the whole model's, in nats per token, on every",
         "fifth part of the text, which the search does not see."})
 final class LayersSearchCommand implements Callable<Integer> {
-    /** Each this many windows, one is held out. */
-    private static final int HELD_OUT = 5;
     /** The larger samples of the search, in tokens, where the text has so many. */
     private static final int FIRST_SAMPLE = 2048;
     private static final int LAST_SAMPLE = 16_384;
@@ -58,7 +55,8 @@ final class LayersSearchCommand implements Callable<Integer> {
     @Spec
     private CommandSpec spec;
 
-    @Parameters(paramLabel = "TEXT", arity = "1..*", description = "Files, or folders of them: a few ten thousand tokens like those to come.")
+    @Parameters(paramLabel = "TEXT", arity = "1..*",
+            description = "Files, or folders of them: a few ten thousand tokens like those to come.")
     private List<Path> files;
 
     @Option(names = "--suffix", paramLabel = ".EXT", description = "Which files of a folder. Default: ${DEFAULT-VALUE}.")
@@ -70,10 +68,12 @@ final class LayersSearchCommand implements Callable<Integer> {
     @Option(names = "--method", paramLabel = "NAME", description = "${COMPLETION-CANDIDATES}. Default: ${DEFAULT-VALUE}.")
     private Method method = Method.evopress;
 
-    @Option(names = "--halves", description = "evopress: leave out attention and feed-forward parts apart from each other, as many of each.")
+    @Option(names = "--halves",
+            description = "evopress: leave out attention and feed-forward parts apart from each other, as many of each.")
     private boolean halves;
 
-    @Option(names = "--generations", paramLabel = "N", description = "evopress: 0 is what the paper takes for so many blocks. Default: ${DEFAULT-VALUE}.")
+    @Option(names = "--generations", paramLabel = "N",
+            description = "evopress: 0 is what the paper takes for so many blocks. Default: ${DEFAULT-VALUE}.")
     private int generations;
 
     @Option(names = "--offspring", paramLabel = "N", description = "evopress: plans tried in each generation. Default: ${DEFAULT-VALUE}.")
@@ -117,22 +117,23 @@ final class LayersSearchCommand implements Callable<Integer> {
                         + " blocks; 1 to " + (loaded.layerCount() - 1) + " can go");
             }
             var windows = windows(loaded, sources);
-            var calibration = IntStream.range(0, windows.size()).filter(i -> i % HELD_OUT != HELD_OUT - 1).mapToObj(windows::get).toList();
-            var heldOut = IntStream.range(0, windows.size()).filter(i -> i % HELD_OUT == HELD_OUT - 1).mapToObj(windows::get).toList();
-            if (heldOut.isEmpty()) {
-                throw new CommandException("the text has " + windows.size() + " windows of " + window + " tokens; at least " + HELD_OUT
+            var split = Split.of(windows);
+            if (split.heldOut().isEmpty()) {
+                throw new CommandException("the text has " + windows.size() + " windows of " + window + " tokens; at least " + Split.HELD_OUT
                         + " are needed. Give more text, or a smaller --window");
             }
-            long tokens = calibration.stream().mapToLong(text -> text.length).sum();
+            long tokens = split.learning().stream().mapToLong(text -> text.length).sum();
             var options = engine.options(spec.commandLine()).withMaxSequences(2);
             try (var opened = Engine.open(loaded, engine.givesContextSize() ? options : options.withContextSize(2 * window))) {
-                var choice = choose(opened, removed, calibration, heldOut, tokens);
+                var choice = choose(opened, removed, split.learning(), split.heldOut(), tokens);
                 if (out != null) {
                     PlanFile.of(loaded, choice.plan, new PlanFile.Found(method.name(), choice.seed, OptionalDouble.of(choice.heldOut),
-                            sources.size() == 1 ? sources.getFirst().getFileName().toString() : sources.size() + " files", tokens)).write(out);
+                            sources.size() == 1 ? sources.getFirst().getFileName().toString() : sources.size() + " files", tokens))
+                            .write(out);
                 }
                 main.shell().println(json ? Json.write(document(choice, removed, tokens))
-                        : String.format(Locale.ROOT, "%s%n%.4f nats per token from the whole model, on held-out text", choice.plan, choice.heldOut));
+                        : String.format(Locale.ROOT, "%s%n%.4f nats per token from the whole model, on held-out text", choice.plan,
+                                choice.heldOut));
                 if (out != null) {
                     main.shell().note("written to " + out + ", for --layers");
                 }
@@ -165,13 +166,15 @@ final class LayersSearchCommand implements Callable<Integer> {
         if (method == Method.evopress) {
             int last = (int) Math.min(LAST_SAMPLE, tokens);
             int first = Math.min(FIRST_SAMPLE, last);
-            var search = PlanSearch.removing(removed).withHalves(halves).withGenerations(generations).withOffspring(offspring).withSeed(seed)
-                    .withInitial(2 * offspring, first).withStages(new PlanSearch.Stage(2, first), new PlanSearch.Stage(1, last));
+            var search = PlanSearch.removing(removed).withHalves(halves).withGenerations(generations).withOffspring(offspring)
+                    .withSeed(seed).withInitial(2 * offspring, first)
+                    .withStages(new PlanSearch.Stage(2, first), new PlanSearch.Stage(1, last));
             var found = search.run(new PlanDivergence(engine, calibration), other);
             return new Choice(found.plan(), found.heldOut(), OptionalLong.of(seed), found.tokens());
         }
         var plan = method == Method.influence ? BlockInfluence.measure(engine, calibration).without(removed)
-                : Lac.skipping(calibration.stream().flatMap(text -> new Lac(Lac.DEFAULT_ALPHA).trace(engine, text).stream()).toList(), removed);
+                : Lac.skipping(calibration.stream().flatMap(text -> new Lac(Lac.DEFAULT_ALPHA).trace(engine, text).stream()).toList(),
+                        removed);
         var all = new ArrayList<PlanFitness.Slice>();
         for (int i = 0; i < heldOut.size(); i++) {
             all.add(new PlanFitness.Slice(i, heldOut.get(i).length));

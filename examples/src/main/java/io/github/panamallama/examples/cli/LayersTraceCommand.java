@@ -28,7 +28,8 @@ import picocli.CommandLine.Spec;
         "What each block of a model does to the residual stream while it reads a text.",
         "",
         "norm: of the stream behind the block; change: of what the block adds, as a share of what it gets; turn: 1 - cosine between input",
-        "and output (block influence); active: share of the tokens for which LAC finds the block active. Means over all tokens but the first."})
+        "and output (block influence); active: share of the tokens for which LAC finds the block active. Means over all tokens but",
+        "the first."})
 final class LayersTraceCommand implements Callable<Integer> {
     @ParentCommand
     private LayersCommand parent;
@@ -42,7 +43,8 @@ final class LayersTraceCommand implements Callable<Integer> {
     @Option(names = "--tokens", paramLabel = "N", description = "Most tokens of it that are read. Default: ${DEFAULT-VALUE}.")
     private int most = 256;
 
-    @Option(names = "--alpha", paramLabel = "A", description = "LAC's threshold, a share of the range of growth in the blocks before. Default: ${DEFAULT-VALUE}.")
+    @Option(names = "--alpha", paramLabel = "A",
+            description = "LAC's threshold, a share of the range of growth in the blocks before. Default: ${DEFAULT-VALUE}.")
     private double alpha = Lac.DEFAULT_ALPHA;
 
     @Option(names = "--plot", paramLabel = "FILE.png", description = "Draw the change by block and token.")

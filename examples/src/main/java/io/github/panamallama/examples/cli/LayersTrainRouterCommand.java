@@ -20,7 +20,6 @@ import java.util.List;
 import java.util.Locale;
 import java.util.SplittableRandom;
 import java.util.concurrent.Callable;
-import java.util.stream.IntStream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -37,8 +36,6 @@ import picocli.CommandLine.Spec;
         "first: keeps the blocks that turn the residual stream most on prompts like this one (FiRST). drllm: learns from a search for the",
         "shortest plan under which the model still goes on as the text does (Dr.LLM)."})
 final class LayersTrainRouterCommand implements Callable<Integer> {
-    /** Each this many examples, one is held out. */
-    private static final int HELD_OUT = 5;
     /** Share of examples whose plan repairs an answer; the method's source has it for code. */
     private static final double REPAIRS = 0.3;
 
@@ -60,10 +57,12 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
     @Option(names = "--kind", paramLabel = "NAME", description = "${COMPLETION-CANDIDATES}. Default: ${DEFAULT-VALUE}.")
     private Kind kind = Kind.first;
 
-    @Option(names = "--keep", paramLabel = "SHARE", description = "first: share of the inner blocks that stay, over all prompts. Default: ${DEFAULT-VALUE}.")
+    @Option(names = "--keep", paramLabel = "SHARE",
+            description = "first: share of the inner blocks that stay, over all prompts. Default: ${DEFAULT-VALUE}.")
     private double keep = 0.75;
 
-    @Option(names = "--prefill", paramLabel = "NAME", description = "first: what decisions mean for the prompt itself, ${COMPLETION-CANDIDATES}. Default: ${DEFAULT-VALUE}.")
+    @Option(names = "--prefill", paramLabel = "NAME",
+            description = "first: what decisions mean for the prompt itself, ${COMPLETION-CANDIDATES}. Default: ${DEFAULT-VALUE}.")
     private Prefill prefill = Prefill.SKIP;
 
     @Option(names = "--answer", paramLabel = "N", description = "drllm: tokens of an answer. Default: ${DEFAULT-VALUE}.")
@@ -78,7 +77,8 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
     @Option(names = "--window", paramLabel = "N", description = "Tokens of a prompt. Default: ${DEFAULT-VALUE}.")
     private int window = 128;
 
-    @Option(names = {"-s", "--seed"}, paramLabel = "N", description = "Of the choice of prompts and of the training. Default: ${DEFAULT-VALUE}.")
+    @Option(names = {"-s", "--seed"}, paramLabel = "N",
+            description = "Of the choice of prompts and of the training. Default: ${DEFAULT-VALUE}.")
     private long seed = 1;
 
     @Option(names = "-o", paramLabel = "FILE", required = true, description = "Where the routers go.")
@@ -96,7 +96,7 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
     @Override
     public Integer call() throws IOException {
         positive("--window", window, 2);
-        positive("--prompts", prompts, 2 * HELD_OUT);
+        positive("--prompts", prompts, 2 * Split.HELD_OUT);
         positive("--answer", answer, 1);
         positive("--simulations", simulations, 1);
         if (!(keep > 0 && keep < 1)) {
@@ -113,8 +113,8 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
                     texts.add(Arrays.copyOfRange(tokens, at, at + length));
                 }
             }
-            if (texts.size() < 2 * HELD_OUT) {
-                throw new CommandException("the text has " + texts.size() + " stretches of " + length + " tokens; at least " + 2 * HELD_OUT
+            if (texts.size() < 2 * Split.HELD_OUT) {
+                throw new CommandException("the text has " + texts.size() + " stretches of " + length + " tokens; at least " + 2 * Split.HELD_OUT
                         + " are needed. Give more text, or a smaller --window");
             }
             var chosen = draw(texts);
@@ -122,16 +122,15 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
                     .withSpareLayers(kind == Kind.drllm ? Math.min(loaded.layerCount(), LabelSearch.defaults().spareLayers()) : 0);
             try (var opened = Engine.open(loaded, options)) {
                 var examples = examples(opened, chosen);
-                var training = IntStream.range(0, examples.size()).filter(i -> i % HELD_OUT != HELD_OUT - 1).mapToObj(examples::get).toList();
-                var heldOut = IntStream.range(0, examples.size()).filter(i -> i % HELD_OUT == HELD_OUT - 1).mapToObj(examples::get).toList();
-                if (heldOut.isEmpty()) {
+                var split = Split.of(examples);
+                if (split.heldOut().isEmpty()) {
                     throw new CommandException("a plan was found for " + examples.size() + " of " + chosen.size()
                             + " prompts; more prompts or more simulations are needed");
                 }
-                var router = kind == Kind.first ? FirstRouter.train(opened, training, FirstRouter.Options.defaults().withPrefill(prefill))
-                        : DrLlmRouter.train(opened, training, DrLlmRouter.Options.defaults().withSeed(seed));
+                var router = kind == Kind.first ? FirstRouter.train(opened, split.learning(), FirstRouter.Options.defaults().withPrefill(prefill))
+                        : DrLlmRouter.train(opened, split.learning(), DrLlmRouter.Options.defaults().withSeed(seed));
                 RouterFile.write(out, router, loaded);
-                report(opened, router, training, heldOut);
+                report(opened, router, split);
                 main.shell().note("written to " + out + ", for --layers");
             }
         }
@@ -167,7 +166,8 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
                 .examples(engine.model().layerCount(), questions, REPAIRS);
     }
 
-    private void report(Engine engine, Router router, List<Example> training, List<Example> heldOut) {
+    private void report(Engine engine, Router router, Split<Example> split) {
+        var heldOut = split.heldOut();
         int blocks = engine.model().layerCount();
         var agreement = router.agreement(engine, heldOut);
         double runs = 0;
@@ -175,7 +175,7 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
         long usual = 0;
         for (int block = 0; block < blocks; block++) {
             var counts = new int[3];
-            for (var example : training) {
+            for (var example : split.learning()) {
                 counts[Math.min(2, example.plan().runs(block))]++;
             }
             int most = counts[1] >= counts[0] && counts[1] >= counts[2] ? 1 : counts[0] >= counts[2] ? 0 : 2;
@@ -191,7 +191,7 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
         if (json) {
             var document = new LinkedHashMap<String, Object>();
             document.put("kind", kind.name());
-            document.put("examples", training.size());
+            document.put("examples", split.learning().size());
             document.put("held_out", heldOut.size());
             document.put("agreement", agreement.accuracy());
             document.put("agreement_of_the_usual", always);
@@ -203,7 +203,7 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
             parent.main().shell().println(String.format(Locale.ROOT,
                     "%d examples; on %d held-out prompts %.1f %% of the decisions are the labels' (always the usual one: %.1f %%),%n"
                             + "%.2f of %d blocks run (labels: %.2f)",
-                    training.size(), heldOut.size(), 100 * agreement.accuracy(), 100 * always, runs, blocks, labels));
+                    split.learning().size(), heldOut.size(), 100 * agreement.accuracy(), 100 * always, runs, blocks, labels));
         }
     }
 }

@@ -38,7 +38,8 @@ class LayersCommandTest {
     @BeforeAll
     static void write() throws IOException {
         var code = new StringBuilder();
-        for (var name : List.of("size", "length", "count", "index", "width", "height", "depth", "total", "first", "last", "next", "value")) {
+        for (var name : List.of("size", "length", "count", "index", "width", "height", "depth", "total", "first", "last", "next",
+                "value")) {
             code.append("    /** Returns the %1$s. */\n    public int %1$s() {\n        return this.%1$s;\n    }\n\n".formatted(name));
         }
         text = Files.writeString(folder.resolve("Text.java"), code.toString());
@@ -67,11 +68,13 @@ class LayersCommandTest {
     }
 
     private static Cli.Result search(String... more) {
-        return run(List.of("layers", "search", text.toString(), "-t", "2", "--window", "32", "--generations", "2", "--offspring", "3"), more);
+        return run(List.of("layers", "search", text.toString(), "-t", "2", "--window", "32", "--generations", "2", "--offspring", "3"),
+                more);
     }
 
     private static Cli.Result train(Path out, String... more) {
-        return run(List.of("layers", "train-router", text.toString(), "-t", "2", "--window", "16", "--prompts", "20", "-o", out.toString()), more);
+        return run(List.of("layers", "train-router", text.toString(), "-t", "2", "--window", "16", "--prompts", "20", "-o", out.toString()),
+                more);
     }
 
     private static Cli.Result prune(Path out, String... more) {
@@ -117,7 +120,8 @@ class LayersCommandTest {
         var all = trace("--json", "--alpha", "0").json().get("blocks");
         var few = trace("--json", "--alpha", "1").json().get("blocks");
         for (int i = 0; i < BLOCKS; i++) {
-            assertTrue(all.get(i).get("active").asDouble() >= few.get(i).get("active").asDouble(), "a higher threshold has no more active blocks");
+            assertTrue(all.get(i).get("active").asDouble() >= few.get(i).get("active").asDouble(),
+                    "a higher threshold has no more active blocks");
         }
     }
 
@@ -159,7 +163,8 @@ class LayersCommandTest {
         assertRefused(2, "--alpha: alpha is 1.5", trace("--alpha", "1.5"));
         assertRefused(2, "--tokens is 1; at least 2 are needed", trace("--tokens", "1"));
         assertRefused(1, "no such file: nowhere.txt", Cli.run("layers", "trace", "nowhere.txt"));
-        assertRefused(1, "at least 2 are needed", Cli.run("layers", "trace", Files.writeString(folder.resolve("empty.txt"), "").toString()));
+        var empty = Files.writeString(folder.resolve("empty.txt"), "");
+        assertRefused(1, "at least 2 are needed", Cli.run("layers", "trace", empty.toString()));
         assertRefused(1, "nowhere.gguf", Cli.run("layers", "trace", text.toString(), "-m", "nowhere.gguf"));
         assertEquals(1, trace("--plot", folder.resolve("none/x.png").toString()).code());
     }
@@ -225,8 +230,8 @@ class LayersCommandTest {
         assertRefused(1, "the first and the last stay, so 0 to 6 can go", search("--keep", "0.1", "--method", "influence"));
         assertRefused(1, "Give more text, or a smaller --window", search("--window", "512"));
         assertRefused(1, "no such file: nowhere", Cli.run("layers", "search", "nowhere"));
-        assertRefused(2, "no file that ends with .txt", Cli.run("layers", "search", Files.createDirectory(folder.resolve("bare")).toString(),
-                "--suffix", ".txt"));
+        var bare = Files.createDirectory(folder.resolve("bare"));
+        assertRefused(2, "no file that ends with .txt", Cli.run("layers", "search", bare.toString(), "--suffix", ".txt"));
         assertEquals(1, search("-o", folder.resolve("none/plan.json").toString()).code());
     }
 
@@ -278,7 +283,8 @@ class LayersCommandTest {
         assertEquals(0, result.code(), result.err());
         assertEquals("drllm", result.json().get("kind").asString());
         assertTrue(result.json().get("examples").asInt() >= 4, result.out());
-        var completed = run(List.of("complete", "--stdin", "-t", "2", "-n", "8", "--json"), "--layers", file.toString(), "--spare-layers", "8");
+        var completed = run(List.of("complete", "--stdin", "-t", "2", "-n", "8", "--json"), "--layers", file.toString(),
+                "--spare-layers", "8");
         assertEquals(0, completed.code(), completed.err());
         assertTrue(LayerPlan.parse(completed.json().get("layers").asString(), BLOCKS).cost() >= 1);
     }
@@ -330,7 +336,8 @@ class LayersCommandTest {
 
     /** Commands that print something, always the same. */
     static Stream<List<String>> commands() {
-        return Stream.of(List.of("complete", "--stdin", "-t", "2", "-n", "8"), List.of("generate", "-p", "public int ", "-t", "2", "-n", "8"),
+        return Stream.of(List.of("complete", "--stdin", "-t", "2", "-n", "8"),
+                List.of("generate", "-p", "public int ", "-t", "2", "-n", "8"),
                 List.of("chat", "-t", "2", "--temp", "0", "-n", "8"), List.of("perplexity", text.toString(), "-t", "2", "-c", "64"));
     }
 
@@ -360,7 +367,8 @@ class LayersCommandTest {
         assertRefused(2, "--spare-layers is -1", run(command, "--spare-layers", "-1"));
         assertRefused(1, "nofile.json", run(command, "--layers", "nofile.json"));
         assertRefused(1, "foreign.json: is for", run(command, "--layers", foreignPlan().toString()));
-        assertRefused(1, "broken.json: broken JSON", run(command, "--layers", Files.writeString(folder.resolve("broken.json"), "{").toString()));
+        var broken = Files.writeString(folder.resolve("broken.json"), "{");
+        assertRefused(1, "broken.json: broken JSON", run(command, "--layers", broken.toString()));
     }
 
     /** A plan for another model. */
@@ -397,7 +405,8 @@ class LayersCommandTest {
 
     @ParameterizedTest
     @ValueSource(strings = {"layers", "layers trace", "layers search", "layers train-router", "layers prune", "layers drop x",
-        "layers search x.java --method fastest", "layers train-router x.java -o y --kind third", "layers train-router x.java -o y --prefill some"})
+        "layers search x.java --method fastest", "layers train-router x.java -o y --kind third",
+        "layers train-router x.java -o y --prefill some"})
     void wrongArgumentsEndWithExitCode2AndAHint(String line) {
         var result = Cli.run(line.split(" "));
         assertEquals(2, result.code(), result.err());
