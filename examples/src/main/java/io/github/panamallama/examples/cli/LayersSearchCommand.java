@@ -119,8 +119,8 @@ final class LayersSearchCommand implements Callable<Integer> {
             var windows = windows(loaded, sources);
             var split = Split.of(windows);
             if (split.heldOut().isEmpty()) {
-                throw new CommandException("the text has " + windows.size() + " windows of " + window + " tokens; at least " + Split.HELD_OUT
-                        + " are needed. Give more text, or a smaller --window");
+                throw new CommandException("the text has " + windows.size() + " windows of " + window + " tokens; at least "
+                        + Split.HELD_OUT + " are needed. Give more text, or a smaller --window");
             }
             long tokens = split.learning().stream().mapToLong(text -> text.length).sum();
             var options = engine.options(spec.commandLine()).withMaxSequences(2);

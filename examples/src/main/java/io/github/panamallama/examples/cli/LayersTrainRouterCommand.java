@@ -114,8 +114,8 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
                 }
             }
             if (texts.size() < 2 * Split.HELD_OUT) {
-                throw new CommandException("the text has " + texts.size() + " stretches of " + length + " tokens; at least " + 2 * Split.HELD_OUT
-                        + " are needed. Give more text, or a smaller --window");
+                throw new CommandException("the text has " + texts.size() + " stretches of " + length + " tokens; at least "
+                        + 2 * Split.HELD_OUT + " are needed. Give more text, or a smaller --window");
             }
             var chosen = draw(texts);
             var options = engine.options(spec.commandLine()).withContextSize(Math.max(512, 4 * length)).withMaxSequences(4)
@@ -127,7 +127,8 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
                     throw new CommandException("a plan was found for " + examples.size() + " of " + chosen.size()
                             + " prompts; more prompts or more simulations are needed");
                 }
-                var router = kind == Kind.first ? FirstRouter.train(opened, split.learning(), FirstRouter.Options.defaults().withPrefill(prefill))
+                var router = kind == Kind.first
+                        ? FirstRouter.train(opened, split.learning(), FirstRouter.Options.defaults().withPrefill(prefill))
                         : DrLlmRouter.train(opened, split.learning(), DrLlmRouter.Options.defaults().withSeed(seed));
                 RouterFile.write(out, router, loaded);
                 report(opened, router, split);
