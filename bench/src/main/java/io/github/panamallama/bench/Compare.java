@@ -86,7 +86,8 @@ public final class Compare implements Callable<Integer> {
     double seconds;
 
     @Option(names = "--held-out", paramLabel = "DIR",
-            description = "Java files for 'lines' and 'layers'; skipped where there is no such folder", defaultValue = "../shared/models/heldout")
+            description = "Java files for 'lines' and 'layers'; skipped where there is no such folder",
+            defaultValue = "../shared/models/heldout")
     Path heldOut;
 
     @Option(names = "--seed", description = "of the order within pairs and of the draws", defaultValue = "1")

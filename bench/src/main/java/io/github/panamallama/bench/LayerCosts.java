@@ -7,7 +7,6 @@ import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.runtime.Tap;
-import io.github.panamallama.runtime.gguf.RandomModel;
 import io.github.panamallama.sampling.strategy.Plain;
 import io.github.panamallama.sampling.strategy.PlanDrafts;
 import io.github.panamallama.sampling.strategy.Strategy;
