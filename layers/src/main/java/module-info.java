@@ -7,4 +7,5 @@ module panamallama.layers {
     requires tools.jackson.databind;
 
     exports io.github.panamallama.layers;
+    opens io.github.panamallama.layers to tools.jackson.databind;
 }

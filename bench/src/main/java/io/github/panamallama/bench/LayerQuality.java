@@ -32,9 +32,9 @@ import org.knowm.xchart.XYChartBuilder;
  */
 final class LayerQuality implements AutoCloseable {
     private static final int WINDOW = 256;
-    /** Windows of either kind, taken evenly from the files. */
-    private static final int CALIBRATION = 24;
-    private static final int SCORED = 24;
+    /** Windows that choosers see, and that are scored. */
+    private static final int CALIBRATION = 32;
+    private static final int SCORED = 48;
     private static final int[] LEFT_OUT = {1, 2, 3};
     /** Random plans of each size, as far as there are so many. */
     private static final int CONTROLS = 6;
@@ -61,19 +61,23 @@ final class LayerQuality implements AutoCloseable {
         Arrays.setAll(rows, i -> engine.newRow());
     }
 
-    /** One window of each of so many files, evenly chosen of every other one that is long enough. */
+    /** So many windows, evenly chosen from all of every other file; each with a beginning of text where the vocabulary has one. */
     private List<int[]> windows(List<Path> files, int remainder, int count) throws IOException {
         var all = new ArrayList<int[]>();
         for (int i = remainder; i < files.size(); i += 2) {
             var text = Files.readString(files.get(i));
             int start = Math.max(0, text.indexOf("package "));    // the training text had no licence headers
             int[] tokens = model.vocabulary().tokenize(text.substring(start), true, false);
-            if (tokens.length >= WINDOW) {
-                all.add(Arrays.copyOf(tokens, WINDOW));
+            for (int at = 0; at + WINDOW <= tokens.length; at += WINDOW) {
+                var part = Arrays.copyOfRange(tokens, at, at + WINDOW);
+                if (model.vocabulary().addsBos()) {
+                    part[0] = model.vocabulary().bos();
+                }
+                all.add(part);
             }
         }
         if (all.size() < count) {
-            throw new IOException(all.size() + " of the held-out files have " + WINDOW + " tokens; " + count + " are needed");
+            throw new IOException("half of the held-out files have " + all.size() + " windows of " + WINDOW + " tokens; " + count + " are needed");
         }
         var chosen = new ArrayList<int[]>();
         for (int i = 0; i < count; i++) {
@@ -120,11 +124,11 @@ final class LayerQuality implements AutoCloseable {
             System.out.println("  " + String.join(" | ", table.getLast()));
         }
         report.add(new Report.Table("Quality without blocks, " + modelName, String.format(Locale.ROOT,
-                "Perplexity of the first %d tokens of %d held-out files; choosers saw %d others. Random plans keep the first and the last "
-                        + "block, as influence and LAC do; their mean is that of the losses, in brackets the best and the worst. "
+                "Perplexity of %d windows of %d tokens of held-out files; choosers saw %d windows of other files. Random plans keep the "
+                        + "first and the last block, as influence and LAC do; their mean is that of the losses, in brackets the best and the worst. "
                         + "Halves leave out as many attention parts and as many feed-forward parts as the others leave out blocks. "
-                        + "Differences are in nats per token, \u00b1 two standard errors over files, paired.",
-                WINDOW, scored.size(), calibration.size()),
+                        + "Differences are in nats per token, \u00b1 two standard errors over windows, paired.",
+                scored.size(), WINDOW, calibration.size()),
                 List.of("blocks left out", "chooser", "plan", "perplexity", "loss beyond the whole model's"), table));
         report.save(chart(curves), "layers-quality");
     }
