@@ -13,6 +13,7 @@ import java.util.Arrays;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Function;
@@ -73,13 +74,18 @@ public final class Activations implements AutoCloseable {
     }
 
     private void findSources(Map<String, Integer> all) {
-        var readable = readable(all.keySet());
+        var readable = inProducts(all.keySet());
         var first = new HashMap<List<Integer>, String>();
         var inputs = new HashMap<String, float[][]>();
         readable.forEach(weight -> inputs.put(weight, new float[COMPARED][all.get(weight)]));
-        read(Arrays.copyOf(windows.getFirst(), COMPARED), readable, (reading, weight) ->
-                reading.input(weight, inputs.get(weight)[reading.position()]), () -> { });
-        for (var weight : readable) {
+        var seen = new LinkedHashSet<String>();
+        read(Arrays.copyOf(windows.getFirst(), COMPARED), readable, (reading, weight) -> {
+            if (reading.has(weight)) {      // the graph knows of experts' products, but they have no vector for each token
+                reading.input(weight, inputs.get(weight)[reading.position()]);
+                seen.add(weight);
+            }
+        }, () -> { });
+        for (var weight : seen) {
             var own = inputs.get(weight);
             // equal hashes are only candidates
             var key = List.of(own[0].length, Arrays.deepHashCode(own));
@@ -93,8 +99,8 @@ public final class Activations implements AutoCloseable {
         }
     }
 
-    /** Those whose input can be read, by asking the graph. */
-    private List<String> readable(Collection<String> weights) {
+    /** Those that are part of a product, by asking the graph. */
+    private List<String> inProducts(Collection<String> weights) {
         var readable = new ArrayList<String>();
         LayerPlanException refused = null;
         try (var sequence = engine.newSequence()) {

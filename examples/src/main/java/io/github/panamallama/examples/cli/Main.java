@@ -129,6 +129,8 @@ final class Main implements Runnable {
         commands.put("tokenize", TokenizeCommand.class);
         commands.put("perplexity", PerplexityCommand.class);
         commands.put("quantize", QuantizeCommand.class);
+        commands.put("imatrix", ImatrixCommand.class);
+        commands.put("sparsify", SparsifyCommand.class);
         commands.put("bench", BenchCommand.class);
         return commands;
     }

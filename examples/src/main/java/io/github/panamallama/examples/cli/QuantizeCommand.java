@@ -1,5 +1,6 @@
 package io.github.panamallama.examples.cli;
 
+import io.github.panamallama.quantization.ImportanceMatrix;
 import io.github.panamallama.runtime.Quantizer;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -48,6 +49,9 @@ final class QuantizeCommand implements Callable<Integer> {
     @Option(names = "--leave-output-tensor", description = "Keep the output matrix as it is.")
     private boolean leaveOutput;
 
+    @Option(names = "--imatrix", paramLabel = "FILE", description = "How much each column matters, a file that 'imatrix' wrote; types below 2.5 bits need one.")
+    private Path imatrix;
+
     @Override
     public Integer call() throws Exception {
         var type = Quantizer.Type.byName(typeName).orElseThrow(() -> new ParameterException(spec.commandLine(),
@@ -57,6 +61,9 @@ final class QuantizeCommand implements Callable<Integer> {
         }
         var quantizer = Quantizer.to(type).withThreads(threads).withOverwrite(force).withRequantize(requantize).withPure(pure)
                 .withOutputTensor(!leaveOutput);
+        if (imatrix != null) {
+            quantizer = quantizer.withImportance(ImportanceMatrix.read(imatrix).means());
+        }
         long before = Files.isRegularFile(in) ? Files.size(in) : 0;
         long start = System.nanoTime();
         quantizer.run(in, out);

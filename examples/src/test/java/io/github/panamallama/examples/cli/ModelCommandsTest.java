@@ -8,14 +8,17 @@ import io.github.panamallama.models.DefaultModel;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** inspect, tokenize, perplexity, quantize and bench. */
+/** inspect, tokenize, perplexity, quantize, imatrix, sparsify and bench. */
 class ModelCommandsTest {
+    private static final String F16 = Path.of("..", "models", "java-tiny-f16.gguf").toString();
+
     @TempDir
     Path folder;
 
@@ -104,6 +107,61 @@ class ModelCommandsTest {
         var again = Cli.run("quantize", DefaultModel.path().toString(), out.toString(), "q4_0", "--allow-requantize");
         assertEquals(1, again.code());
         assertTrue(again.err().contains(out + " exists"), again.err());
+    }
+
+    private Path text() throws IOException {
+        return Files.writeString(folder.resolve("text.java"), "int sum(int[] values) { return Arrays.stream(values).sum(); }\n".repeat(60));
+    }
+
+    @Test
+    void anImatrixMakesTypesPossibleThatNeedOne() throws IOException {
+        var text = text().toString();
+        var imatrix = folder.resolve("imatrix.gguf").toString();
+        var result = Cli.run("imatrix", "-m", F16, text, imatrix, "-c", "64", "--chunks", "4");
+        assertEquals(0, result.code(), result.err());
+        assertTrue(result.err().contains("56 matrices on 256 tokens"), result.err());
+        var again = Cli.run("imatrix", "-m", F16, text, imatrix, "-c", "64");
+        assertEquals(1, again.code());
+        assertTrue(again.err().contains(imatrix + " exists"), again.err());
+        var iq = folder.resolve("iq2.gguf").toString();
+        assertEquals(1, Cli.run("quantize", F16, iq, "IQ2_XS").code());
+        assertEquals(0, Cli.run("quantize", F16, iq, "IQ2_XS", "--imatrix", imatrix).code());
+        var wrong = Cli.run("quantize", F16, folder.resolve("iq3.gguf").toString(), "IQ2_XS", "--imatrix", F16);
+        assertEquals(1, wrong.code());
+        assertTrue(wrong.err().contains("an importance matrix says \"imatrix\""), wrong.err());
+    }
+
+    @Test
+    void sparsifyWritesAModelThatRuns() throws IOException {
+        var out = folder.resolve("sparse.gguf");
+        var result = Cli.run("sparsify", F16, out.toString(), "--type", "s24_q4", "--calib", text().toString(), "-c", "64", "--keep-dense", "attn_v");
+        assertEquals(0, result.code(), result.err());
+        assertEquals("", result.out());
+        assertTrue(result.err().contains("48 matrices are S24_Q4"), result.err());
+        assertTrue(Cli.run("inspect", out.toString()).out().contains("sparsegpt"));
+        assertEquals(0, Cli.withInput("int x", "complete", "--stdin", "-n", "2", "-m", out.toString(), "-t", "2").code());
+        var again = Cli.run("sparsify", F16, out.toString(), "--type", "S24_Q8");
+        assertEquals(1, again.code());
+        assertTrue(again.err().contains(out + " exists"), again.err());
+        assertEquals(0, Cli.run("sparsify", F16, out.toString(), "--type", "S24_T", "--overwrite").code());
+    }
+
+    @Test
+    void sparsifyRefusesWhatItCannotDo() throws IOException {
+        var out = folder.resolve("sparse.gguf").toString();
+        for (var wrong : List.of(List.of("--type", "Q4_0"), List.of("--type", "S24_Q4", "--method", "wanda"),
+                List.of("--type", "S24_Q4", "--keep-dense", "attn("), List.of("--type", "S24_Q4", "--calib", text().toString(), "-c", "2"))) {
+            var arguments = new ArrayList<>(List.of("sparsify", F16, out));
+            arguments.addAll(wrong);
+            assertEquals(2, Cli.run(arguments.toArray(String[]::new)).code(), wrong.toString());
+        }
+        var none = Cli.run("sparsify", F16, out, "--type", "S24_Q4", "--keep-dense", "atn_v");
+        assertEquals(1, none.code());
+        assertTrue(none.err().contains("matches 'atn_v'"), none.err());
+        var shorter = Cli.run("sparsify", F16, out, "--type", "S24_Q4", "--calib", text().toString(), "-c", "1024");
+        assertEquals(1, shorter.code());
+        assertTrue(shorter.err().contains("at least 2048"), shorter.err());
+        assertFalse(Files.exists(Path.of(out)));
     }
 
     @Test
