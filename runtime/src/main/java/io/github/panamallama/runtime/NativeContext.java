@@ -91,7 +91,7 @@ final class NativeContext {
         }
         context = created;
         threads = pool;
-        contextSize = Math.min(LlamaH.llama_n_ctx(context), learnedPositions(model));
+        contextSize = LlamaH.llama_n_ctx(context);
         batchSize = Math.min(options.batchSize(), contextSize);
         vocabularySize = model.vocabulary().size();
         recurrent = model.isRecurrent() || model.isHybrid();
@@ -122,12 +122,6 @@ final class NativeContext {
             arena.close();
             throw e;
         }
-    }
-
-    /** Positions that a model has embeddings for; a later one would be read from beyond their table. */
-    private static int learnedPositions(Model model) {
-        return model.parts().stream().flatMap(part -> part.tensor("position_embd.weight").stream())
-                .mapToInt(table -> (int) Math.min(Integer.MAX_VALUE, table.shape().get(1))).findFirst().orElse(Integer.MAX_VALUE);
     }
 
     /** Native parameters for a model with this metadata, as far as they decide about memory. */

@@ -35,19 +35,6 @@ class EngineArchitecturesTest {
         return IntStream.concat(Arrays.stream(a), Arrays.stream(b)).toArray();
     }
 
-    /** Native code would read the position after the last one from beyond its table. */
-    @Test
-    void learnedPositionsEndTheContext() {
-        var path = folder.resolve("positions.gguf");
-        RandomModel.tiny(Architecture.GPT2).withContextLength(100).write(path);
-        try (var model = Model.load(path); var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence()) {
-            assertEquals(100, engine.contextSize());
-            var row = engine.newRow();
-            sequence.append(Evaluation.tokens(model, 100, 1), row);
-            assertThrows(ContextFullException.class, () -> sequence.append(300, row));
-        }
-    }
-
     @ParameterizedTest
     @EnumSource
     void truncateAndForkGiveTheLogitsOfAFreshEvaluation(Architecture architecture) {
