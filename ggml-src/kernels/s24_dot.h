@@ -53,6 +53,7 @@ template <int R, class Block> void rows(const Block * x, int64_t stride, const p
 #elif defined(__aarch64__) && defined(__ARM_NEON)
 #include "arm/s24_rows.h"
 #else
+#define PL_S24_REFERENCE
 namespace pl {
 namespace s24 {
 using reference::rows;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ggml-cpu-impl.h"
+#include "ggml-impl.h"
 #include "quants.h"
 #include "s24_dot.h"
 #include "x86/s24_gemm.h"
@@ -11,6 +12,9 @@
 #endif
 
 #include <algorithm>
+#ifdef PL_S24_REFERENCE
+#include <atomic>
+#endif
 
 namespace pl {
 namespace s24 {
@@ -73,6 +77,12 @@ bool pl_s24_mul_mat(const ggml_compute_params * params, ggml_tensor * dst) {
     if (params->use_ref || dst->src[1]->type != GGML_TYPE_F32) {
         return false;
     }
+#ifdef PL_S24_REFERENCE
+    static std::atomic<bool> said;
+    if (dst->src[0]->type >= GGML_TYPE_S24_Q4 && !said.exchange(true)) {
+        GGML_LOG_WARN("%s: no kernels for this processor: 2:4 sparse weights go through the slow reference\n", __func__);
+    }
+#endif
     switch (dst->src[0]->type) {
         case GGML_TYPE_S24_Q4: pl::s24::mul_mat<pl_block_s24_q4>(params, dst); return true;
         case GGML_TYPE_S24_Q8: pl::s24::mul_mat<pl_block_s24_q8>(params, dst); return true;
