@@ -127,7 +127,7 @@ final class LayerQuality implements AutoCloseable {
         report.add(new Report.Table("Quality without blocks, " + modelName, String.format(Locale.ROOT,
                 "Perplexity of %d windows of %d tokens of held-out files; choosers saw %d windows of other files. Random plans keep the "
                         + "first and the last block, as influence and LAC do; their mean is that of the losses, in brackets the best and "
-                        + "the worst. Halves leave out as many attention parts and as many feed-forward parts as the others leave out blocks. "
+                        + "the worst. Halves leave out as many attention and feed-forward parts each as the others leave out blocks. "
                         + "Differences are in nats per token, \u00b1 two standard errors over windows, paired.",
                 scored.size(), WINDOW, calibration.size()),
                 List.of("blocks left out", "chooser", "plan", "perplexity", "loss beyond the whole model's"), table));
