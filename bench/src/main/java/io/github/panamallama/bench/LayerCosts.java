@@ -83,15 +83,14 @@ final class LayerCosts implements AutoCloseable {
                 add(report, comparison);
                 long drafted = work[0].count("drafted");
                 rows.add(List.of(plan.toString(), String.format(Locale.ROOT, "%.3f", comparison.ratio()), Long.toString(drafted),
-                        drafted == 0 ? "" : String.format(Locale.ROOT, "%.2f", work[0].count("accepted") / (double) drafted),
-                        String.format(Locale.ROOT, "%.2f", work[0].rows() / (double) work[0].batches())));
+                        drafted == 0 ? "" : String.format(Locale.ROOT, "%.2f", work[0].count("accepted") / (double) drafted)));
             }
         }
         report.add(new Report.Table("Self-drafts, " + bench.name(), "Greedy decoding with drafts of 0 to 16 tokens as it pays, against "
                 + "greedy decoding without; nobody searched for the plans, blocks are left out at even distances. Drafted tokens and "
                 + "acceptance are the last run's." + (bench.random() == null ? "" : " The weights are random, and so is what they accept: "
                 + "the ratio tells what drafts cost, not what they gain."),
-                List.of("blocks that draft", "ratio to greedy", "drafted", "accepted", "rows per batch"), rows));
+                List.of("blocks that draft", "ratio to greedy", "drafted", "accepted"), rows));
     }
 
     private static double generate(Engine engine, Strategy strategy, int[] text, int tokens, Work[] work) {
