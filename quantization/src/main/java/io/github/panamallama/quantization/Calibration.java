@@ -21,7 +21,8 @@ public record Calibration(String text, int window, int windows) {
 
     public Calibration {
         if (window < 16 || windows < 1) {
-            throw new IllegalArgumentException(windows + " windows of " + window + " tokens; at least one, of at least 16 tokens, is needed");
+            throw new IllegalArgumentException(windows + " windows of " + window + " tokens; at least one, of at least 16 tokens,"
+                    + " is needed");
         }
     }
 

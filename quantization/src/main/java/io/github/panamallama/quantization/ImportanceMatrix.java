@@ -71,7 +71,8 @@ public final class ImportanceMatrix {
     /**
      * Reads a file of {@code llama-imatrix} or {@link #write}.
      *
-     * @throws io.github.panamallama.runtime.gguf.GgufException if it is missing or no sound GGUF file, as in llama.cpp's older layout (.dat)
+     * @throws io.github.panamallama.runtime.gguf.GgufException if it is missing or no sound GGUF file, as those of llama.cpp's older
+     *                        layout (.dat) are not
      * @throws LlamaException if it is no importance matrix, lacks a part of one, or holds values that make no sense
      */
     public static ImportanceMatrix read(Path path) {
@@ -92,8 +93,8 @@ public final class ImportanceMatrix {
             var counted = file.tensor(name + COUNTS).orElseThrow(() -> new LlamaException(path + ": " + name + COUNTS + " is missing"));
             var entry = new Entry(values(file, tensor), values(file, counted));
             if (entry.sums.length % entry.counts.length != 0) {
-                throw new LlamaException(path + ": " + tensor.name() + " has " + entry.sums.length + " values, which are not divided by the "
-                        + entry.counts.length + " of " + counted.name());
+                throw new LlamaException(path + ": " + tensor.name() + " has " + entry.sums.length + " values, which are not divided by"
+                        + " the " + entry.counts.length + " of " + counted.name());
             }
             entries.put(name, entry);
         }

@@ -38,8 +38,9 @@ import java.util.stream.IntStream;
  * <p>Inputs are those of the dense model, for every block alike. One-shot pruning costs much quality; fine-tuning under the mask is what
  * recovers it.
  *
- * <p>Time and memory: a pass over the text, one in all for Wanda; for SparseGPT one for each run of matrices whose Gram matrices, of
- * {@code 8 columns^2} bytes, fit into {@link #withMemory} together, and what {@link SparseGpt} says.
+ * <p>Time and memory: a pass over the text, one in all for Wanda. SparseGPT needs one for each run of matrices whose Gram matrices, of
+ * {@code 8 columns^2} bytes for each distinct input, fit into {@link #withMemory} together; {@code columns^2 / 2} multiplications for each
+ * token and input, {@code columns^3 / 3} on one processor to factor each, and {@code columns^2 / 4} for each row that is pruned.
  *
  * <p>Immutable; any thread may {@link #run} it. Weights are streamed.
  *
@@ -166,7 +167,8 @@ public final class Sparsifier {
 
     /** Matrices that stay dense, besides those that always do: whose names contain a match of one of these. */
     public Sparsifier withDense(List<Pattern> patterns) {
-        return new Sparsifier(parts, type, method, calibration, List.copyOf(patterns), pure, overwrite, requantize, threads, memory, progress);
+        return new Sparsifier(parts, type, method, calibration, List.copyOf(patterns), pure, overwrite, requantize, threads, memory,
+                progress);
     }
 
     /** Whether embedding and output matrices become sparse too, by magnitude. */
@@ -201,8 +203,8 @@ public final class Sparsifier {
     /**
      * Writes the model. It appears under its name only when it is complete. Blocks until it is done; all processors compute.
      *
-     * @throws LlamaException if a pattern matches no tensor, nothing is left to be made sparse, a matrix is quantised already or has weights
-     *                        that aren't finite, the calibration text is too short or the model's inputs can't be read, {@code out} is an
+     * @throws LlamaException if a pattern matches no tensor, nothing is left to be made sparse, a matrix is quantised already or has
+     *                        weights that aren't finite, the calibration text is too short or the model's inputs can't be read, {@code out} is an
      *                        input, or exists and is not to be overwritten, or its folder is missing or too full
      */
     public Result run(Path out) {
@@ -377,7 +379,8 @@ public final class Sparsifier {
                 IntStream.range(0, Math.toIntExact(Math.ceilDiv(count, taskRows))).parallel().forEach(task -> {
                     long from = (long) task * taskRows;
                     int own = (int) Math.min(taskRows, count - from);
-                    sparsifyRows(source, data, pruner, start + from, own, blocks.asSlice(type.bytes(from * columns), type.bytes((long) own * columns)));
+                    sparsifyRows(source, data, pruner, start + from, own,
+                            blocks.asSlice(type.bytes(from * columns), type.bytes((long) own * columns)));
                 });
                 to.write(blocks.asSlice(0, type.bytes(count * columns)));
             }
@@ -396,8 +399,8 @@ public final class Sparsifier {
         Dequantizer.toFloats(type, to, weights, weights.length);
         int fault = TwoOfFour.firstFault(weights, weights.length);
         if (fault >= 0) {
-            throw new LlamaException(at(source, first, fault * TwoOfFour.GROUP) + " begins a group of 4 with more than 2 weights; the quantiser of "
-                    + type.label() + " is broken");
+            throw new LlamaException(at(source, first, fault * TwoOfFour.GROUP) + " begins a group of 4 with more than 2 weights; "
+                    + "the quantiser of " + type.label() + " is broken");
         }
     }
 
@@ -410,7 +413,8 @@ public final class Sparsifier {
     }
 
     private static String at(Source source, long first, int i) {
-        return source.file.path() + ": \"" + source.tensor.name() + "\" row " + (first + i / source.columns()) + " column " + i % source.columns();
+        return source.file.path() + ": \"" + source.tensor.name() + "\" row " + (first + i / source.columns())
+                + " column " + i % source.columns();
     }
 
     /** What was gathered on the text: for Wanda of all matrices at once; for SparseGPT of as many as memory allows. */

@@ -132,7 +132,8 @@ class ActivationsTest {
         }
         var recurrent = TestModels.random(Architecture.MAMBA, folder);
         try (var model = Model.load(recurrent)) {
-            var refused = assertThrows(LlamaException.class, () -> Activations.open(model, matrices(recurrent), CALIBRATION, 1, Progress.NONE));
+            var refused = assertThrows(LlamaException.class,
+                    () -> Activations.open(model, matrices(recurrent), CALIBRATION, 1, Progress.NONE));
             assertTrue(refused.getMessage().contains("no input of a weight can be read"), refused.getMessage());
         }
         assertThrows(IllegalArgumentException.class, () -> Calibration.of(TEXT).withWindow(8));

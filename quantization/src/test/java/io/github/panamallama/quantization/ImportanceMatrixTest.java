@@ -24,7 +24,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 class ImportanceMatrixTest {
-    private static final Calibration CALIBRATION = Calibration.of("int sum = values.length + other.length;\n".repeat(30)).withWindow(32).withWindows(4);
+    private static final Calibration CALIBRATION = Calibration.of("int sum = values.length + other.length;\n".repeat(30))
+            .withWindow(32).withWindows(4);
 
     @TempDir
     Path folder;
@@ -80,7 +81,8 @@ class ImportanceMatrixTest {
         writer.tensor("blk.0.x.weight.in_sum2", GgmlType.F32, List.of(columns, sums.length / columns),
                 to -> to.write(MemorySegment.ofArray(sums)));
         if (counts != null) {
-            writer.tensor("blk.0.x.weight.counts", GgmlType.F32, List.of(1L, (long) counts.length), to -> to.write(MemorySegment.ofArray(counts)));
+            writer.tensor("blk.0.x.weight.counts", GgmlType.F32, List.of(1L, (long) counts.length),
+                    to -> to.write(MemorySegment.ofArray(counts)));
         }
         writer.write(file);
         return file;

@@ -101,8 +101,8 @@ class SparseGptTest {
     }
 
     /**
-     * The definition, without updates: at each column, the best values of this and all later ones (least squares, where the earlier ones are
-     * as decided) are found by solving equations anew; of a group, those go that cost least.
+     * The definition, without updates: at each column, the best values of this and all later ones (least squares, where the earlier ones
+     * are as decided) are found by solving equations anew; of a group, those go that cost least.
      */
     @ParameterizedTest
     @ValueSource(ints = {4, 8, 20, 140})

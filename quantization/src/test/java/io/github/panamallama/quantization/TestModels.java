@@ -20,7 +20,8 @@ final class TestModels {
     /** Two blocks whose rows are whole blocks of every type. */
     static Path random(Architecture architecture, Path folder) {
         var path = folder.resolve(architecture + ".gguf");
-        RandomModel.tiny(architecture).withLayers(2).withWidth(256).withHeads(4, 2, 64).withFeedForward(512).withType(GgmlType.F32).write(path);
+        RandomModel.tiny(architecture).withLayers(2).withWidth(256).withHeads(4, 2, 64).withFeedForward(512)
+                .withType(GgmlType.F32).write(path);
         return path;
     }
 

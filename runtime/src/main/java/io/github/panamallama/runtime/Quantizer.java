@@ -26,8 +26,8 @@ public final class Quantizer {
     /**
      * What a whole file is quantised to: a type, or a mix of types around one ({@code enum llama_ftype}). Types below about 2.5 bits
      * (IQ1, IQ2_XXS, IQ2_XS, Q2_K_S) need an importance matrix ({@link #withImportance}); llama.cpp refuses them without one. The S24
-     * types keep the 2 largest of every 4 consecutive weights, which costs much quality in a model that wasn't trained for it; embedding and
-     * output matrices stay dense unless {@link #withPure} asks otherwise.
+     * types keep the 2 largest of every 4 consecutive weights, which costs much quality in a model that wasn't trained for it; embedding
+     * and output matrices stay dense unless {@link #withPure} asks otherwise.
      */
     public enum Type {
         F32(0, 32), F16(1, 16), BF16(32, 16),

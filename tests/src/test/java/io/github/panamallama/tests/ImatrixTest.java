@@ -29,8 +29,8 @@ class ImatrixTest {
         var ours = folder.resolve("ours.gguf");
         var theirs = folder.resolve("theirs.gguf");
         Commands.run("imatrix", "-m", model, text.toString(), ours.toString(), "-c", "256", "--chunks", "8", "-t", "2").succeeded();
-        Project.run(List.of(Project.tools().resolve("llama-imatrix").toString(), "-m", model, "-f", text.toString(), "-o", theirs.toString(),
-                "-c", "256", "--chunks", "8", "-t", "2", "--no-ppl"), "").succeeded();
+        Project.run(List.of(Project.tools().resolve("llama-imatrix").toString(), "-m", model, "-f", text.toString(), "-o",
+                theirs.toString(), "-c", "256", "--chunks", "8", "-t", "2", "--no-ppl"), "").succeeded();
 
         var own = GgufFile.read(ours);
         var upstream = GgufFile.read(theirs);
@@ -51,7 +51,8 @@ class ImatrixTest {
             for (int i = 0; i < wanted.length; i++) {
                 double difference = Math.abs(Math.sqrt(wanted[i]) - Math.sqrt(got[i])) / mean;
                 largest = Math.max(largest, difference);
-                assertTrue(difference <= (tensor.name().endsWith(".counts") ? 0 : TOLERANCE), tensor.name() + " " + i + ": " + got[i] + ", upstream " + wanted[i]);
+                assertTrue(difference <= (tensor.name().endsWith(".counts") ? 0 : TOLERANCE),
+                        tensor.name() + " " + i + ": " + got[i] + ", upstream " + wanted[i]);
             }
         }
         System.out.printf("largest difference of a norm: %.2e of the mean%n", largest);
@@ -59,8 +60,8 @@ class ImatrixTest {
         var quantized = folder.resolve("quantized.gguf");
         var byUpstream = folder.resolve("by-upstream.gguf");
         Commands.run("quantize", model, quantized.toString(), "IQ2_XS", "--imatrix", ours.toString()).succeeded();
-        Project.run(List.of(Project.tools().resolve("llama-quantize").toString(), "--imatrix", ours.toString(), model, byUpstream.toString(), "IQ2_XS", "2"), "")
-                .succeeded();
+        Project.run(List.of(Project.tools().resolve("llama-quantize").toString(), "--imatrix", ours.toString(), model,
+                byUpstream.toString(), "IQ2_XS", "2"), "").succeeded();
         var left = GgufFile.read(quantized);
         var right = GgufFile.read(byUpstream);
         for (var tensor : right.tensors()) {

@@ -27,7 +27,8 @@ final class ImatrixCommand implements Callable<Integer> {
     @Spec
     private CommandSpec spec;
 
-    @Parameters(index = "0", paramLabel = "TEXT", description = "A text file of the kind that the model is for, two windows of tokens or more.")
+    @Parameters(index = "0", paramLabel = "TEXT",
+            description = "A text file of the kind that the model is for, two windows of tokens or more.")
     private Path text;
 
     @Parameters(index = "1", paramLabel = "OUT", description = "The file to write, a GGUF file.")
@@ -66,7 +67,8 @@ final class ImatrixCommand implements Callable<Integer> {
                 main.shell().note("without " + missing.size() + " matrices whose inputs can't be read, " + missing.getFirst()
                         + (missing.size() > 1 ? " and others" : ""));
             }
-            main.shell().note(String.format(Locale.ROOT, "%s: %d matrices on %d tokens", out, matrix.weights().size(), activations.tokens()));
+            main.shell().note(String.format(Locale.ROOT, "%s: %d matrices on %d tokens", out, matrix.weights().size(),
+                    activations.tokens()));
         }
         return Main.OK;
     }

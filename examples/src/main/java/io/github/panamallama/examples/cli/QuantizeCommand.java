@@ -49,7 +49,8 @@ final class QuantizeCommand implements Callable<Integer> {
     @Option(names = "--leave-output-tensor", description = "Keep the output matrix as it is.")
     private boolean leaveOutput;
 
-    @Option(names = "--imatrix", paramLabel = "FILE", description = "How much each column matters, a file that 'imatrix' wrote; types below 2.5 bits need one.")
+    @Option(names = "--imatrix", paramLabel = "FILE",
+            description = "How much each column matters, a file that 'imatrix' wrote; types below 2.5 bits need one.")
     private Path imatrix;
 
     @Override

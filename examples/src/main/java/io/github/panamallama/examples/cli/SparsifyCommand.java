@@ -44,14 +44,17 @@ final class SparsifyCommand implements Callable<Integer> {
             description = "S24_Q8, S24_Q4 or S24_T: 5.25, 3.25 or 1.69 bits per weight; kept weights have 8 bits, 4 bits or a sign.")
     private String typeName;
 
-    @Option(names = "--calib", paramLabel = "TEXT", description = "A text file of the kind that the model is for, two windows of tokens or more.")
+    @Option(names = "--calib", paramLabel = "TEXT",
+            description = "A text file of the kind that the model is for, two windows of tokens or more.")
     private Path text;
 
-    @Option(names = "--method", paramLabel = "METHOD", description = "magnitude, wanda or sparsegpt. Without it: sparsegpt where there is a text.")
+    @Option(names = "--method", paramLabel = "METHOD",
+            description = "magnitude, wanda or sparsegpt. Without it: sparsegpt where there is a text.")
     private Method method;
 
     @Option(names = "--keep-dense", paramLabel = "PATTERN",
-            description = "Matrices that stay as they are: a regular expression that is found in their names, for instance attn_v. May be repeated.")
+            description = "Matrices that stay as they are: a regular expression that is found in their names, for instance attn_v. "
+                    + "May be repeated.")
     private List<String> dense = List.of();
 
     @Option(names = "--pure", description = "Embedding and output matrices too, by magnitude.")
@@ -72,10 +75,12 @@ final class SparsifyCommand implements Callable<Integer> {
                 "'" + typeName + "' is no sparse type; S24_Q8, S24_Q4 and S24_T are"));
         var wanted = method != null ? method : text != null ? Method.SPARSEGPT : Method.MAGNITUDE;
         if (wanted != Method.MAGNITUDE && text == null) {
-            throw new ParameterException(spec.commandLine(), "--method " + wanted.name().toLowerCase(Locale.ROOT) + " needs a text, --calib");
+            throw new ParameterException(spec.commandLine(), "--method " + wanted.name().toLowerCase(Locale.ROOT)
+                    + " needs a text, --calib");
         }
         var sparsifier = Sparsifier.of(in).withType(type).withDense(patterns()).withPure(pure).withOverwrite(overwrite)
-                .withRequantize(requantize).withThreads(calibration.threads(spec.commandLine())).withProgress(CalibrationMixin.progress(main))
+                .withRequantize(requantize).withThreads(calibration.threads(spec.commandLine()))
+                .withProgress(CalibrationMixin.progress(main))
                 .withMethod(wanted, text == null ? null : calibration.of(spec.commandLine(), Sources.read(text)));
         long before = Files.size(in);
         long start = System.nanoTime();

@@ -134,7 +134,8 @@ class ModelCommandsTest {
     @Test
     void sparsifyWritesAModelThatRuns() throws IOException {
         var out = folder.resolve("sparse.gguf");
-        var result = Cli.run("sparsify", F16, out.toString(), "--type", "s24_q4", "--calib", text().toString(), "-c", "64", "--keep-dense", "attn_v");
+        var result = Cli.run("sparsify", F16, out.toString(), "--type", "s24_q4", "--calib", text().toString(), "-c", "64",
+                "--keep-dense", "attn_v");
         assertEquals(0, result.code(), result.err());
         assertEquals("", result.out());
         assertTrue(result.err().contains("48 matrices are S24_Q4"), result.err());
@@ -150,7 +151,8 @@ class ModelCommandsTest {
     void sparsifyRefusesWhatItCannotDo() throws IOException {
         var out = folder.resolve("sparse.gguf").toString();
         for (var wrong : List.of(List.of("--type", "Q4_0"), List.of("--type", "S24_Q4", "--method", "wanda"),
-                List.of("--type", "S24_Q4", "--keep-dense", "attn("), List.of("--type", "S24_Q4", "--calib", text().toString(), "-c", "2"))) {
+                List.of("--type", "S24_Q4", "--keep-dense", "attn("),
+                List.of("--type", "S24_Q4", "--calib", text().toString(), "-c", "2"))) {
             var arguments = new ArrayList<>(List.of("sparsify", F16, out));
             arguments.addAll(wrong);
             assertEquals(2, Cli.run(arguments.toArray(String[]::new)).code(), wrong.toString());
