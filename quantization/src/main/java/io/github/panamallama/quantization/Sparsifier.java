@@ -204,8 +204,8 @@ public final class Sparsifier {
      * Writes the model. It appears under its name only when it is complete. Blocks until it is done; all processors compute.
      *
      * @throws LlamaException if a pattern matches no tensor, nothing is left to be made sparse, a matrix is quantised already or has
-     *                        weights that aren't finite, the calibration text is too short or the model's inputs can't be read, {@code out} is an
-     *                        input, or exists and is not to be overwritten, or its folder is missing or too full
+     *                        weights that aren't finite, the calibration text is too short or the model's inputs can't be read,
+     *                        {@code out} is an input, or exists and is not to be overwritten, or its folder is missing or too full
      */
     public Result run(Path out) {
         checkOutput(out);
