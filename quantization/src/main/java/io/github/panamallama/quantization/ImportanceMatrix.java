@@ -135,11 +135,16 @@ public final class ImportanceMatrix {
                 .putU32(CHUNK_SIZE, chunkSize);
         entries.forEach((name, entry) -> {
             long matrices = entry.counts.length;
-            writer.tensor(name + SUMS, GgmlType.F32, List.of(entry.sums.length / matrices, matrices),
+            writer.tensor(name + SUMS, GgmlType.F32, shape(entry.sums.length / matrices, matrices),
                     to -> to.write(MemorySegment.ofArray(entry.sums)));
-            writer.tensor(name + COUNTS, GgmlType.F32, List.of(1L, matrices), to -> to.write(MemorySegment.ofArray(entry.counts)));
+            writer.tensor(name + COUNTS, GgmlType.F32, shape(1, matrices), to -> to.write(MemorySegment.ofArray(entry.counts)));
         });
         writer.write(path);
+    }
+
+    /** ggml doesn't write a last dimension of 1. */
+    private static List<Long> shape(long columns, long matrices) {
+        return matrices == 1 ? List.of(columns) : List.of(columns, matrices);
     }
 
     /** The weights, in alphabetical order. */
