@@ -89,6 +89,11 @@ public final class Llama extends TextModel {
         return IsolatedLlama.start(path, options, isolation);
     }
 
+    /** Loads the shipped model in a JVM of its own, with the usual options. */
+    public static IsolatedLlama isolatedDefault() {
+        return isolatedDefault(LlamaOptions.defaults(), IsolationOptions.defaults());
+    }
+
     /** Loads the shipped model in a JVM of its own. */
     public static IsolatedLlama isolatedDefault(LlamaOptions options, IsolationOptions isolation) {
         return isolated(DefaultModel.path(), options, isolation);

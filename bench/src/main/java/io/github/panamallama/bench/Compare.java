@@ -42,6 +42,8 @@ public final class Compare implements Callable<Integer> {
         adapters,
         /** Layer plans: blocks left out, changes of the plan, taps, self-drafts, and on the shipped model what it costs in quality. */
         layers,
+        /** A worker process beside this one. */
+        isolated,
         /** Next lines of held-out files; the shipped model alone. */
         lines,
         /** Finding the tokens that a JSON Schema allows, with llama.cpp's grammar sampler. */
@@ -60,7 +62,7 @@ public final class Compare implements Callable<Integer> {
     Path home;
 
     @Option(names = "--parts", split = ",", description = "what to measure: ${COMPLETION-CANDIDATES}",
-            defaultValue = "bench,generate,concurrent,tokens,strategies,adapters,layers,asap,lines,masks")
+            defaultValue = "bench,generate,concurrent,tokens,strategies,adapters,layers,isolated,asap,lines,masks")
     List<Part> parts;
 
     @Option(names = {"-m", "--models"}, split = ",", paramLabel = "MODEL",
@@ -168,6 +170,9 @@ public final class Compare implements Callable<Integer> {
                         quality.measure(model.name(), written);
                     }
                 }
+            }
+            if (wanted.contains(Part.isolated)) {
+                IsolationCosts.measure(model, threads, model.shipped() ? 256 : generate, seconds, pairs, random, written);
             }
             if (wanted.contains(Part.asap) && model.shipped()) {
                 AsapCosts.measure(model, threads, written);

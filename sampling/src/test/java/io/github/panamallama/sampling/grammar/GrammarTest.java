@@ -57,6 +57,27 @@ class GrammarTest {
     }
 
     @Test
+    void isMadeAgainFromItsDefinition() {
+        var options = GrammarOptions.defaults().withDepth(77);
+        var json = JsonOptions.DEFAULT.order(JsonOptions.Order.SCHEMA).document("urn:a", "{\"type\":\"integer\"}");
+        for (var grammar : List.of(Grammar.gbnf("root ::= \"a\"+", options), Grammar.regex("[0-9]{2}", options),
+                Grammar.choices(List.of("a\nb", "c"), options), Grammar.jsonSchema("{\"$ref\":\"urn:a\"}", json, options),
+                Grammar.regex("[a-z]+").lazy(Trigger.after("x"), Trigger.at(7)))) {
+            var again = Grammar.of(grammar.definition());
+            assertEquals(grammar.definition(), again.definition());
+            assertEquals(grammar.source(), again.source());
+            assertEquals(grammar.options(), again.options());
+            for (var text : new String[] {"a", "aa", "12", "123", "a\nb", "c", "word"}) {
+                assertEquals(grammar.accepts(text), again.accepts(text), text);
+            }
+        }
+        assertThrows(IllegalArgumentException.class, () -> new GrammarDefinition(GrammarDefinition.Notation.GBNF, List.of(), null,
+                options, List.of()));
+        assertThrows(IllegalArgumentException.class, () -> new GrammarDefinition(GrammarDefinition.Notation.JSON_SCHEMA, List.of("{}"), null,
+                options, List.of()));
+    }
+
+    @Test
     void matchesTheWholeText() {
         var number = Grammar.regex("-?(0|[1-9]\\d*)(\\.\\d+)?");
         assertTrue(number.accepts("-12.50"));
