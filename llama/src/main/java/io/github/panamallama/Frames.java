@@ -146,11 +146,17 @@ final class Frames {
         return true;
     }
 
-    /** Sends a message; waits while the other side does not read. */
-    void write(Type type, long call, byte[] payload) throws IOException {
+    /** @throws IllegalArgumentException if it is too long for a message */
+    static void requireFits(byte[] payload) {
         if (payload.length > MOST - HEAD) {
-            throw new IllegalArgumentException("a request of " + payload.length + " bytes can't be sent to a worker; " + (MOST - HEAD) + " are the most");
+            throw new IllegalArgumentException("a request of " + payload.length + " bytes can't be sent to a worker; "
+                    + (MOST - HEAD) + " are the most");
         }
+    }
+
+    /** Sends a message; waits while the other side does not read. An interrupt of the waiting thread closes the channel. */
+    void write(Type type, long call, byte[] payload) throws IOException {
+        requireFits(payload);
         writing.lock();
         try {
             out.clear().putInt(HEAD + payload.length).put((byte) type.ordinal()).putLong(call);

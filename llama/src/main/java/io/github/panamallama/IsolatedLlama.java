@@ -28,8 +28,8 @@ import java.util.function.DoubleConsumer;
  * it stays down and calls throw what ended the last one. A {@link Chat} outlives its worker: its messages are kept here. When this process
  * ends, however it does, the worker ends too.
  *
- * <p>What can't be sent to another process is refused with {@link IllegalArgumentException}: adapters, confidence, a {@link PlanChooser} other
- * than one plan, and strategies that hold models, tables or code. Chat templates are rendered here, by Java code with limits. The
+ * <p>What can't be sent to another process is refused with {@link IllegalArgumentException}: adapters, confidence, a {@link PlanChooser}
+ * other than one plan, and strategies that hold models, tables or code. Chat templates are rendered here, by Java code with limits. The
  * worker writes ahead of the reader by some dozens of pieces, which cost no waiting; a text that nobody reads stops there.
  */
 public final class IsolatedLlama extends TextModel {
@@ -48,6 +48,8 @@ public final class IsolatedLlama extends TextModel {
     /** Deaths and failed starts since a call last ended well. */
     private int failures;
     private RuntimeException lastFailure;
+    /** When the next worker may be started, in nanoseconds of {@link System#nanoTime}. */
+    private long notBefore = System.nanoTime();
 
     private IsolatedLlama(Wire.Load load, DoubleConsumer progress, IsolationOptions isolation, GenerationOptions generation) {
         super(generation);
@@ -100,8 +102,11 @@ public final class IsolatedLlama extends TextModel {
                 if (failures > isolation.restarts()) {
                     throw givenUp();
                 }
-                if (failures < 2 || paused()) {
+                long pause = notBefore - System.nanoTime();
+                if (pause <= 0) {
                     restart();
+                } else {
+                    await(pause);       // another thread may have started one meanwhile
                 }
             }
             throw new ClosedException("the isolated model has been closed");
@@ -110,9 +115,16 @@ public final class IsolatedLlama extends TextModel {
         }
     }
 
+    /** The first restart in a row comes at once, those after it later and later. */
     private void failed(RuntimeException failure, boolean afterSuccess) {
         failures = afterSuccess ? 1 : failures + 1;
         lastFailure = failure;
+        long longest = isolation.longestBackOff().toNanos();
+        long pause = failures < 2 ? 0 : isolation.backOff().toNanos();
+        for (int i = 2; i < failures && pause < longest; i++) {
+            pause *= 2;
+        }
+        notBefore = System.nanoTime() + Math.min(pause, longest);
     }
 
     private RuntimeException givenUp() {
@@ -121,20 +133,13 @@ public final class IsolatedLlama extends TextModel {
                 : new LlamaException(why + lastFailure.getMessage(), lastFailure);
     }
 
-    /** Waits as long as the failures in a row ask for; false if this was closed meanwhile. */
-    private boolean paused() {
-        long first = isolation.backOff().toNanos();
-        int doublings = Math.min(failures - 2, 62 - (64 - Long.numberOfLeadingZeros(first)));
-        long left = Math.min(isolation.longestBackOff().toNanos(), first << Math.max(0, doublings));
-        while (left > 0 && !closed) {
-            try {
-                left = closing.awaitNanos(left);
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-                throw new DecodeCancelledException("interrupted while a worker was waited for");
-            }
+    private void await(long nanos) {
+        try {
+            closing.awaitNanos(nanos);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            throw new DecodeCancelledException("interrupted while a worker was waited for");
         }
-        return !closed;
     }
 
     private void restart() {

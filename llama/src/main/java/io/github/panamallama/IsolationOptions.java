@@ -16,7 +16,7 @@ import java.util.List;
  * @param backOff          pause before the second restart in a row; it doubles with each further one. The first comes at once
  * @param longestBackOff   longest such pause
  * @param restarts         restarts in a row, without a call that ended well between them, after which the worker stays down; 0 for none
- * @param jvmOptions       further options of the worker's JVM, behind the usual ones; {@code -cp} among them replaces this program's class path
+ * @param jvmOptions       further options of the worker's JVM, behind the usual ones; {@code -cp} among them replaces the class path
  * @param crashFolder      where the JVM writes its {@code hs_err} report; null for the temporary folder
  */
 public record IsolationOptions(int heap, Duration startDeadline, Duration callDeadline, Duration heartbeatTimeout, Duration backOff,
@@ -44,19 +44,23 @@ public record IsolationOptions(int heap, Duration startDeadline, Duration callDe
     }
 
     public IsolationOptions withHeap(int mebibytes) {
-        return new IsolationOptions(mebibytes, startDeadline, callDeadline, heartbeatTimeout, backOff, longestBackOff, restarts, jvmOptions, crashFolder);
+        return new IsolationOptions(mebibytes, startDeadline, callDeadline, heartbeatTimeout, backOff, longestBackOff, restarts, jvmOptions,
+                crashFolder);
     }
 
     public IsolationOptions withStartDeadline(Duration deadline) {
-        return new IsolationOptions(heap, deadline, callDeadline, heartbeatTimeout, backOff, longestBackOff, restarts, jvmOptions, crashFolder);
+        return new IsolationOptions(heap, deadline, callDeadline, heartbeatTimeout, backOff, longestBackOff, restarts, jvmOptions,
+                crashFolder);
     }
 
     public IsolationOptions withCallDeadline(Duration deadline) {
-        return new IsolationOptions(heap, startDeadline, deadline, heartbeatTimeout, backOff, longestBackOff, restarts, jvmOptions, crashFolder);
+        return new IsolationOptions(heap, startDeadline, deadline, heartbeatTimeout, backOff, longestBackOff, restarts, jvmOptions,
+                crashFolder);
     }
 
     public IsolationOptions withHeartbeatTimeout(Duration timeout) {
-        return new IsolationOptions(heap, startDeadline, callDeadline, timeout, backOff, longestBackOff, restarts, jvmOptions, crashFolder);
+        return new IsolationOptions(heap, startDeadline, callDeadline, timeout, backOff, longestBackOff, restarts, jvmOptions,
+                crashFolder);
     }
 
     public IsolationOptions withBackOff(Duration first, Duration longest) {
@@ -64,15 +68,18 @@ public record IsolationOptions(int heap, Duration startDeadline, Duration callDe
     }
 
     public IsolationOptions withRestarts(int count) {
-        return new IsolationOptions(heap, startDeadline, callDeadline, heartbeatTimeout, backOff, longestBackOff, count, jvmOptions, crashFolder);
+        return new IsolationOptions(heap, startDeadline, callDeadline, heartbeatTimeout, backOff, longestBackOff, count, jvmOptions,
+                crashFolder);
     }
 
     public IsolationOptions withJvmOptions(String... options) {
-        return new IsolationOptions(heap, startDeadline, callDeadline, heartbeatTimeout, backOff, longestBackOff, restarts, List.of(options), crashFolder);
+        return new IsolationOptions(heap, startDeadline, callDeadline, heartbeatTimeout, backOff, longestBackOff, restarts,
+                List.of(options), crashFolder);
     }
 
     public IsolationOptions withCrashFolder(Path folder) {
-        return new IsolationOptions(heap, startDeadline, callDeadline, heartbeatTimeout, backOff, longestBackOff, restarts, jvmOptions, folder);
+        return new IsolationOptions(heap, startDeadline, callDeadline, heartbeatTimeout, backOff, longestBackOff, restarts, jvmOptions,
+                folder);
     }
 
     private static void positive(String name, Duration value) {

@@ -81,7 +81,8 @@ public final class Llama extends TextModel {
     /**
      * Loads a GGUF file in a JVM of its own.
      *
-     * @throws WorkerDiedException      if that JVM ends, or takes longer than {@link IsolationOptions#startDeadline}, before the model is loaded
+     * @throws WorkerDiedException      if that JVM ends before the model is loaded, or takes longer than
+     *                                  {@link IsolationOptions#startDeadline}
      * @throws LlamaException           as {@link #load(Path, LlamaOptions)}
      * @throws IllegalArgumentException if the options hold something that can't be sent to another process
      */

@@ -176,7 +176,7 @@ final class RemoteGeneration implements Generation {
 
     @Override
     public Completion.Stats stats() {
-        return new Completion.Stats(opened.promptTokens(), opened.cachedTokens(), last.generatedTokens(), last.promptNanos(), last.generationNanos(),
-                opened.truncated());
+        return new Completion.Stats(opened.promptTokens(), opened.cachedTokens(), last.generatedTokens(), last.promptNanos(),
+                last.generationNanos(), opened.truncated());
     }
 }

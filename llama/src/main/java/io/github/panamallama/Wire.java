@@ -96,8 +96,9 @@ final class Wire {
     private static final Map<String, Function<String, RuntimeException>> FAILURES = new HashMap<>();
 
     static {
-        List.<Function<String, RuntimeException>>of(LlamaException::new, AdapterException::new, ClosedException::new, ConcurrentUseException::new,
-                ContextFullException::new, DecodeCancelledException::new, DecodeException::new, LayerPlanException::new,
+        List.<Function<String, RuntimeException>>of(LlamaException::new, AdapterException::new, ClosedException::new,
+                ConcurrentUseException::new, ContextFullException::new, DecodeCancelledException::new, DecodeException::new,
+                LayerPlanException::new,
                 NativeLibraryException::new, SamplingException::new, TokenizationException::new, ConstraintException::new,
                 GrammarException::new, IllegalArgumentException::new, IllegalStateException::new, UnsupportedOperationException::new)
                 .forEach(failure -> FAILURES.put(failure.apply("").getClass().getName(), failure));
@@ -189,8 +190,8 @@ final class Wire {
             var strategy = options.strategy();
             String name = null;
             if (strategy != null) {
-                name = STRATEGIES.entrySet().stream().filter(entry -> entry.getValue() == strategy.getClass()).map(Map.Entry::getKey).findFirst()
-                        .orElseThrow(() -> refusal("the strategy " + strategy.getClass().getSimpleName()));
+                name = STRATEGIES.entrySet().stream().filter(entry -> entry.getValue() == strategy.getClass()).map(Map.Entry::getKey)
+                        .findFirst().orElseThrow(() -> refusal("the strategy " + strategy.getClass().getSimpleName()));
             }
             var rest = options.withGrammar(null).withStrategy(null).withPlans(null);
             return new Options(rest, options.grammar() == null ? null : options.grammar().definition(), name,
@@ -227,7 +228,8 @@ final class Wire {
     /** @throws IllegalArgumentException if an option can't cross */
     static Load load(Path path, ModelOptions model, EngineOptions engine) {
         if (model.cancellation() != null) {
-            throw new IllegalArgumentException("a cancellation can't be asked from a worker process; interrupt the loading thread, or throw from progress");
+            throw new IllegalArgumentException("a cancellation can't be asked from a worker process; interrupt the loading thread, or "
+                    + "throw from progress");
         }
         return new Load(path.toAbsolutePath().toString(), model.withProgress(null), engine, model.progress() != null);
     }
@@ -246,8 +248,8 @@ final class Wire {
      * @param path      of a {@link GgufException}
      * @param cancelled of a {@link ModelLoadException}
      */
-    record Failure(String type, String message, FinishReason reason, int[] tokens, String text, MemoryEstimate estimate, long number, String path,
-            boolean cancelled) {
+    record Failure(String type, String message, FinishReason reason, int[] tokens, String text, MemoryEstimate estimate, long number,
+            String path, boolean cancelled) {
         Failure {
             Objects.requireNonNull(type, "type");
         }
@@ -257,8 +259,10 @@ final class Wire {
             var message = e.getMessage();
             return switch (e) {
                 case IncompleteException cut -> new Failure(type, message, reason, cut.tokens(), cut.text(), null, 0, null, false);
-                case InsufficientMemoryException lack -> new Failure(type, message, reason, null, null, lack.estimate(), lack.available(), null, false);
-                case GgufException bad -> new Failure(type, unplaced(bad), reason, null, null, null, bad.offset(), bad.path().toString(), false);
+                case InsufficientMemoryException lack ->
+                    new Failure(type, message, reason, null, null, lack.estimate(), lack.available(), null, false);
+                case GgufException bad ->
+                    new Failure(type, unplaced(bad), reason, null, null, null, bad.offset(), bad.path().toString(), false);
                 case ModelLoadException load -> new Failure(type, message, reason, null, null, null, 0, null, load.cancelled());
                 default -> new Failure(type, message, reason, null, null, null, 0, null, false);
             };
@@ -335,7 +339,8 @@ final class Wire {
                     }
                     logProbs.add(new LogProbs(chosen, List.copyOf(top)));
                 }
-                return new Piece(new String(payload, in.position(), in.remaining(), StandardCharsets.UTF_8), generated, prompt, generation, logProbs);
+                var text = new String(payload, in.position(), in.remaining(), StandardCharsets.UTF_8);
+                return new Piece(text, generated, prompt, generation, logProbs);
             } catch (BufferUnderflowException e) {
                 throw new BrokenException("a piece of text ends in mid-number", e);
             }

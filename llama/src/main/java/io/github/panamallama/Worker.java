@@ -247,8 +247,8 @@ final class Worker {
                     var text = generation.next();
                     var stats = generation.stats();
                     var logProbs = generation.logProbs();
-                    var piece = new Wire.Piece(text == null ? "" : text, stats.generatedTokens(), stats.promptNanos(), stats.generationNanos(),
-                            logProbs.subList(told, logProbs.size()));
+                    var piece = new Wire.Piece(text == null ? "" : text, stats.generatedTokens(), stats.promptNanos(),
+                            stats.generationNanos(), logProbs.subList(told, logProbs.size()));
                     told = logProbs.size();
                     frames.write(Type.PIECE, request.call(), piece.bytes());
                     if (text == null) {

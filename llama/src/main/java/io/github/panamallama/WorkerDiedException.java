@@ -7,8 +7,8 @@ import java.util.Optional;
 import java.util.OptionalInt;
 
 /**
- * The worker JVM of an {@link IsolatedLlama} ended, or was killed because it hung, before it had answered. The message says how and when, and
- * shows the end of what it printed. This process is unharmed, and a new worker is started for later calls.
+ * The worker JVM of an {@link IsolatedLlama} ended, or was killed because it hung, before it had answered. The message says how and when,
+ * and shows the end of what it printed. This process is unharmed, and a new worker is started for later calls.
  */
 public final class WorkerDiedException extends LlamaException {
     /** How far the worker had come. */

@@ -43,9 +43,9 @@ import java.util.function.DoubleConsumer;
  * it connects to a Unix domain socket in a folder that only this user can enter, and shows a secret that it got through its standard
  * input. That stays open as long as this process lives: its end is the worker's end, whatever else happens.
  *
- * <p>Three threads belong to it: one reads what it sends, one what it prints, one watches that it shows signs of life. When it ends, for
- * whatever reason, every call that is open fails with {@link WorkerDiedException}. Nothing that it sends is believed: a message that is
- * none, or a piece that nobody allowed, ends it.
+ * <p>Four threads belong to it: one reads what it sends, one writes, one reads what it prints, one watches that it shows signs of life.
+ * When it ends, for whatever reason, every call that is open fails with {@link WorkerDiedException}. Nothing that it sends is believed: a
+ * message that is none, or a piece that nobody allowed, ends it.
  */
 final class WorkerProcess {
     /** Pieces that may be on the way to a reader. */
@@ -69,9 +69,12 @@ final class WorkerProcess {
     private final ServerSocketChannel server;
     private final String secret;
     private final Map<Long, Call> calls = new ConcurrentHashMap<>();
+    private final LinkedBlockingQueue<Frame> unsent = new LinkedBlockingQueue<>();
     private final AtomicLong numbers = new AtomicLong();
     private final ArrayDeque<String> output = new ArrayDeque<>();
     private final Thread printed;
+    /** By the file system's clock, which may count whole seconds. */
+    private final long born = System.currentTimeMillis() - 1000;
     private final CountDownLatch ended = new CountDownLatch(1);
     private final CountDownLatch buried = new CountDownLatch(1);
     /** Who connected last; the worker when {@link #frames} are there. */
@@ -123,7 +126,7 @@ final class WorkerProcess {
         });
         try {
             var stdin = process.getOutputStream();      // not closed before the end
-            stdin.write((secret + "\n" + socket + "\n").getBytes(StandardCharsets.UTF_8));
+            stdin.write(bytes(secret + "\n" + socket + "\n"));
             stdin.flush();
         } catch (IOException e) {
             LOG.log(System.Logger.Level.DEBUG, "the worker is gone already", e);      // greet() will tell
@@ -131,7 +134,8 @@ final class WorkerProcess {
     }
 
     private static WorkerDiedException unborn(IOException e) {
-        return new WorkerDiedException(new Death("no worker process could be started: " + e, Phase.STARTING, OptionalInt.empty(), List.of(), null));
+        var message = "no worker process could be started: " + e;
+        return new WorkerDiedException(new Death(message, Phase.STARTING, OptionalInt.empty(), List.of(), null));
     }
 
     private static List<String> command(IsolationOptions options) {
@@ -201,6 +205,13 @@ final class WorkerProcess {
         }
         unlink();
         daemon("reader", this::serve);
+        if (frames != null) {
+            daemon("writer", this::write);
+        }
+    }
+
+    private static byte[] bytes(String text) {
+        return text.getBytes(StandardCharsets.UTF_8);
     }
 
     /** Whether it is the worker. */
@@ -209,11 +220,12 @@ final class WorkerProcess {
             var conversation = new Frames(guest);
             var first = conversation.read();
             var hello = first == null || first.type() != Type.HELLO ? null : Wire.read(first.payload(), Wire.Hello.class);
-            if (hello == null || !MessageDigest.isEqual(hello.secret().getBytes(StandardCharsets.UTF_8), secret.getBytes(StandardCharsets.UTF_8))) {
+            if (hello == null || !MessageDigest.isEqual(bytes(hello.secret()), bytes(secret))) {
                 throw new BrokenException("a greeting without the secret");
             }
             if (hello.protocol() != Frames.PROTOCOL) {
-                kill("it speaks protocol " + hello.protocol() + ", this program " + Frames.PROTOCOL + "; was the program replaced while it ran?");
+                kill("it speaks protocol " + hello.protocol() + ", this program " + Frames.PROTOCOL
+                        + "; was the program replaced while it ran?");
             }
             frames = conversation;
             return true;
@@ -262,7 +274,7 @@ final class WorkerProcess {
             this.number = number;
         }
 
-        /** A worker that can't be written to is dying; {@link #take} will tell. */
+        /** Does not wait. A worker that can't be written to is dying; {@link #take} will tell. */
         void send(Type type, byte[] payload) {
             WorkerProcess.this.send(type, number, payload);
         }
@@ -370,14 +382,23 @@ final class WorkerProcess {
     }
 
     private void send(Type type, long call, byte[] payload) {
-        var to = frames;
-        if (to == null) {
-            return;
-        }
+        Frames.requireFits(payload);
+        unsent.add(new Frame(type, call, payload));
+    }
+
+    /**
+     * The writing thread. Callers don't write themselves: an interrupt in mid-write would close the channel for everybody, and a worker
+     * that does not read would keep them beyond their deadline.
+     */
+    private void write() {
         try {
-            to.write(type, call, payload);
+            for (Frame frame; (frame = unsent.take()) != GONE; ) {
+                frames.write(frame.type(), frame.call(), frame.payload());
+            }
         } catch (IOException e) {
             LOG.log(System.Logger.Level.DEBUG, "the worker does not read any more", e);
+        } catch (InterruptedException e) {
+            throw new IllegalStateException("the writing thread of a worker is never interrupted", e);
         }
     }
 
@@ -440,6 +461,7 @@ final class WorkerProcess {
             LOG.log(System.Logger.Level.WARNING, death.message());
         }
         closeQuietly(process.getOutputStream());
+        unsent.add(GONE);
         for (var call : calls.values()) {
             call.answers.add(GONE);
         }
@@ -474,7 +496,12 @@ final class WorkerProcess {
     private Path report() {
         var reports = options.crashFolder() == null ? Path.of(System.getProperty("java.io.tmpdir")) : options.crashFolder();
         var report = reports.toAbsolutePath().resolve("hs_err_pid" + process.pid() + ".log");
-        return Files.exists(report) ? report : null;
+        try {
+            // numbers of processes come again, and so do names of reports
+            return Files.getLastModifiedTime(report).toMillis() >= born ? report : null;
+        } catch (IOException e) {
+            return null;        // there is none
+        }
     }
 
     private static String signal(int number) {

@@ -120,7 +120,8 @@ class FramesTest {
     @Test
     void piecesCarryTextAndProbabilities() throws Exception {
         var logProbs = List.of(new LogProbs(new TokenProbability(5, -0.5), List.of()),
-                new LogProbs(new TokenProbability(6, Double.NEGATIVE_INFINITY), List.of(new TokenProbability(7, Double.NaN), new TokenProbability(8, -1))));
+                new LogProbs(new TokenProbability(6, Double.NEGATIVE_INFINITY),
+                        List.of(new TokenProbability(7, Double.NaN), new TokenProbability(8, -1))));
         var piece = new Wire.Piece("für ∑ 😀", 3, 1L << 40, 2, logProbs);
         assertEquals(piece, Wire.Piece.of(piece.bytes()));
         var bytes = piece.bytes();

@@ -82,7 +82,8 @@ class IsolatedLlamaTest {
             completion.text();
             var stats = completion.stats();
             assertTrue(stats.promptNanos() > 0 && stats.generationNanos() > 0, stats.toString());
-            return List.of(completion.finishReason(), stats.promptTokens(), stats.cachedTokens(), stats.generatedTokens(), stats.truncated());
+            return List.of(completion.finishReason(), stats.promptTokens(), stats.cachedTokens(), stats.generatedTokens(),
+                    stats.truncated());
         });
         alike(model -> {
             var completion = model.complete(PROMPT, GREEDY.withLogProbs(3));
@@ -162,8 +163,8 @@ class IsolatedLlamaTest {
 
     @Test
     void whatIsClosedEarlyFreesItsPlaceInTheWorker() {
-        try (var small = Llama.isolatedDefault(OPTIONS.withContextSize(256).withEngine(OPTIONS.engine().withContextSize(256).withMaxSequences(2)),
-                IsolationOptions.defaults())) {
+        var options = OPTIONS.withEngine(OPTIONS.engine().withContextSize(256).withMaxSequences(2));
+        try (var small = Llama.isolatedDefault(options, IsolationOptions.defaults())) {
             for (int i = 0; i < 10; i++) {
                 try (var completion = small.complete(PROMPT)) {
                     assertTrue(completion.iterator().hasNext());
@@ -200,7 +201,8 @@ class IsolatedLlamaTest {
     void manyThreadsShareOneWorker() throws Exception {
         var alone = there.complete(PROMPT).text();
         try (var threads = Executors.newVirtualThreadPerTaskExecutor()) {
-            var all = IntStream.range(0, 12).mapToObj(i -> threads.submit(() -> there.complete(PROMPT, GREEDY.withMaxTokens(20)).text())).toList();
+            var all = IntStream.range(0, 12)
+                    .mapToObj(i -> threads.submit(() -> there.complete(PROMPT, GREEDY.withMaxTokens(20)).text())).toList();
             for (var one : all) {
                 assertTrue(alone.startsWith(one.get().substring(0, 8)), one.get());
             }
@@ -237,6 +239,8 @@ class IsolatedLlamaTest {
         reader.join();
         assertInstanceOf(DecodeCancelledException.class, failure[0]);
         assertEquals(FinishReason.FAILED, completion.finishReason());
+        assertFalse(there.complete(PROMPT).text().isEmpty(), "the others' connection stands");
+        assertEquals(0, there.restarts());
     }
 
     // --- failures cross with their type --------------------------------------------------------------------------------------
@@ -283,8 +287,8 @@ class IsolatedLlamaTest {
 
     @Test
     void whatCannotCrossIsRefusedBeforeItIsSent() {
-        for (var refused : Map.of("PlanChooser", GREEDY.withPlans((engine, prompt) -> LayerPlan.all(1)), "AdaDec", GREEDY.withStrategy(AdaDec.of(1)),
-                "confidence", GREEDY.withConfidence(true)).entrySet()) {
+        for (var refused : Map.of("PlanChooser", GREEDY.withPlans((engine, prompt) -> LayerPlan.all(1)),
+                "AdaDec", GREEDY.withStrategy(AdaDec.of(1)), "confidence", GREEDY.withConfidence(true)).entrySet()) {
             var e = assertThrows(IllegalArgumentException.class, () -> there.complete(PROMPT, refused.getValue()));
             assertTrue(e.getMessage().contains(refused.getKey()) && e.getMessage().contains("Llama.load"), e.getMessage());
         }

@@ -173,7 +173,7 @@ class WorkerDeathTest {
     @ValueSource(strings = {"KILL", "SEGV", "ABRT"})
     void whileAPromptIsEvaluated(String signal) throws Exception {
         try (var llama = start(isolation())) {
-            var completion = llama.complete("int x = 1;\n".repeat(1200));
+            var completion = llama.complete("int x = 1;\n".repeat(1000));
             assertTrue(completion.stats().promptTokens() > 5000);
             var read = new FutureTask<>(completion::text);
             var reader = Thread.ofPlatform().daemon().start(read);
@@ -388,9 +388,10 @@ class WorkerDeathTest {
     @Test
     void aWorkerDoesNotOutliveItsParent() throws Exception {
         var classes = System.getProperty("jdk.module.path", "") + ":" + System.getProperty("java.class.path") + ":"
-                + Path.of(Parent.class.getProtectionDomain().getCodeSource().getLocation().toURI()) + ":" + Path.of("target", "test-classes").toAbsolutePath();
-        var parent = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "--enable-native-access=ALL-UNNAMED",
-                "-cp", classes, Parent.class.getName()).redirectError(ProcessBuilder.Redirect.INHERIT).start();
+                + Path.of("target", "test-classes").toAbsolutePath();
+        var parent = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "--enable-native-access=ALL-UNNAMED", "-cp", classes, Parent.class.getName())
+                .redirectError(ProcessBuilder.Redirect.INHERIT).start();
         try (var out = new BufferedReader(parent.inputReader())) {
             var worker = ProcessHandle.of(Long.parseLong(out.readLine())).orElseThrow();
             assertTrue(worker.isAlive());

@@ -73,8 +73,8 @@ class GrammarTest {
         }
         assertThrows(IllegalArgumentException.class, () -> new GrammarDefinition(GrammarDefinition.Notation.GBNF, List.of(), null,
                 options, List.of()));
-        assertThrows(IllegalArgumentException.class, () -> new GrammarDefinition(GrammarDefinition.Notation.JSON_SCHEMA, List.of("{}"), null,
-                options, List.of()));
+        assertThrows(IllegalArgumentException.class, () -> new GrammarDefinition(GrammarDefinition.Notation.JSON_SCHEMA, List.of("{}"),
+                null, options, List.of()));
     }
 
     @Test
