@@ -5,7 +5,10 @@ import io.github.panamallama.runtime.gguf.GgufFile;
 import io.github.panamallama.runtime.gguf.GgufMetadata;
 import io.github.panamallama.runtime.gguf.GgufTensor;
 import io.github.panamallama.runtime.gguf.GgufValueType;
+import java.lang.foreign.Arena;
+import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
@@ -13,6 +16,7 @@ import java.util.EnumSet;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Set;
+import java.util.regex.Pattern;
 
 /**
  * What a well-formed file must say to be a model that native code can load and evaluate. Checked are the values that upstream asserts,
@@ -45,6 +49,11 @@ final class ModelCheck {
     private static final Set<String> SECTIONS_NEEDED = Set.of(
             "paddleocr", "qwen2vl", "qwen35", "qwen35moe", "qwen3tts", "qwen3vl", "qwen3vlmoe", "qwen4exp");
 
+    /** Tensors that kernels take as they are, value by value, whatever their shape. */
+    private static final Pattern ELEMENTWISE = Pattern.compile(
+            "\\.(ssm_conv1d|shortconv\\.conv|time_mix_(lerp|first|r_k)|channel_mix_lerp)|\\.(ssm_a|ssm_d|bias|scale|input_scale)$");
+    private static final ValueLayout.OfInt ID = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+
     private static final Set<GgmlType> INTEGERS = EnumSet.of(GgmlType.I8, GgmlType.I16, GgmlType.I32, GgmlType.I64);
 
     private final GgufFile file;
@@ -67,9 +76,7 @@ final class ModelCheck {
             model.shape();
             model.relativePositions(parts);
             for (var part : parts) {
-                for (var tensor : part.tensors()) {
-                    tensor(part, tensor);
-                }
+                part.tensors().forEach(tensor -> model.tensor(part, tensor));
             }
             if (parts.stream().allMatch(part -> part.tensors().isEmpty())) {
                 throw new ModelLoadException(parts.getFirst().path()
@@ -214,6 +221,7 @@ final class ModelCheck {
         }
         epsilon("attention.layer_norm_rms_epsilon");
         epsilon("attention.layer_norm_epsilon");
+        epsilon("attention.group_norm_epsilon");
         finite("rope.freq_base");
         finite("rope.scaling.factor");
         var scaling = text("rope.scaling.type");
@@ -321,17 +329,36 @@ final class ModelCheck {
         }
     }
 
-    private static void tensor(GgufFile part, GgufTensor tensor) {
+    private void tensor(GgufFile part, GgufTensor tensor) {
         var name = tensor.name();
         // norms, biases, factors: kernels take them as they are. Lookup tables of integers are no operands
         boolean vector = tensor.shape().size() == 1 && (!INTEGERS.contains(tensor.type()) || name.endsWith(".weight") || name.endsWith(".bias"));
-        boolean state = name.contains(".ssm_conv1d") || name.endsWith(".ssm_a") || name.endsWith(".ssm_d");
-        if ((vector || state) && tensor.type() != GgmlType.F32) {
+        if ((vector || ELEMENTWISE.matcher(name).find()) && tensor.type() != GgmlType.F32) {
             throw new ModelLoadException(part.path() + " has \"" + name + "\" as " + tensor.type().label()
-                    + "; vectors and the constants of state spaces must be f32");
+                    + "; vectors and what is not multiplied as a matrix must be f32");
+        }
+        if (name.contains("tid2eid")) {
+            experts(part, tensor);
         }
         if (name.endsWith(".weight") && tensor.shape().size() > 1 && NO_WEIGHTS.contains(tensor.type()) && !name.contains("tid2eid")) {
             throw new ModelLoadException(part.path() + " has \"" + name + "\" as " + tensor.type().label() + ", which is no type for weights");
+        }
+    }
+
+    /** Experts by token, which the kernel takes as indices and asserts on a thread that nothing can be thrown on. */
+    private void experts(GgufFile part, GgufTensor tensor) {
+        if (tensor.type() != GgmlType.I32) {
+            throw new ModelLoadException(part.path() + " has \"" + tensor.name() + "\" as " + tensor.type().label() + "; i32 is needed");
+        }
+        long experts = optional("expert_count", 0, MAX_EXPERTS);
+        try (var arena = Arena.ofConfined()) {
+            var ids = part.map(tensor, arena);
+            for (long at = 0; at < ids.byteSize(); at += Integer.BYTES) {
+                int id = ids.get(ID, at);
+                if (id < 0 || id >= experts) {
+                    throw new ModelLoadException(part.path() + " has expert " + id + " of " + experts + " in \"" + tensor.name() + "\"");
+                }
+            }
         }
     }
 

@@ -157,6 +157,30 @@ class ModelCheckTest {
     }
 
     @Test
+    void tensorsThatAreUsedValueByValueAreF32WhateverTheirShape() {
+        var path = folder.resolve("values.gguf");
+        for (var name : List.of("blk.0.ffn_up_exps.bias", "blk.0.shortconv.conv.weight", "blk.0.time_mix_lerp_fused.weight", "blk.0.attn_q.scale")) {
+            new GgufWriter().putAll(tiny()).tensor(name, GgmlType.F16, List.of(4L, 4L), out -> out.write(MemorySegment.ofArray(new byte[32]))).write(path);
+            var failure = assertThrows(ModelLoadException.class, () -> Model.load(path));
+            assertTrue(failure.getMessage().contains("has \"" + name + "\" as f16"), failure.getMessage());
+        }
+    }
+
+    @Test
+    void expertsByTokenExist() {
+        var path = folder.resolve("hashed.gguf");
+        var name = "blk.0.ffn_gate_tid2eid.weight";
+        for (int id : new int[] {-1, 4}) {
+            new GgufWriter().putAll(tiny()).putU32("llama.expert_count", 4).putU32("llama.expert_used_count", 2)
+                    .tensor(name, GgmlType.I32, List.of(2L, 2L), out -> out.write(MemorySegment.ofArray(new int[] {0, 3, 1, id}))).write(path);
+            var failure = assertThrows(ModelLoadException.class, () -> Model.load(path));
+            assertTrue(failure.getMessage().contains("has expert " + id + " of 4 in \"" + name + "\""), failure.getMessage());
+        }
+        new GgufWriter().putAll(tiny()).tensor(name, GgmlType.F32, List.of(2L, 2L), out -> out.write(MemorySegment.ofArray(new float[4]))).write(path);
+        assertTrue(assertThrows(ModelLoadException.class, () -> Model.load(path)).getMessage().contains("as f32; i32 is needed"));
+    }
+
+    @Test
     void aVocabularyThatWantsATokenItLacksIsRefused() {
         var path = folder.resolve("nobos.gguf");
         var tokens = List.of("a", "b", "c");
