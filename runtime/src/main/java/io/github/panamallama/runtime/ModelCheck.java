@@ -210,7 +210,9 @@ final class ModelCheck {
         if (heads != null && heads[0] > 0) {
             long keys = headSize("attention.key_length", width / heads[0]);
             headSize("attention.value_length", width / heads[0]);
-            if (!metadata.contains(architecture + ".attention.key_length_mla")) {
+            if (metadata.contains(architecture + ".attention.key_length_mla")) {
+                rotation("rope.dimension_count", required("attention.key_length_mla", 2, 1 << 16));
+            } else {
                 rotation("rope.dimension_count", keys);
                 if (metadata.contains(architecture + ".attention.key_length_swa")) {
                     keys = headSize("attention.key_length_swa", keys);
@@ -240,7 +242,7 @@ final class ModelCheck {
             optional("ssm.conv_kernel", 1, 1 << 16);
             optional("ssm.state_size", 1, 1 << 20);
             optional("ssm.time_step_rank", 1, inner);
-            long groups = optional("ssm.group_count", 1, inner);
+            long groups = optional("ssm.group_count", architecture.equals("plamo2") ? 0 : 1, inner);
             if (groups > 0 && inner % groups != 0) {
                 throw error("has " + inner + " as ssm.inner_size for " + groups + " groups");
             }

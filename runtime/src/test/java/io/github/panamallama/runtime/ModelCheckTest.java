@@ -86,6 +86,8 @@ class ModelCheckTest {
                 new Fault("a section below nothing", w -> w.putI32s("llama.rope.dimension_sections", new int[] {8, -8, 0, 0}), "has a section of -8"),
                 new Fault("sections longer than a key", w -> w.putI32s("llama.rope.dimension_sections", new int[] {8, 8, 8, 0}),
                         "has [8, 8, 8, 0] as llama.rope.dimension_sections of keys of 16"),
+                new Fault("the same in latent attention", w -> w.putU32("llama.attention.key_length_mla", 16).putU32("llama.rope.dimension_count", 7),
+                        "rotates 7 elements of a key"),
                 new Fault("the same in a window", w -> w.putU32("llama.rope.dimension_count_swa", 7), "rotates 7 elements of a key"),
                 new Fault("another scaling", w -> w.put("llama.rope.scaling.type", "cubic"), "llama.rope.scaling.type \"cubic\""),
                 new Fault("an endless base", w -> w.putF32("llama.rope.freq_base", Float.POSITIVE_INFINITY), "llama.rope.freq_base Infinity"),

@@ -10,6 +10,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
+import java.util.Random;
 import java.util.SplittableRandom;
 import java.util.regex.Pattern;
 
@@ -25,12 +26,12 @@ final class GgufMutator {
     private static final List<String> TENSORS = names("llama-arch.cpp", "\\{ LLM_TENSOR_\\w+,\\s*\"([^\"]+)\"");
     private static final List<String> PRE = names("llama-vocab.cpp", "tokenizer_pre == \"([^\"]+)\"");
     private static final List<String> TOKENIZERS = names("llama-vocab.cpp", "tokenizer_model == \"([^\"]+)\"");
-    private static final List<String> TEXTS = List.of("", "llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "none", "no_vocab", "adapter", "lora",
-            "none", "linear", "yarn", "longrope", "silu", "\u2581", "<0x41>", "<0x4", "<|endoftext|>", "a b", "\0", "x".repeat(5000), "%s%n%d");
+    private static final List<String> TEXTS = List.of("", "llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "none", "no_vocab", "adapter",
+            "lora", "linear", "yarn", "longrope", "silu", "\u2581", "<0x41>", "<0x4", "<|endoftext|>", "a b", "\0", "x".repeat(5000), "%s%n%d");
 
-    private static final long[] INTEGERS = {0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 255, 256, 257, 299, 300, 301,
-        511, 512, 513, 1023, 1024, 1025, 4096, 65535, 65536, 1 << 20, 1 << 24, Integer.MAX_VALUE, 0x8000_0000L, 0xFFFF_FFFFL, 1L << 32, 1L << 62,
-        Long.MAX_VALUE, Long.MIN_VALUE, -1, -2, -32};
+    private static final long[] INTEGERS = {0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 255, 256, 257, 299,
+        300, 301, 511, 512, 513, 1023, 1024, 1025, 4096, 65535, 65536, 1 << 20, 1 << 24, Integer.MAX_VALUE, 0x8000_0000L, 0xFFFF_FFFFL,
+        1L << 32, 1L << 62, Long.MAX_VALUE, Long.MIN_VALUE, -1, -2, -32};
     private static final double[] NUMBERS = {0, -0.0, 1, -1, 0.5, 1e-30, 1e30, Float.MAX_VALUE, Double.NaN, Double.POSITIVE_INFINITY,
         Double.NEGATIVE_INFINITY};
 
@@ -104,7 +105,7 @@ final class GgufMutator {
             }
             case 6 -> {
                 done.add("tensors shuffled");
-                Collections.shuffle(file.tensors, new java.util.Random(random.nextLong()));
+                Collections.shuffle(file.tensors, new Random(random.nextLong()));
             }
             default -> {
                 int alignment = 1 << random.nextInt(32);
@@ -133,7 +134,7 @@ final class GgufMutator {
     /** Mostly those of the architecture: there are few, and most of the code depends on them. */
     private RawGguf.Pair key() {
         var own = file.pairs.stream().filter(pair -> !pair.key.startsWith("general.") && !pair.key.startsWith("tokenizer.")).toList();
-        return random.nextInt(4) == 0 || own.isEmpty() ? file.pairs.get(random.nextInt(file.pairs.size())) : own.get(random.nextInt(own.size()));
+        return any(random.nextInt(4) == 0 || own.isEmpty() ? file.pairs : own);
     }
 
     private void value(RawGguf.Pair pair) {
@@ -359,7 +360,8 @@ final class GgufMutator {
                 + any(List.of(".weight", ".weight", ".bias", ".scale", ".input_scale", ""));
         if (random.nextInt(3) == 0) {
             int dot = like.name.lastIndexOf('.');
-            name = (dot < 0 ? like.name : like.name.substring(0, dot)) + any(List.of(".bias", ".scale", ".input_scale", ".lora_a", ".lora_b"));
+            name = (dot < 0 ? like.name : like.name.substring(0, dot))
+                    + any(List.of(".bias", ".scale", ".input_scale", ".lora_a", ".lora_b"));
         }
         var shape = random.nextBoolean() ? like.shape.clone() : new long[] {new long[] {1, 2, 8, 16, 32, 64, 128, 300}[random.nextInt(8)]};
         var tensor = new RawGguf.Tensor(name, shape, random.nextInt(5) == 0 ? like.type : 0, new byte[0]);
@@ -389,7 +391,8 @@ final class GgufMutator {
                 other.name = name;
             }
             case 2 -> tensor.name = note("name of " + tensor.name, tensor.name.replace("blk.0", "blk." + integer()));
-            default -> tensor.name = note("name of " + tensor.name, any(List.of("", "x", "x".repeat(63), "x".repeat(64), "blk.0.", "token_embd.weight")));
+            default -> tensor.name = note("name of " + tensor.name,
+                    any(List.of("", "x", "x".repeat(63), "x".repeat(64), "blk.0.", "token_embd.weight")));
         }
     }
 

@@ -18,17 +18,20 @@ import io.github.panamallama.runtime.gguf.RandomModel;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.lang.foreign.Arena;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.EnumMap;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.SplittableRandom;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.logging.LogManager;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -86,10 +89,11 @@ class HostileFilesTest {
     private long run(long seed, long first, long count, long end, Map<Outcome, Integer> outcomes, List<String> faults) throws Exception {
         var errors = folder.resolve("errors.txt");
         var process = new ProcessBuilder(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-CreateCoredumpOnCrash", "-XX:ErrorFile=" + folder.resolve("crash.txt"),
+                "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-CreateCoredumpOnCrash",
+                "-XX:ErrorFile=" + folder.resolve("crash.txt"),
                 "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path"), Child.class.getName(),
                 folder.toString(), String.valueOf(seed), String.valueOf(first), String.valueOf(count), String.valueOf(end)))
-                .redirectError(errors.toFile()).start();
+                .directory(Project.HOME.toFile()).redirectError(errors.toFile()).start();
         var lines = new LinkedBlockingQueue<Optional<String>>();
         Thread.ofVirtual().start(() -> read(process.inputReader(), lines));
         long current = first - 1;
@@ -160,8 +164,9 @@ class HostileFilesTest {
     /** A broken file, with the whole ones it needs beside it. */
     private record Subject(Path model, Path adapter, List<String> changes) {
         private static final RandomModel.Architecture[] ARCHITECTURES = RandomModel.Architecture.values();
-        private static final List<GgmlType> TYPES = List.of(GgmlType.F32, GgmlType.F32, GgmlType.F16, GgmlType.Q4_0, GgmlType.Q8_0, GgmlType.BF16);
-        private static final Map<String, RawGguf> WHOLE = new java.util.HashMap<>();
+        private static final List<GgmlType> TYPES =
+                List.of(GgmlType.F32, GgmlType.F32, GgmlType.F16, GgmlType.Q4_0, GgmlType.Q8_0, GgmlType.BF16);
+        private static final Map<String, RawGguf> WHOLE = new HashMap<>();
 
         static Subject of(long seed, Path folder) {
             try {
@@ -236,7 +241,7 @@ class HostileFilesTest {
             int half = file.tensors().size() / 2;
             for (var tensor : number == 0 ? file.tensors().subList(0, half) : file.tensors().subList(half, file.tensors().size())) {
                 writer.tensor(tensor.name(), tensor.type(), tensor.shape(), out -> {
-                    try (var arena = java.lang.foreign.Arena.ofConfined()) {
+                    try (var arena = Arena.ofConfined()) {
                         out.write(file.map(tensor, arena));
                     }
                 });
@@ -248,14 +253,15 @@ class HostileFilesTest {
     /** Tries file after file: says which, then what became of it. */
     static final class Child {
         private static final String TEXT = "The quick \u2581brown fox\0 jumps <|endoftext|> <0x41> \uD83D\uDE00 caf\u00e9 123";
-        private static final EngineOptions SMALL = EngineOptions.defaults().withContextSize(256).withBatchSize(32).withThreads(1).withMaxSequences(2);
+        private static final EngineOptions SMALL =
+                EngineOptions.defaults().withContextSize(256).withBatchSize(32).withThreads(1).withMaxSequences(2);
 
         public static void main(String[] arguments) throws IOException {
             var folder = Path.of(arguments[0]);
             long seed = Long.parseLong(arguments[1]);
             long count = Long.parseLong(arguments[3]);
             long end = Long.parseLong(arguments[4]);
-            java.util.logging.LogManager.getLogManager().reset();
+            LogManager.getLogManager().reset();
             for (long i = Long.parseLong(arguments[2]); i < count && System.currentTimeMillis() < end; i++) {
                 var subject = Subject.of(seed + i, folder);
                 System.out.println("try " + i);

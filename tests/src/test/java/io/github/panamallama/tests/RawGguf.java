@@ -149,7 +149,8 @@ final class RawGguf {
 
     byte[] bytes() {
         var out = new Out();
-        out.u32(0x4655_4747).u32(version).u64(tensorCount == null ? tensors.size() : tensorCount).u64(pairCount == null ? pairs.size() : pairCount);
+        out.u32(0x4655_4747).u32(version).u64(tensorCount == null ? tensors.size() : tensorCount)
+                .u64(pairCount == null ? pairs.size() : pairCount);
         if (tensorsFirst) {
             infos(out);
         }
