@@ -145,7 +145,8 @@ class HostileFilesTest {
         var crash = folder.resolve("crash.txt");
         var found = new ArrayList<String>();
         if (Files.exists(crash)) {
-            Files.readAllLines(crash).stream().filter(line -> line.startsWith("#  SIG") || line.startsWith("C  ")).limit(12).forEach(found::add);
+            Files.readAllLines(crash).stream().filter(line -> line.startsWith("#  SIG") || line.startsWith("C  ")).limit(12)
+                    .forEach(found::add);
             Files.delete(crash);
         }
         var said = Files.readString(errors).lines().filter(line -> !line.isBlank()).toList();
