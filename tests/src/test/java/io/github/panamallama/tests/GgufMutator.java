@@ -163,6 +163,9 @@ final class GgufMutator {
     }
 
     private void array(RawGguf.Pair pair) {
+        if (pair.elements.isEmpty()) {
+            return;
+        }
         if (!pair.isArray()) {
             done.add("array of " + pair.key);
             pair.element = pair.type;
@@ -209,8 +212,9 @@ final class GgufMutator {
     private void addKey() {
         var name = any(KEYS);
         if (name.contains("%s")) {
-            name = name.replace("%s", new String(file.pair("general.architecture") == null ? text("llama")
-                    : file.pair("general.architecture").elements.getFirst(), StandardCharsets.UTF_8));
+            var architecture = file.pair("general.architecture");
+            name = name.replace("%s", architecture == null || architecture.elements.isEmpty() ? "llama"
+                    : new String(architecture.elements.getFirst(), StandardCharsets.UTF_8));
         }
         int type = random.nextInt(3) == 0 ? random.nextInt(13) : 4;
         if (name.endsWith("scale") || name.endsWith("epsilon") || name.contains("freq_base") || name.contains("factor")) {
