@@ -180,7 +180,7 @@ final class GgufMutator {
             }
             return;
         }
-        int length = (int) Math.min(1000, Math.abs(near(pair.elements.size())));
+        int length = (int) Math.clamp(near(pair.elements.size()), 0L, 1000L);
         done.add("length of " + pair.key + " is " + length);
         while (pair.elements.size() > length) {
             pair.elements.removeLast();
