@@ -47,7 +47,7 @@ public final class SchemaFuzz {
             if (e.getMessage() == null || e.getMessage().isBlank()) {
                 throw new AssertionError("an error without a message", e);
             }
-            if (!e.getMessage().contains("contradicts itself")) {
+            if (!e.getMessage().endsWith("no value is valid: the schema contradicts itself")) { // words of the schema may stand in others
                 return;
             }
         }
