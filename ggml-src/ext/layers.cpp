@@ -93,7 +93,7 @@ struct layers final : graph_hook {
     std::vector<place>                        norm_places;   // [n_layer]
     std::vector<place>                        vector_places; // as readings::vectors
     std::unordered_map<std::string, ggml_tensor *> inputs_of;  // weight: what it is multiplied by in the graph that is built
-    std::unordered_set<std::string>           several;       // weights that are multiplied by several
+    std::unordered_set<std::string>           several;       // weights that are multiplied by several, or by some tokens only
 
     explicit layers(llama_context * ctx)
         : ctx(ctx), n_layer(llama_model_n_layer(llama_get_model(ctx))), spares(spare_layers_of(ctx)) {
@@ -129,10 +129,10 @@ struct layers final : graph_hook {
         return changed;
     }
 
-    ggml_tensor * mul_mat(ggml_context *, ggml_tensor * w, ggml_tensor * x, ggml_tensor *, ggml_tensor * y) override {
+    ggml_tensor * mul_mat(ggml_context *, ggml_tensor * w, ggml_tensor * x, ggml_tensor * experts, ggml_tensor * y) override {
         if (!tapped.weights.empty()) {
             const auto [known, fresh] = inputs_of.emplace(w->name, x);
-            if (!fresh && known->second != x) { several.insert(w->name); }
+            if (experts != nullptr || (!fresh && known->second != x)) { several.insert(w->name); }
         }
         return y;
     }
@@ -509,7 +509,7 @@ struct layers final : graph_hook {
             for (size_t i = 0; i < owner.tapped.weights.size(); i++) {
                 const std::string & name = owner.tapped.weights[i];
                 if (owner.inputs_of.count(name) == 0 || owner.several.count(name) != 0) {
-                    refuse("the graph has no product with one input of a weight '" + name + "'");
+                    refuse("the graph has no product of a weight '" + name + "' with one input for each token");
                 }
                 copied[name] = owner.tapped.hidden.size() + i;
             }

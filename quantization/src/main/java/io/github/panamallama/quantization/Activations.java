@@ -80,7 +80,7 @@ public final class Activations implements AutoCloseable {
         readable.forEach(weight -> inputs.put(weight, new float[COMPARED][all.get(weight)]));
         var seen = new LinkedHashSet<String>();
         read(Arrays.copyOf(windows.getFirst(), COMPARED), readable, (reading, weight) -> {
-            if (reading.has(weight)) {      // the graph knows of experts' products, but they have no vector for each token
+            if (reading.has(weight)) {      // the last block drops tokens whose logits are not wanted
                 reading.input(weight, inputs.get(weight)[reading.position()]);
                 seen.add(weight);
             }

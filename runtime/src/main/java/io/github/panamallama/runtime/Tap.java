@@ -40,7 +40,10 @@ public final class Tap {
         return NONE.withHidden(blocks);
     }
 
-    /** What the given weights are multiplied by, for instance {@code blk.3.ffn_down.weight}. */
+    /**
+     * What the given weights are multiplied by, for instance {@code blk.3.ffn_down.weight}. Weights of experts, which see some tokens only,
+     * are refused by {@link Sequence#tap}.
+     */
     public static Tap inputs(String... weights) {
         return NONE.withInputs(weights);
     }

@@ -317,6 +317,21 @@ class TapTest {
         }
     }
 
+    /** An expert sees some of the tokens: there is no vector for each. */
+    @Test
+    void inputsOfExpertsAreRefusedAndThoseBesideThemAreRead() {
+        var file = folder.resolve("experts.gguf");
+        RandomModel.tiny(Architecture.QWEN3MOE).write(file);
+        try (var model = Model.load(file); var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence()) {
+            var refused = assertThrows(LayerPlanException.class, () -> sequence.tap(Tap.inputs("blk.1.ffn_up_exps.weight"), reading -> { }));
+            assertTrue(refused.getMessage().contains("blk.1.ffn_up_exps.weight"), refused.getMessage());
+            var seen = new int[1];
+            sequence.tap(Tap.inputs("blk.1.ffn_gate_inp.weight"), reading -> seen[0] += reading.has("blk.1.ffn_gate_inp.weight") ? 1 : 0);
+            sequence.append(tokens, null);
+            assertEquals(tokens.length, seen[0]);
+        }
+    }
+
     @Test
     void badTapsAreRefused() {
         try (var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence()) {
