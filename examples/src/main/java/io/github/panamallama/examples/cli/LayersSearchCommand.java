@@ -24,7 +24,6 @@ import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
-import picocli.CommandLine.Parameters;
 import picocli.CommandLine.ParentCommand;
 import picocli.CommandLine.Spec;
 
@@ -55,12 +54,8 @@ final class LayersSearchCommand implements Callable<Integer> {
     @Spec
     private CommandSpec spec;
 
-    @Parameters(paramLabel = "TEXT", arity = "1..*",
-            description = "Files, or folders of them: a few ten thousand tokens like those to come.")
-    private List<Path> files;
-
-    @Option(names = "--suffix", paramLabel = ".EXT", description = "Which files of a folder. Default: ${DEFAULT-VALUE}.")
-    private String suffix = ".java";
+    @Mixin
+    private TextsMixin input;
 
     @Option(names = "--keep", paramLabel = "SHARE", description = "Share of the blocks that stay. Default: ${DEFAULT-VALUE}.")
     private double keep = 0.75;
@@ -109,7 +104,7 @@ final class LayersSearchCommand implements Callable<Integer> {
         if (halves && method != Method.evopress) {
             throw new ParameterException(spec.commandLine(), "--halves is for evopress");
         }
-        var sources = Sources.find(spec.commandLine(), files, suffix);
+        var sources = input.find(spec.commandLine());
         try (var loaded = model.load(main)) {
             int removed = (int) Math.round(loaded.layerCount() * (1 - keep));
             if (removed < 1 || removed >= loaded.layerCount()) {

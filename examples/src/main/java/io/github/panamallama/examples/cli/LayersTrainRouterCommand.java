@@ -25,7 +25,6 @@ import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
-import picocli.CommandLine.Parameters;
 import picocli.CommandLine.ParentCommand;
 import picocli.CommandLine.Spec;
 
@@ -48,11 +47,8 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
     @Spec
     private CommandSpec spec;
 
-    @Parameters(paramLabel = "TEXT", arity = "1..*", description = "Files, or folders of them, like the prompts to come.")
-    private List<Path> files;
-
-    @Option(names = "--suffix", paramLabel = ".EXT", description = "Which files of a folder. Default: ${DEFAULT-VALUE}.")
-    private String suffix = ".java";
+    @Mixin
+    private TextsMixin input;
 
     @Option(names = "--kind", paramLabel = "NAME", description = "${COMPLETION-CANDIDATES}. Default: ${DEFAULT-VALUE}.")
     private Kind kind = Kind.first;
@@ -102,7 +98,7 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
         if (!(keep > 0 && keep < 1)) {
             throw new ParameterException(spec.commandLine(), "--keep is " + keep + "; it must be above 0 and below 1");
         }
-        var sources = Sources.find(spec.commandLine(), files, suffix);
+        var sources = input.find(spec.commandLine());
         var main = parent.main();
         try (var loaded = model.load(main)) {
             int length = window + (kind == Kind.drllm ? answer : 0);

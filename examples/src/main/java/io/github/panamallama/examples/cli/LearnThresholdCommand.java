@@ -15,7 +15,6 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
-import picocli.CommandLine.Parameters;
 import picocli.CommandLine.ParentCommand;
 import picocli.CommandLine.Spec;
 
@@ -34,11 +33,8 @@ final class LearnThresholdCommand implements Callable<Integer> {
     @Spec
     private CommandSpec spec;
 
-    @Parameters(paramLabel = "FILE", arity = "1..*", description = "Source files, or folders of them.")
-    private List<Path> files;
-
-    @Option(names = "--suffix", paramLabel = ".EXT", description = "Which files of a folder. Default: ${DEFAULT-VALUE}.")
-    private String suffix = ".java";
+    @Mixin
+    private TextsMixin input;
 
     @Option(names = "--thresholds", paramLabel = "FILE",
             description = "Where to keep it, among those of other models. Without it: in the cache folder.")
@@ -63,7 +59,7 @@ final class LearnThresholdCommand implements Callable<Integer> {
 
     @Override
     public Integer call() throws IOException {
-        var sources = Sources.find(spec.commandLine(), files, suffix);
+        var sources = input.find(spec.commandLine());
         var file = thresholds == null ? usualFile() : thresholds;
         if (Files.isDirectory(file)) {
             throw new CommandException(file + " is a directory; --thresholds needs a file");

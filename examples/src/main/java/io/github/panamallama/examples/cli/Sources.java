@@ -9,39 +9,10 @@ import java.nio.file.AccessDeniedException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.List;
-import picocli.CommandLine;
-import picocli.CommandLine.ParameterException;
 
 /** Reads text files, with errors that a user can act on. */
 final class Sources {
     private Sources() {
-    }
-
-    /**
-     * These files, and those in these folders that end with {@code suffix}, in the order of their paths.
-     *
-     * @throws CommandException   when one is missing
-     * @throws ParameterException when a folder has none
-     */
-    static List<Path> find(CommandLine command, List<Path> files, String suffix) throws IOException {
-        var sources = new ArrayList<Path>();
-        for (var file : files) {
-            if (Files.isDirectory(file)) {
-                try (var below = Files.walk(file)) {
-                    below.filter(f -> f.toString().endsWith(suffix) && Files.isRegularFile(f)).sorted().forEach(sources::add);
-                }
-            } else if (Files.exists(file)) {
-                sources.add(file);
-            } else {
-                throw new CommandException("no such file: " + file);
-            }
-        }
-        if (sources.isEmpty()) {
-            throw new ParameterException(command, "no file that ends with " + suffix + " in " + files.getFirst() + "; see --suffix");
-        }
-        return sources;
     }
 
     static String read(Path file) {
