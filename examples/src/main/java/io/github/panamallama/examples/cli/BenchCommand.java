@@ -33,8 +33,11 @@ import picocli.CommandLine.Spec;
 /**
  * Tokens per second, measured as llama.cpp's {@code llama-bench} does (tools/llama-bench/llama-bench.cpp): random tokens; a prompt
  * test evaluates them in batches, a generation test one at a time without sampling; each in a context of its own that is just as
- * large as needed; an unmeasured run first, repeated where it is short; an empty cache before every repetition. The last token's logits are copied to Java each
- * time, as any program that samples has to.
+ * large as needed; an unmeasured run first, repeated where it is short; an empty cache before every repetition. The last token's logits
+ * are copied to Java each time, as any program that samples has to.
+ *
+ * <p>Before that the JVM gets the time to compile this project's own code, as it has in a program that has run for a while; a program's
+ * first seconds are slower by about a per cent on a large model.
  */
 @Command(name = "bench", description = "Tokens per second for prompts and for generation, as llama.cpp's llama-bench measures them.")
 final class BenchCommand implements Callable<Integer> {
@@ -82,7 +85,7 @@ final class BenchCommand implements Callable<Integer> {
     @Option(names = "--poll", paramLabel = "0..100", description = "How long idle threads spin. Default: 50.")
     private Integer poll;
 
-    @Option(names = "--no-warmup", description = "Leave out the unmeasured run.")
+    @Option(names = "--no-warmup", description = "Leave out the unmeasured runs, of the JVM and of the model.")
     private boolean cold;
 
     @Option(names = "--json", description = "As JSON, with llama-bench's field names.")
