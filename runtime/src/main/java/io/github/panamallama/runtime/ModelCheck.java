@@ -190,7 +190,8 @@ final class ModelCheck {
         long layers = required("block_count", 1, MAX_LAYERS);
         required("context_length", 1, Integer.MAX_VALUE);
         long width = required("embedding_length", 1, Integer.MAX_VALUE);
-        optional("nextn_predict_layers", 0, layers);
+        // heads alone, without a block of the model itself, predict nothing
+        optional("nextn_predict_layers", 0, layers - 1);
         optional("vocab_size", 1, Integer.MAX_VALUE);
         optional("pooling_type", 0, 4);
         experts(layers);
