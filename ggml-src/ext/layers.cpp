@@ -63,6 +63,13 @@ struct readings {
     std::vector<std::vector<float>> vectors;  // [hidden blocks, then weights][n_tokens * width]
     std::vector<int64_t>            widths;   // 0: not in the graph
 
+    // Of a weight of experts the width is that of all its inputs: one that all experts of a token see, or one for each.
+    struct choice {
+        int64_t              used = 0, experts = 0; // by a token, of the weight; 0: no experts
+        std::vector<int32_t> chosen;                // [n_tokens * used]
+    };
+    std::vector<choice> choices; // as vectors
+
     norm & at(int64_t token, int64_t layer) { return norms[token * (n_layer + 1) + layer + 1]; }
 };
 
@@ -93,7 +100,7 @@ struct layers final : graph_hook {
     std::vector<place>                        norm_places;   // [n_layer]
     std::vector<place>                        vector_places; // as readings::vectors
     std::unordered_map<std::string, ggml_tensor *> inputs_of;  // weight: what it is multiplied by in the graph that is built
-    std::unordered_set<std::string>           several;       // weights that are multiplied by several, or by some tokens only
+    std::unordered_set<std::string>           several;       // weights that are multiplied by several
 
     explicit layers(llama_context * ctx)
         : ctx(ctx), n_layer(llama_model_n_layer(llama_get_model(ctx))), spares(spare_layers_of(ctx)) {
@@ -110,7 +117,10 @@ struct layers final : graph_hook {
         if (tapped.norms) {
             seen.norms.assign(n_tokens * (n_layer + 1), { NAN, NAN, NAN });
         }
-        for (size_t i = 0; i < seen.vectors.size(); i++) { seen.vectors[i].assign(n_tokens * seen.widths[i], NAN); }
+        for (size_t i = 0; i < seen.vectors.size(); i++) {
+            seen.vectors[i].assign(n_tokens * seen.widths[i], NAN);
+            seen.choices[i].chosen.assign(n_tokens * seen.choices[i].used, -1);
+        }
     }
 
     // ---- the graph -------------------------------------------------------------------------------------------------------------
@@ -129,10 +139,10 @@ struct layers final : graph_hook {
         return changed;
     }
 
-    ggml_tensor * mul_mat(ggml_context *, ggml_tensor * w, ggml_tensor * x, ggml_tensor * experts, ggml_tensor * y) override {
+    ggml_tensor * mul_mat(ggml_context *, ggml_tensor * w, ggml_tensor * x, ggml_tensor *, ggml_tensor * y) override {
         if (!tapped.weights.empty()) {
             const auto [known, fresh] = inputs_of.emplace(w->name, x);
-            if (experts != nullptr || (!fresh && known->second != x)) { several.insert(w->name); }
+            if (!fresh && known->second != x) { several.insert(w->name); }
         }
         return y;
     }
@@ -404,8 +414,15 @@ struct layers final : graph_hook {
                     }
                     if (n->view_src != nullptr) { n->view_src = resolve_now(n->view_src); }
                     expand(n);
-                    const auto tapped = n->op == GGML_OP_MUL_MAT ? copied.find(n->src[0]->name) : copied.end();
-                    if (tapped != copied.end()) { copy(n->src[1], tapped->second); }
+                    const bool product = n->op == GGML_OP_MUL_MAT || n->op == GGML_OP_MUL_MAT_ID;
+                    const auto tapped = product ? copied.find(n->src[0]->name) : copied.end();
+                    if (tapped != copied.end()) {
+                        if (n->op == GGML_OP_MUL_MAT_ID) {
+                            copy_chosen(n, tapped->second);
+                        } else {
+                            copy(n->src[1], tapped->second);
+                        }
+                    }
                 }
                 const auto found = ends.find(n);
                 if (found != ends.end()) {
@@ -509,7 +526,7 @@ struct layers final : graph_hook {
             for (size_t i = 0; i < owner.tapped.weights.size(); i++) {
                 const std::string & name = owner.tapped.weights[i];
                 if (owner.inputs_of.count(name) == 0 || owner.several.count(name) != 0) {
-                    refuse("the graph has no product of a weight '" + name + "' with one input for each token");
+                    refuse("the graph has no product of a weight '" + name + "' with one input");
                 }
                 copied[name] = owner.tapped.hidden.size() + i;
             }
@@ -523,6 +540,21 @@ struct layers final : graph_hook {
             owner.seen.widths[index] = t->ne[0];
             ggml_tensor * args[] = { t };
             ggml_build_forward_expand(gf, ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, args, 1, keep, GGML_N_TASKS_MAX,
+                                                         &owner.vector_places[index]));
+        }
+
+        // The product of experts [columns, rows, experts] with x [columns, 1 or used, tokens], of those that are chosen [used, tokens].
+        void copy_chosen(ggml_tensor * product, size_t index) {
+            ggml_tensor * w = product->src[0], * x = product->src[1], * chosen = product->src[2];
+            if (x->type != GGML_TYPE_F32 || x->nb[0] != sizeof(float) || x->ne[3] != 1 || chosen->ne[1] != x->ne[2] ||
+                (x->ne[1] != 1 && x->ne[1] != chosen->ne[0])) {
+                refuse(std::string("'") + x->name + "' is not one vector per token, or one for each of its experts");
+            }
+            owner.seen.widths[index] = x->ne[0] * x->ne[1];
+            owner.seen.choices[index].used = chosen->ne[0];
+            owner.seen.choices[index].experts = w->ne[2];
+            ggml_tensor * args[] = { x, chosen };
+            ggml_build_forward_expand(gf, ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, args, 2, keep_chosen, GGML_N_TASKS_MAX,
                                                          &owner.vector_places[index]));
         }
     };
@@ -589,6 +621,29 @@ struct layers final : graph_hook {
         }
     }
 
+    static void keep_chosen(ggml_tensor * dst, int ith, int nth, void * data) {
+        const place & p = *(const place *) data;
+        layers & owner = *p.owner;
+        const ggml_tensor * x = dst->src[0], * chosen = dst->src[1];
+        std::vector<float> & values = owner.seen.vectors[p.index];
+        std::vector<int32_t> & experts = owner.seen.choices[p.index].chosen;
+        for (int64_t row = ith; row < x->ne[2]; row += nth) {
+            const int64_t token = owner.token_of(row, x->ne[2]), at = owner.first_token + token;
+            if (token < 0 || (size_t) ((at + 1) * x->ne[0] * x->ne[1]) > values.size() ||
+                (size_t) ((at + 1) * chosen->ne[0]) > experts.size()) {
+                continue;
+            }
+            for (int64_t i = 0; i < x->ne[1]; i++) {
+                memcpy(values.data() + (at * x->ne[1] + i) * x->ne[0], (const char *) x->data + row * x->nb[2] + i * x->nb[1],
+                       x->ne[0] * sizeof(float));
+            }
+            const char * ids = (const char *) chosen->data + row * chosen->nb[1];
+            for (int64_t i = 0; i < chosen->ne[0]; i++) {
+                experts[at * chosen->ne[0] + i] = *(const int32_t *) (ids + i * chosen->nb[0]);
+            }
+        }
+    }
+
     // Builds the graph under a plan and taps, which refuses what can't be done, and gives it memory.
     void dry_run() {
         stale = true;
@@ -620,6 +675,7 @@ struct layers final : graph_hook {
         std::swap(tapped, other);
         auto vectors = seen.vectors;
         auto widths = seen.widths;
+        auto choices = seen.choices;
         try {
             make_room();
             if (tapped.any()) {
@@ -636,6 +692,7 @@ struct layers final : graph_hook {
             make_room();
             seen.vectors = std::move(vectors);
             seen.widths = std::move(widths);
+            seen.choices = std::move(choices);
             throw;
         }
     }
@@ -646,6 +703,7 @@ struct layers final : graph_hook {
         for (size_t i = 0; i < tapped.hidden.size() + tapped.weights.size(); i++) { vector_places.push_back({ this, (int32_t) i, false }); }
         seen.vectors.resize(vector_places.size());
         seen.widths.assign(vector_places.size(), 0);
+        seen.choices.assign(vector_places.size(), {});
     }
 };
 
@@ -688,6 +746,10 @@ int32_t pl_layers_tap(pl_layers * layers, bool norms, const int32_t * hidden, in
 
 int64_t pl_layers_tap_width(pl_layers * layers, int32_t index) { return pl::of(layers).seen.widths[index]; }
 
+int32_t pl_layers_tap_experts(pl_layers * layers, int32_t index) { return (int32_t) pl::of(layers).seen.choices[index].experts; }
+
+int32_t pl_layers_tap_used(pl_layers * layers, int32_t index) { return (int32_t) pl::of(layers).seen.choices[index].used; }
+
 void pl_layers_norms(pl_layers * layers, int32_t token, float * dst) {
     auto & l = pl::of(layers);
     memcpy(dst, &l.seen.at(token, -1), (l.n_layer + 1) * sizeof(pl::readings::norm));
@@ -707,6 +769,16 @@ bool pl_layers_vector(pl_layers * layers, int32_t index, int32_t token, float * 
         return false;
     }
     memcpy(dst, from, width * sizeof(float));
+    return true;
+}
+
+bool pl_layers_chosen(pl_layers * layers, int32_t index, int32_t token, int32_t * dst) {
+    const auto & choice = pl::of(layers).seen.choices[index];
+    const int32_t * from = choice.chosen.data() + token * choice.used;
+    if (choice.used == 0 || from[0] < 0) {
+        return false;
+    }
+    memcpy(dst, from, choice.used * sizeof(int32_t));
     return true;
 }
 

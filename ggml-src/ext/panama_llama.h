@@ -179,13 +179,19 @@ PL_API int32_t pl_layers_use(struct pl_layers * layers, const int8_t * actions, 
 /* What is read from the next decode on: norms of all blocks; the output of blocks, -1 for the embedding; the input of weights. */
 PL_API int32_t pl_layers_tap(struct pl_layers * layers, bool norms, const int32_t * hidden, int32_t n_hidden, const char * const * weights,
                              int32_t n_weights, struct pl_error * err);
-/* Floats per token of a vector: the hidden ones first, then the inputs of weights. */
+/* Floats per token of a vector: the hidden ones first, then the inputs of weights. Of a weight of experts the input that all see, or
+ * those of the experts that are used, one after the other. */
 PL_API int64_t pl_layers_tap_width(struct pl_layers * layers, int32_t index);
+/* How many experts the weight of this vector has, and how many of them a token uses; 0 where it is no weight of experts. */
+PL_API int32_t pl_layers_tap_experts(struct pl_layers * layers, int32_t index);
+PL_API int32_t pl_layers_tap_used(struct pl_layers * layers, int32_t index);
 /* Of token i of the last batch [1 + blocks][3], the embedding first: norm of the output, norm of the difference, cosine; NaN where the
  * block did not evaluate the token. */
 PL_API void    pl_layers_norms(struct pl_layers * layers, int32_t token, float * dst);
 /* Copies a vector of token i of the last batch; false where it was not computed. */
 PL_API bool    pl_layers_vector(struct pl_layers * layers, int32_t index, int32_t token, float * dst);
+/* Copies which experts [used] token i of the last batch uses; false where that was not computed, or the vector is no weight of experts'. */
+PL_API bool    pl_layers_chosen(struct pl_layers * layers, int32_t index, int32_t token, int32_t * dst);
 
 /* As pl_decode, with adapters and layer plans of this context; either may be NULL. */
 PL_API int32_t pl_hooked_decode(struct llama_context * ctx, struct pl_adapters * adapters, struct pl_layers * layers,

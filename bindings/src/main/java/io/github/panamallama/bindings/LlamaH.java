@@ -12770,6 +12770,92 @@ public class LlamaH extends LlamaH_1 {
         }
     }
 
+    private static class pl_layers_tap_experts {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_layers_tap_experts");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_layers_tap_experts$descriptor() {
+        return pl_layers_tap_experts.DESC;
+    }
+
+    public static MethodHandle pl_layers_tap_experts$handle() {
+        return pl_layers_tap_experts.HANDLE;
+    }
+
+    public static MemorySegment pl_layers_tap_experts$address() {
+        return pl_layers_tap_experts.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_layers_tap_experts(struct pl_layers *layers, int32_t index)
+     * }
+     */
+    public static int pl_layers_tap_experts(MemorySegment layers, int index) {
+        var mh$ = pl_layers_tap_experts.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_layers_tap_experts", layers, index);
+            }
+            return (int)mh$.invokeExact(layers, index);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_layers_tap_used {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_layers_tap_used");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_layers_tap_used$descriptor() {
+        return pl_layers_tap_used.DESC;
+    }
+
+    public static MethodHandle pl_layers_tap_used$handle() {
+        return pl_layers_tap_used.HANDLE;
+    }
+
+    public static MemorySegment pl_layers_tap_used$address() {
+        return pl_layers_tap_used.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_layers_tap_used(struct pl_layers *layers, int32_t index)
+     * }
+     */
+    public static int pl_layers_tap_used(MemorySegment layers, int index) {
+        var mh$ = pl_layers_tap_used.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_layers_tap_used", layers, index);
+            }
+            return (int)mh$.invokeExact(layers, index);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class pl_layers_norms {
         public static final FunctionDescriptor DESC = FunctionDescriptor.ofVoid(
             LlamaH.C_POINTER,
@@ -12849,6 +12935,51 @@ public class LlamaH extends LlamaH_1 {
         try {
             if (TRACE_DOWNCALLS) {
                 traceDowncall("pl_layers_vector", layers, index, token, dst);
+            }
+            return (boolean)mh$.invokeExact(layers, index, token, dst);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_layers_chosen {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_BOOL,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_layers_chosen");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_layers_chosen$descriptor() {
+        return pl_layers_chosen.DESC;
+    }
+
+    public static MethodHandle pl_layers_chosen$handle() {
+        return pl_layers_chosen.HANDLE;
+    }
+
+    public static MemorySegment pl_layers_chosen$address() {
+        return pl_layers_chosen.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * _Bool pl_layers_chosen(struct pl_layers *layers, int32_t index, int32_t token, int32_t *dst)
+     * }
+     */
+    public static boolean pl_layers_chosen(MemorySegment layers, int index, int token, MemorySegment dst) {
+        var mh$ = pl_layers_chosen.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_layers_chosen", layers, index, token, dst);
             }
             return (boolean)mh$.invokeExact(layers, index, token, dst);
         } catch (Error | RuntimeException ex) {

@@ -114,6 +114,7 @@ final class BlockControl {
         reading.token = token;
         reading.node = node;
         reading.loaded = false;
+        reading.fetched = -1;
         return reading;
     }
 
@@ -122,12 +123,17 @@ final class BlockControl {
         private final MemorySegment norms;
         private Tap tap;
         private long[] widths = {};
+        /** Of each vector; 0 where it is of no weight of experts. */
+        private int[] expertCounts = {};
+        private int[] used = {};
         private MemorySegment vector = MemorySegment.NULL;
         private int index;
         private int position;
         private int token;
         private int node;
         private boolean loaded;
+        /** What {@link #vector} holds; -1 for nothing of this token. */
+        private int fetched;
 
         Reading(int layers) {
             this.layers = layers;
@@ -137,8 +143,12 @@ final class BlockControl {
         void prepare(Tap tap) {
             this.tap = tap;
             widths = new long[tap == null ? 0 : tap.hiddenBlocks().size() + tap.inputWeights().size()];
+            expertCounts = new int[widths.length];
+            used = new int[widths.length];
             for (int i = 0; i < widths.length; i++) {
                 widths[i] = LlamaH.pl_layers_tap_width(handle, i);
+                expertCounts[i] = LlamaH.pl_layers_tap_experts(handle, i);
+                used[i] = LlamaH.pl_layers_tap_used(handle, i);
             }
             long widest = Arrays.stream(widths).max().orElse(0);
             if (vector.byteSize() < widest * Float.BYTES) {
@@ -205,17 +215,28 @@ final class BlockControl {
         }
 
         private boolean fetch(int which) {
-            return LlamaH.pl_layers_vector(handle, which, index, vector);
+            if (fetched != which && LlamaH.pl_layers_vector(handle, which, index, vector)) {
+                fetched = which;
+            }
+            return fetched == which;
         }
 
         private void fetch(int which, float[] target) {
             if (target.length != widths[which]) {
                 throw new IllegalArgumentException("an array of " + target.length + " for a vector of " + widths[which]);
             }
+            fetch(which, 0, target);
+        }
+
+        private void fetch(int which, long from, float[] target) {
             if (!fetch(which)) {
-                throw new IllegalStateException("this was not computed for the token at position " + position);
+                throw notComputed();
             }
-            MemorySegment.copy(vector, ValueLayout.JAVA_FLOAT, 0, target, 0, target.length);
+            MemorySegment.copy(vector, ValueLayout.JAVA_FLOAT, from * Float.BYTES, target, 0, target.length);
+        }
+
+        private IllegalStateException notComputed() {
+            return new IllegalStateException("this was not computed for the token at position " + position);
         }
 
         @Override
@@ -235,7 +256,49 @@ final class BlockControl {
 
         @Override
         public void input(String weight, float[] target) {
-            fetch(vector(weight), target);
+            int found = vector(weight);
+            if (used[found] > 0) {
+                throw new IllegalArgumentException("'" + weight + "' has experts; say of which the input is asked for");
+            }
+            fetch(found, target);
+        }
+
+        @Override
+        public int expertCount(String weight) {
+            return expertCounts[vector(weight)];
+        }
+
+        private int vectorOfExperts(String weight) {
+            int found = vector(weight);
+            if (used[found] == 0) {
+                throw new IllegalArgumentException("'" + weight + "' has no experts");
+            }
+            return found;
+        }
+
+        @Override
+        public int[] experts(String weight) {
+            int found = vectorOfExperts(weight);
+            var chosen = new int[used[found]];
+            try (var scratch = Arena.ofConfined()) {
+                var to = scratch.allocate(ValueLayout.JAVA_INT, chosen.length);
+                if (!LlamaH.pl_layers_chosen(handle, found, index, to)) {
+                    throw notComputed();
+                }
+                MemorySegment.copy(to, ValueLayout.JAVA_INT, 0, chosen, 0, chosen.length);
+            }
+            return chosen;
+        }
+
+        @Override
+        public void input(String weight, int which, float[] target) {
+            int found = vectorOfExperts(weight);
+            Objects.checkIndex(which, used[found]);
+            boolean own = target.length * (long) used[found] == widths[found];   // otherwise all of them see the same
+            if (!own && target.length != widths[found]) {
+                throw new IllegalArgumentException("an array of " + target.length + " for the input of an expert of '" + weight + "'");
+            }
+            fetch(found, own ? (long) which * target.length : 0, target);
         }
     }
 }

@@ -41,8 +41,8 @@ public final class Tap {
     }
 
     /**
-     * What the given weights are multiplied by, for instance {@code blk.3.ffn_down.weight}. Weights of experts, which see some tokens only,
-     * are refused by {@link Sequence#tap}.
+     * What the given weights are multiplied by, for instance {@code blk.3.ffn_down.weight}. Of weights of experts
+     * ({@code blk.3.ffn_down_exps.weight}) {@link Reading#experts(String)} says which of them a token was given to.
      */
     public static Tap inputs(String... weights) {
         return NONE.withInputs(weights);
@@ -157,7 +157,16 @@ public final class Tap {
         /** Whether the product with this weight was computed for this token. */
         boolean has(String weight);
 
-        /** Copies the input {@code [columns of the weight]} of a product. */
+        /** Copies the input {@code [columns of the weight]} of a product, of a weight that has no experts. */
         void input(String weight, float[] target);
+
+        /** How many experts a weight has; 0 where it is one matrix. */
+        int expertCount(String weight);
+
+        /** Those experts of a weight {@code [used]}, counted from 0, that the token was given to. */
+        int[] experts(String weight);
+
+        /** Copies the input {@code [columns of the weight]} of one of the {@link #experts(String)}, the {@code which}-th. */
+        void input(String weight, int which, float[] target);
     }
 }

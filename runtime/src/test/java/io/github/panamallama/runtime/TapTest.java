@@ -6,16 +6,22 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.github.panamallama.runtime.gguf.GgufFile;
 import io.github.panamallama.runtime.gguf.RandomModel;
 import io.github.panamallama.runtime.gguf.RandomModel.Architecture;
+import java.lang.foreign.Arena;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.concurrent.Executors;
 import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -317,19 +323,83 @@ class TapTest {
         }
     }
 
-    /** An expert sees some of the tokens: there is no vector for each. */
+    /** Router and feed-forward part of the experts are computed a second time from what the tap reads. */
     @Test
-    void inputsOfExpertsAreRefusedAndThoseBesideThemAreRead() {
+    void expertsAreThoseOfTheRouterAndReadWhatItGivesThem() {
         var file = folder.resolve("experts.gguf");
         RandomModel.tiny(Architecture.QWEN3MOE).write(file);
-        try (var model = Model.load(file); var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence()) {
-            var refused = assertThrows(LayerPlanException.class, () -> sequence.tap(Tap.inputs("blk.1.ffn_up_exps.weight"), reading -> { }));
-            assertTrue(refused.getMessage().contains("blk.1.ffn_up_exps.weight"), refused.getMessage());
-            var seen = new int[1];
-            sequence.tap(Tap.inputs("blk.1.ffn_gate_inp.weight"), reading -> seen[0] += reading.has("blk.1.ffn_gate_inp.weight") ? 1 : 0);
-            sequence.append(tokens, null);
-            assertEquals(tokens.length, seen[0]);
+        var router = values(file, "blk.1.ffn_gate_inp.weight");
+        var gates = values(file, "blk.1.ffn_gate_exps.weight");
+        var ups = values(file, "blk.1.ffn_up_exps.weight");
+        try (var model = Model.load(file); var engine = Engine.open(model, OPTIONS.withBatchSize(16)); var sequence = engine.newSequence()) {
+            var tap = Tap.inputs("blk.1.ffn_gate_inp.weight", "blk.1.ffn_gate_exps.weight", "blk.1.ffn_up_exps.weight",
+                    "blk.1.ffn_down_exps.weight", "blk.3.ffn_down_exps.weight");
+            var used = new HashSet<Integer>();
+            var positions = new ArrayList<Integer>();
+            var inLast = new ArrayList<Integer>();
+            sequence.tap(tap, reading -> {
+                positions.add(reading.position());
+                if (reading.has("blk.3.ffn_down_exps.weight")) {
+                    inLast.add(reading.position());
+                } else {
+                    assertThrows(IllegalStateException.class, () -> reading.experts("blk.3.ffn_down_exps.weight"));
+                }
+                assertEquals(0, reading.expertCount("blk.1.ffn_gate_inp.weight"));
+                assertEquals(4, reading.expertCount("blk.1.ffn_down_exps.weight"));
+                var input = new float[64];
+                reading.input("blk.1.ffn_gate_inp.weight", input);
+                int[] experts = reading.experts("blk.1.ffn_down_exps.weight");
+                assertArrayEquals(largestTwo(product(router, 0, 4, input)), experts);
+                assertArrayEquals(experts, reading.experts("blk.1.ffn_gate_exps.weight"));
+                for (int i = 0; i < experts.length; i++) {
+                    used.add(experts[i]);
+                    var own = new float[64];
+                    for (var weight : List.of("blk.1.ffn_gate_exps.weight", "blk.1.ffn_up_exps.weight")) {
+                        reading.input(weight, i, own);
+                        assertArrayEquals(input, own);
+                    }
+                    double[] gate = product(gates, experts[i], 128, input);
+                    double[] up = product(ups, experts[i], 128, input);
+                    var inner = new float[128];
+                    reading.input("blk.1.ffn_down_exps.weight", i, inner);
+                    for (int row = 0; row < 128; row++) {
+                        assertEquals(gate[row] / (1 + Math.exp(-gate[row])) * up[row], inner[row], 1e-4);
+                    }
+                }
+                assertThrows(IllegalArgumentException.class, () -> reading.input("blk.1.ffn_down_exps.weight", new float[256]));
+                assertThrows(IllegalArgumentException.class, () -> reading.experts("blk.1.ffn_gate_inp.weight"));
+                assertThrows(IllegalArgumentException.class, () -> reading.input("blk.1.ffn_down_exps.weight", 0, new float[127]));
+                assertThrows(IndexOutOfBoundsException.class, () -> reading.input("blk.1.ffn_down_exps.weight", 2, new float[128]));
+            });
+            sequence.append(tokens, engine.newRow());
+            sequence.append(new int[] {300}, engine.newRow());
+            assertEquals(IntStream.rangeClosed(0, tokens.length).boxed().toList(), positions);
+            assertEquals(List.of(tokens.length - 1, tokens.length), inLast);
+            assertEquals(Set.of(0, 1, 2, 3), used);
         }
+    }
+
+    private static float[] values(Path file, String name) {
+        var gguf = GgufFile.read(file);
+        try (var arena = Arena.ofConfined()) {
+            return gguf.map(gguf.tensor(name).orElseThrow(), arena).toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
+        }
+    }
+
+    /** One of several matrices of so many rows times a vector. */
+    private static double[] product(float[] weights, int matrix, int rows, float[] input) {
+        var result = new double[rows];
+        for (int row = 0; row < rows; row++) {
+            for (int i = 0; i < input.length; i++) {
+                result[row] += (double) weights[(matrix * rows + row) * input.length + i] * input[i];
+            }
+        }
+        return result;
+    }
+
+    private static int[] largestTwo(double[] values) {
+        return IntStream.range(0, values.length).boxed().sorted(Comparator.comparingDouble(i -> -values[i])).limit(2)
+                .mapToInt(Integer::intValue).toArray();
     }
 
     @Test
