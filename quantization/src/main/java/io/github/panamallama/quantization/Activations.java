@@ -11,13 +11,15 @@ import io.github.panamallama.runtime.Tap;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
-import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.function.Function;
 import java.util.function.IntFunction;
+import java.util.stream.IntStream;
 
 /**
  * What the weights of a model are multiplied by while it reads a calibration text, gathered through taps. Each gathering evaluates the
@@ -40,8 +42,15 @@ public final class Activations implements AutoCloseable {
     private final Progress progress;
     /** Of each weight whose input can be read: the first weight with that input. */
     private final Map<String, String> source = new LinkedHashMap<>();
-    /** Columns of each of those first weights. */
-    private final Map<String, Integer> columns = new HashMap<>();
+    /** Of each of those first weights. */
+    private final Map<String, Shape> shapes = new HashMap<>();
+
+    /** One of a weight's matrices: experts have one each, other weights have matrix 0 alone. */
+    record Matrix(String weight, int index) {
+    }
+
+    private record Shape(int columns, int matrices) {
+    }
 
     private Activations(Engine engine, List<int[]> windows, Progress progress) {
         this.engine = engine;
@@ -54,8 +63,8 @@ public final class Activations implements AutoCloseable {
     /**
      * Prepares to read the inputs of weights.
      *
-     * @param columns of each weight, by name. Those that are no part of a product with one vector per token, as experts' weights, are left
-     *                out: {@link #readable} tells
+     * @param columns of each weight, by name. Those that are no part of a product with one vector per token, or per token and expert, are
+     *                left out: {@link #readable} tells
      * @param threads 0 for all cores
      * @throws LlamaException if the text is shorter than two windows, or no input of this model can be read, as in recurrent models
      */
@@ -73,30 +82,53 @@ public final class Activations implements AutoCloseable {
         }
     }
 
+    /** What a weight is multiplied by for a few tokens: of experts also which. */
+    private static final class Seen {
+        final List<Integer> experts = new ArrayList<>();
+        final List<float[]> inputs = new ArrayList<>();
+        int matrices;
+
+        void add(Tap.Reading reading, String weight, int columns) {
+            int experts = reading.expertCount(weight);
+            matrices = Math.max(1, experts);
+            int[] used = experts == 0 ? new int[1] : reading.experts(weight);
+            for (int i = 0; i < used.length; i++) {
+                var input = new float[columns];
+                if (experts == 0) {
+                    reading.input(weight, input);
+                } else {
+                    reading.input(weight, i, input);
+                    this.experts.add(used[i]);
+                }
+                inputs.add(input);
+            }
+        }
+
+        List<Object> key() {
+            return List.of(matrices, experts, inputs.stream().map(Arrays::hashCode).toList());
+        }
+
+        /** Equal hashes are only candidates. */
+        boolean same(Seen other) {
+            return Arrays.deepEquals(inputs.toArray(), other.inputs.toArray());
+        }
+    }
+
     private void findSources(Map<String, Integer> all) {
         var readable = inProducts(all.keySet());
-        var first = new HashMap<List<Integer>, String>();
-        var inputs = new HashMap<String, float[][]>();
-        readable.forEach(weight -> inputs.put(weight, new float[COMPARED][all.get(weight)]));
-        var seen = new LinkedHashSet<String>();
+        var seen = new LinkedHashMap<String, Seen>();
         read(Arrays.copyOf(windows.getFirst(), COMPARED), readable, (reading, weight) -> {
             if (reading.has(weight)) {      // the last block drops tokens whose logits are not wanted
-                reading.input(weight, inputs.get(weight)[reading.position()]);
-                seen.add(weight);
+                seen.computeIfAbsent(weight, key -> new Seen()).add(reading, weight, all.get(weight));
             }
         }, () -> { });
-        for (var weight : seen) {
-            var own = inputs.get(weight);
-            // equal hashes are only candidates
-            var key = List.of(own[0].length, Arrays.deepHashCode(own));
-            var known = first.get(key);
-            boolean same = known != null && Arrays.deepEquals(inputs.get(known), own);
-            if (known == null) {
-                first.put(key, weight);
-            }
-            source.put(weight, same ? known : weight);
-            columns.put(same ? known : weight, own[0].length);
-        }
+        var first = new HashMap<List<Object>, String>();
+        seen.forEach((weight, own) -> {
+            var known = first.putIfAbsent(own.key(), weight);
+            var from = known != null && own.same(seen.get(known)) ? known : weight;
+            source.put(weight, from);
+            shapes.put(from, new Shape(all.get(from), own.matrices));
+        });
     }
 
     /** Those that are part of a product, by asking the graph. */
@@ -140,22 +172,36 @@ public final class Activations implements AutoCloseable {
         return source.get(weight);
     }
 
-    /**
-     * Sums of squares, by weight; weights with equal inputs have the same one. Takes 8 bytes for each column.
-     *
-     * @param weights that are {@link #readable}
-     */
-    public Map<String, ColumnSquares> squares(Collection<String> weights) {
-        return gather(weights, "inputs", SquareSums::new, SquareSums::add, sums -> { }, SquareSums::squares);
+    /** How many matrices a readable weight has: as many as experts, otherwise 1. */
+    int matrices(String weight) {
+        return shapes.get(source.get(weight)).matrices;
+    }
+
+    private List<Matrix> matricesOf(String weight) {
+        return IntStream.range(0, matrices(weight)).mapToObj(i -> new Matrix(weight, i)).toList();
     }
 
     /**
-     * Gram matrices, by weight; weights with equal inputs have the same one, which {@link SparseGpt} may take over once.
+     * Sums of squares, by weight: of experts one for each, over those tokens that were given to it, otherwise one. Weights with equal inputs
+     * have the same ones. Takes 8 bytes for each column.
      *
      * @param weights that are {@link #readable}
      */
-    Map<String, GramMatrix> grams(Collection<String> weights) {
-        return gather(weights, "products of inputs", GramMatrix::new, GramMatrix::add, GramMatrix::absorb, Function.identity());
+    public Map<String, List<ColumnSquares>> squares(Collection<String> weights) {
+        var all = weights.stream().flatMap(weight -> matricesOf(weight).stream()).toList();
+        var gathered = gather(all, "inputs", SquareSums::new, SquareSums::add, sums -> { }, SquareSums::squares);
+        var byWeight = new HashMap<String, List<ColumnSquares>>();
+        weights.forEach(weight -> byWeight.put(weight, matricesOf(weight).stream().map(gathered::get).toList()));
+        return byWeight;
+    }
+
+    /**
+     * Gram matrices; matrices with equal inputs have the same one, which {@link SparseGpt} may take over once.
+     *
+     * @param matrices of weights that are {@link #readable}
+     */
+    Map<Matrix, GramMatrix> grams(Collection<Matrix> matrices) {
+        return gather(matrices, "products of inputs", GramMatrix::new, GramMatrix::add, GramMatrix::absorb, Function.identity());
     }
 
     private static final class SquareSums {
@@ -188,29 +234,51 @@ public final class Activations implements AutoCloseable {
         void finish(A sum);
     }
 
-    private <A, R> Map<String, R> gather(Collection<String> weights, String what, IntFunction<A> start, Adder<A> adder,
+    private <A, R> Map<Matrix, R> gather(Collection<Matrix> matrices, String what, IntFunction<A> start, Adder<A> adder,
             Finisher<A> finisher, Function<A, R> result) {
-        var sums = new LinkedHashMap<String, A>();
+        // by the first weight with that input and by matrix; null where a matrix is not asked for
+        var sums = new LinkedHashMap<String, List<A>>();
         var inputs = new HashMap<String, float[]>();
-        for (var weight : weights) {
-            var from = source.get(weight);
-            sums.computeIfAbsent(from, key -> start.apply(columns.get(from)));
-            inputs.computeIfAbsent(from, key -> new float[columns.get(from)]);
+        for (var matrix : matrices) {
+            var from = source.get(matrix.weight);
+            var shape = shapes.get(from);
+            var own = sums.computeIfAbsent(from, key -> new ArrayList<>(Collections.nCopies(shape.matrices, null)));
+            if (own.get(matrix.index) == null) {
+                own.set(matrix.index, start.apply(shape.columns));
+            }
+            inputs.computeIfAbsent(from, key -> new float[shape.columns]);
         }
         int done = 0;
         for (int[] window : windows) {
             read(window, sums.keySet(), (reading, weight) -> {
+                var own = sums.get(weight);
                 var input = inputs.get(weight);
-                reading.input(weight, input);
-                adder.add(sums.get(weight), input);
-            }, () -> sums.values().forEach(finisher::finish));
+                if (reading.expertCount(weight) == 0) {
+                    reading.input(weight, input);
+                    adder.add(own.getFirst(), input);
+                    return;
+                }
+                int[] experts = reading.experts(weight);
+                for (int i = 0; i < experts.length; i++) {
+                    if (own.get(experts[i]) != null) {
+                        reading.input(weight, i, input);
+                        adder.add(own.get(experts[i]), input);
+                    }
+                }
+            }, () -> sums.values().forEach(own -> own.stream().filter(Objects::nonNull).forEach(finisher::finish)));
             progress.update(what, ++done, windows.size());
         }
-        var results = new HashMap<String, R>();
-        sums.forEach((weight, sum) -> results.put(weight, result.apply(sum)));
-        var byWeight = new HashMap<String, R>();
-        weights.forEach(weight -> byWeight.put(weight, results.get(source.get(weight))));
-        return byWeight;
+        var results = new HashMap<Matrix, R>();
+        sums.forEach((from, own) -> {
+            for (int i = 0; i < own.size(); i++) {
+                if (own.get(i) != null) {
+                    results.put(new Matrix(from, i), result.apply(own.get(i)));
+                }
+            }
+        });
+        var byMatrix = new HashMap<Matrix, R>();
+        matrices.forEach(matrix -> byMatrix.put(matrix, results.get(new Matrix(source.get(matrix.weight), matrix.index))));
+        return byMatrix;
     }
 
     @FunctionalInterface

@@ -4,7 +4,7 @@ package io.github.panamallama.quantization;
  * How large the input of a weight was in each column.
  *
  * @param sums   of squares over all tokens, {@code [columns]}
- * @param tokens how many tokens
+ * @param tokens how many; of an expert those that were given to it
  */
 public record ColumnSquares(double[] sums, long tokens) {
     /** The Euclidean norm of each column over all tokens, {@code [columns]}: what Wanda multiplies a weight's size by. */
@@ -19,8 +19,13 @@ public record ColumnSquares(double[] sums, long tokens) {
     /**
      * The mean square of each column, {@code [columns]}, for {@link io.github.panamallama.runtime.BlockQuantizer}. None is 0: a column
      * that the text never uses still has weights of unequal size.
+     *
+     * @return null where there was no token
      */
     float[] importance() {
+        if (tokens == 0) {
+            return null;
+        }
         double total = 0;
         for (double sum : sums) {
             total += sum;

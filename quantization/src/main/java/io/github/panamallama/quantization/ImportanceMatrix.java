@@ -48,24 +48,31 @@ public final class ImportanceMatrix {
     }
 
     /**
-     * Gathers the inputs of all weights that can be read. Experts' can't; they are left out.
+     * Gathers the inputs of all weights that can be read.
      *
      * @param weights by name, for instance all matrices in blocks
      * @param dataset the name of the text
      */
     public static ImportanceMatrix gather(Activations activations, List<String> weights, String dataset) {
         var entries = new TreeMap<String, Entry>();
-        activations.squares(weights.stream().filter(activations::readable).toList()).forEach((weight, squares) -> {
-            var sums = new float[squares.sums().length];
-            for (int i = 0; i < sums.length; i++) {
-                sums[i] = (float) squares.sums()[i];
-                if (!Float.isFinite(sums[i])) {
-                    throw new LlamaException("the input of \"" + weight + "\" is not finite in column " + i + "; the model is broken");
-                }
-            }
-            entries.put(weight, new Entry(sums, new float[] {squares.tokens()}));
-        });
+        activations.squares(weights.stream().filter(activations::readable).toList())
+                .forEach((weight, squares) -> entries.put(weight, entry(weight, squares)));
         return new ImportanceMatrix(entries, List.of(dataset), activations.windows(), activations.tokens() / activations.windows());
+    }
+
+    private static Entry entry(String weight, List<ColumnSquares> squares) {
+        int columns = squares.getFirst().sums().length;
+        var sums = new float[squares.size() * columns];
+        var counts = new float[squares.size()];
+        for (int i = 0; i < sums.length; i++) {
+            var own = squares.get(i / columns);
+            counts[i / columns] = own.tokens();
+            sums[i] = (float) own.sums()[i % columns];
+            if (!Float.isFinite(sums[i])) {
+                throw new LlamaException("the input of \"" + weight + "\" is not finite in column " + i % columns + "; the model is broken");
+            }
+        }
+        return new Entry(sums, counts);
     }
 
     /**

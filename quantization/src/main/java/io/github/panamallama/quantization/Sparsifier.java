@@ -35,7 +35,8 @@ import java.util.stream.IntStream;
  * matrices, norms, biases, matrices that no product uses and those whose rows are no multiple of 256 stay dense, and so does what
  * {@link #withDense} names. The metadata is copied; parts of a split model become one file.
  *
- * <p>Inputs are those of the dense model, for every block alike. One-shot pruning costs much quality; fine-tuning under the mask is what
+ * <p>Inputs are those of the dense model, for every block alike; of an expert those of the tokens that were given to it. Experts that met
+ * no token are pruned by magnitude, and the result says so. One-shot pruning costs much quality; fine-tuning under the mask is what
  * recovers it.
  *
  * <p>Time and memory: a pass over the text, one in all for Wanda. SparseGPT needs one for each run of matrices whose Gram matrices, of
@@ -64,12 +65,14 @@ public final class Sparsifier {
      *
      * @param sparse matrices in the sparse type
      * @param dense  matrices that stayed dense against expectation, with the reason; not embedding, output, norms and what was named
+     * @param notes  sparse matrices that were pruned in another way than was asked for, with the reason
      * @param bytes  of the file
      */
-    public record Result(List<String> sparse, Map<String, String> dense, long bytes) {
+    public record Result(List<String> sparse, Map<String, String> dense, Map<String, String> notes, long bytes) {
         public Result {
             sparse = List.copyOf(sparse);
             dense = Collections.unmodifiableMap(new LinkedHashMap<>(dense));
+            notes = Collections.unmodifiableMap(new LinkedHashMap<>(notes));
         }
     }
 
@@ -305,11 +308,15 @@ public final class Sparsifier {
             writer.putU64(TOKENS, inputs.activations.tokens());
         }
         var done = new int[1];
+        var unused = new LinkedHashMap<String, Integer>();
         sources.forEach((name, source) -> {
             boolean sparse = chosen.contains(name);
             writer.tensor(name, sparse ? type : source.tensor.type(), source.tensor.shape(), to -> {
                 if (sparse) {
-                    sparsify(source, pruner(name, source, inputs), to);
+                    int without = sparsify(source, inputs == null || ENDS.contains(name) ? null : inputs, to);
+                    if (without > 0) {
+                        unused.put(name, without);
+                    }
                 } else {
                     copy(source, to);
                 }
@@ -328,7 +335,10 @@ public final class Sparsifier {
             throw new LlamaException("can't write " + out + ": " + e, e);
         }
         writer.write(out);
-        return new Result(List.copyOf(chosen), reasons, bytes);
+        var notes = new LinkedHashMap<String, String>();
+        unused.forEach((name, without) -> notes.put(name, without + " of its " + inputs.activations.matrices(name)
+                + " experts were given no token of the text and are pruned by magnitude"));
+        return new Result(List.copyOf(chosen), reasons, notes, bytes);
     }
 
     private static void copy(Source source, GgufWriter.Output to) throws IOException {
@@ -345,6 +355,8 @@ public final class Sparsifier {
      * @param importance of the columns for the quantiser; null for all alike
      */
     private record Pruner(double[] norms, SparseGpt gpt, float[] importance) {
+        static final Pruner BY_MAGNITUDE = new Pruner(null, null, null);
+
         void prune(float[] weights, int rows, int columns) {
             if (gpt != null) {
                 gpt.prune(weights, rows);
@@ -354,28 +366,28 @@ public final class Sparsifier {
         }
     }
 
-    private Pruner pruner(String name, Source source, Inputs inputs) {
-        if (inputs == null || ENDS.contains(name)) {
-            return new Pruner(null, null, null);
+    /** Prunes each matrix; returns how many of them met no token of the text. */
+    private int sparsify(Source source, Inputs inputs, GgufWriter.Output to) throws IOException {
+        int matrices = inputs == null ? 1 : inputs.activations.matrices(source.tensor.name());
+        long rows = source.rows() / matrices;
+        int unused = 0;
+        for (int i = 0; i < matrices; i++) {
+            var pruner = inputs == null ? Pruner.BY_MAGNITUDE : inputs.pruner(new Activations.Matrix(source.tensor.name(), i));
+            unused += inputs != null && pruner == Pruner.BY_MAGNITUDE ? 1 : 0;
+            sparsify(source, pruner, i * rows, (i + 1) * rows, to);
         }
-        if (method == Method.SPARSEGPT) {
-            var factored = inputs.factored(name);
-            return new Pruner(null, factored.gpt, factored.importance);
-        }
-        var squares = inputs.squares(name);
-        return new Pruner(method == Method.WANDA ? squares.norms() : null, null, squares.importance());
+        return unused;
     }
 
-    private void sparsify(Source source, Pruner pruner, GgufWriter.Output to) throws IOException {
+    private void sparsify(Source source, Pruner pruner, long begin, long end, GgufWriter.Output to) throws IOException {
         int columns = source.columns();
-        long rows = source.rows();
         int taskRows = Math.max(SparseGpt.ROWS, TASK_ELEMENTS / columns);
         try (var arena = Arena.ofShared()) {
             var data = source.file.map(source.tensor, arena);
-            var blocks = arena.allocate(type.bytes(Math.min(rows, (long) TASKS * taskRows) * columns), 32);
-            for (long first = 0; first < rows; first += (long) TASKS * taskRows) {
+            var blocks = arena.allocate(type.bytes(Math.min(end - begin, (long) TASKS * taskRows) * columns), 32);
+            for (long first = begin; first < end; first += (long) TASKS * taskRows) {
                 long start = first;
-                long count = Math.min(rows - start, (long) TASKS * taskRows);
+                long count = Math.min(end - start, (long) TASKS * taskRows);
                 IntStream.range(0, Math.toIntExact(Math.ceilDiv(count, taskRows))).parallel().forEach(task -> {
                     long from = (long) task * taskRows;
                     int own = (int) Math.min(taskRows, count - from);
@@ -419,51 +431,59 @@ public final class Sparsifier {
 
     /** What was gathered on the text: for Wanda of all matrices at once; for SparseGPT of as many as memory allows. */
     private final class Inputs {
-        /** For SparseGPT, of equal inputs once. */
-        private record Factored(SparseGpt gpt, float[] importance) {
-        }
-
         final Activations activations;
-        private final List<String> order;
+        private final List<Activations.Matrix> order;
         private final Map<String, Source> sources;
-        private Map<String, ColumnSquares> squares;
-        private Map<String, GramMatrix> grams = Map.of();
-        private final Map<String, Factored> factors = new HashMap<>();
+        private Map<String, List<ColumnSquares>> squares;
+        private Map<Activations.Matrix, GramMatrix> grams = Map.of();
+        /** For SparseGPT, of equal inputs once. */
+        private final Map<Activations.Matrix, Pruner> factored = new HashMap<>();
 
         Inputs(Activations activations, Set<String> chosen, Map<String, Source> sources) {
             this.activations = activations;
             this.sources = sources;
-            order = chosen.stream().filter(activations::readable).toList();
+            order = chosen.stream().filter(activations::readable).flatMap(name -> IntStream.range(0, activations.matrices(name))
+                    .mapToObj(i -> new Activations.Matrix(name, i))).toList();
         }
 
-        ColumnSquares squares(String name) {
+        /** {@link Pruner#BY_MAGNITUDE} itself where there was no token. */
+        Pruner pruner(Activations.Matrix matrix) {
+            if (method == Method.SPARSEGPT) {
+                return factored(matrix);
+            }
             if (squares == null) {
-                squares = activations.squares(order);
+                squares = activations.squares(order.stream().map(Activations.Matrix::weight).distinct().toList());
             }
-            return squares.get(name);
+            var own = squares.get(matrix.weight()).get(matrix.index());
+            return own.tokens() == 0 ? Pruner.BY_MAGNITUDE
+                    : new Pruner(method == Method.WANDA ? own.norms() : null, null, own.importance());
         }
 
-        Factored factored(String name) {
-            if (!grams.containsKey(name)) {
-                factors.clear();
+        private Pruner factored(Activations.Matrix matrix) {
+            if (!grams.containsKey(matrix)) {
+                factored.clear();
                 grams = Map.of();   // before the next ones take their memory
-                grams = activations.grams(run(name));
+                grams = activations.grams(run(matrix));
             }
-            return factors.computeIfAbsent(activations.source(name), source -> {
-                var gram = grams.get(name);
+            return factored.computeIfAbsent(source(matrix), source -> {
+                var gram = grams.get(matrix);
                 var importance = gram.squares().importance();
-                return new Factored(new SparseGpt(gram), importance);
+                return importance == null ? Pruner.BY_MAGNITUDE : new Pruner(null, new SparseGpt(gram), importance);
             });
         }
 
+        private Activations.Matrix source(Activations.Matrix matrix) {
+            return new Activations.Matrix(activations.source(matrix.weight()), matrix.index());
+        }
+
         /** This matrix and those behind it in the file, while memory allows. */
-        private List<String> run(String name) {
-            var run = new ArrayList<String>();
-            var inputs = new LinkedHashSet<String>();
+        private List<Activations.Matrix> run(Activations.Matrix matrix) {
+            var run = new ArrayList<Activations.Matrix>();
+            var inputs = new LinkedHashSet<Activations.Matrix>();
             long bytes = 0;
-            for (var next : order.subList(order.indexOf(name), order.size())) {
-                if (inputs.add(activations.source(next))) {
-                    bytes += GramMatrix.bytes(sources.get(next).columns());
+            for (var next : order.subList(order.indexOf(matrix), order.size())) {
+                if (inputs.add(source(next))) {
+                    bytes += GramMatrix.bytes(sources.get(next.weight()).columns());
                 }
                 if (bytes > memory && !run.isEmpty()) {
                     break;

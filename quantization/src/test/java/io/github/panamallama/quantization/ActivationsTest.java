@@ -1,12 +1,12 @@
 package io.github.panamallama.quantization;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.github.panamallama.quantization.Activations.Matrix;
 import io.github.panamallama.runtime.Dequantizer;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
@@ -18,6 +18,7 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -71,7 +72,7 @@ class ActivationsTest {
                     }
                 }
             }
-            var squares = activations.squares(List.of("blk.0.attn_k.weight")).get("blk.0.attn_k.weight");
+            var squares = activations.squares(List.of("blk.0.attn_k.weight")).get("blk.0.attn_k.weight").getFirst();
             assertEquals(3 * 48, squares.tokens());
             for (int i = 0; i < norm.length; i++) {
                 assertEquals(wanted[i], squares.sums()[i], 1e-4 * wanted[i], "column " + i);
@@ -92,15 +93,20 @@ class ActivationsTest {
                 assertEquals(activations.source(name + "ffn_up.weight"), activations.source(name + "ffn_gate.weight"));
                 assertNotEquals(activations.source(name + "attn_q.weight"), activations.source(name + "ffn_up.weight"));
             }
-            var grams = activations.grams(List.of("blk.1.ffn_up.weight", "blk.1.ffn_gate.weight", "blk.1.ffn_down.weight"));
-            assertSame(grams.get("blk.1.ffn_up.weight"), grams.get("blk.1.ffn_gate.weight"));
+            var up = new Matrix("blk.1.ffn_up.weight", 0);
+            var gate = new Matrix("blk.1.ffn_gate.weight", 0);
+            var grams = activations.grams(List.of(up, gate, new Matrix("blk.1.ffn_down.weight", 0)));
+            assertSame(grams.get(up), grams.get(gate));
             var squares = activations.squares(matrices.keySet());
-            for (var name : grams.keySet()) {
-                for (int i = 0; i < grams.get(name).columns; i++) {
-                    double sum = squares.get(name).sums()[i];
-                    assertEquals(sum, grams.get(name).squares().sums()[i], 1e-6 * sum, name);
-                }
-            }
+            grams.forEach((matrix, gram) -> assertDiagonal(squares.get(matrix.weight()).getFirst(), gram));
+        }
+    }
+
+    private static void assertDiagonal(ColumnSquares wanted, GramMatrix gram) {
+        assertEquals(wanted.tokens(), gram.squares().tokens());
+        for (int i = 0; i < gram.columns; i++) {
+            double sum = wanted.sums()[i];
+            assertEquals(sum, gram.squares().sums()[i], 1e-6 * sum);
         }
     }
 
@@ -113,12 +119,29 @@ class ActivationsTest {
         }
     }
 
+    /** What the experts read of gate and up together is what the router before them read, twice: each token goes to two. */
     @Test
-    void expertsAreNotReadAndTheOthersAre() {
+    void expertsReadTheTokensThatAreGivenToThem() {
         var path = TestModels.random(Architecture.QWEN3MOE, folder);
         try (var model = Model.load(path); var activations = Activations.open(model, matrices(path), CALIBRATION, 1, Progress.NONE)) {
-            assertTrue(activations.readable("blk.0.attn_output.weight"));
-            assertFalse(activations.readable("blk.0.ffn_up_exps.weight"));
+            var names = List.of("blk.1.ffn_gate_inp.weight", "blk.1.ffn_gate_exps.weight", "blk.1.ffn_up_exps.weight",
+                    "blk.1.ffn_down_exps.weight");
+            assertEquals(activations.source(names.get(1)), activations.source(names.get(2)));
+            var squares = activations.squares(names);
+            assertEquals(List.of(1, 4, 4, 4), names.stream().map(name -> squares.get(name).size()).toList());
+            var router = squares.get(names.get(0)).getFirst();
+            var up = squares.get(names.get(2));
+            assertEquals(2 * router.tokens(), up.stream().mapToLong(ColumnSquares::tokens).sum());
+            for (int i = 0; i < router.sums().length; i++) {
+                int column = i;
+                double sum = up.stream().mapToDouble(own -> own.sums()[column]).sum();
+                assertEquals(2 * router.sums()[i], sum, 1e-9 * sum);
+            }
+            // some of the experts, of one weight
+            var asked = List.of(new Matrix(names.get(3), 3), new Matrix(names.get(3), 1));
+            var grams = activations.grams(asked);
+            assertEquals(Set.copyOf(asked), grams.keySet());
+            grams.forEach((matrix, gram) -> assertDiagonal(squares.get(names.get(3)).get(matrix.index()), gram));
         }
     }
 

@@ -37,7 +37,7 @@ class ImportanceMatrixTest {
                 "blk.0.ffn_gate.weight", "blk.0.ffn_up.weight", "blk.0.ffn_down.weight", "blk.1.attn_q.weight", "blk.1.attn_k.weight",
                 "blk.1.attn_v.weight", "blk.1.attn_output.weight", "blk.1.ffn_gate.weight", "blk.1.ffn_up.weight", "blk.1.ffn_down.weight");
         ImportanceMatrix matrix;
-        Map<String, ColumnSquares> squares;
+        Map<String, List<ColumnSquares>> squares;
         var columns = new HashMap<String, Integer>();
         weights.forEach(name -> columns.put(name, name.contains("down") ? 512 : 256));
         try (var model = Model.load(path); var activations = Activations.open(model, columns, CALIBRATION, 1, Progress.NONE)) {
@@ -57,7 +57,7 @@ class ImportanceMatrixTest {
             float[] mean = read.means().get(name);
             assertEquals(columns.get(name), mean.length);
             for (int i = 0; i < mean.length; i++) {
-                double wanted = squares.get(name).sums()[i] / (4 * 32);
+                double wanted = squares.get(name).getFirst().sums()[i] / (4 * 32);
                 assertEquals(wanted, mean[i], 1e-5 * wanted);
             }
         }

@@ -36,6 +36,7 @@ import java.util.EnumMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
@@ -247,15 +248,79 @@ class SparsifierTest {
         }
     }
 
-    @Test
-    void expertsStayDenseWhereInputsDecideAndTheResultSaysSo() {
-        var path = TestModels.random(Architecture.QWEN3MOE, folder);
+    /** Of four experts the router of this model uses two. */
+    private Path withIdleExperts() {
+        var source = GgufFile.read(TestModels.random(Architecture.QWEN3MOE, folder));
+        var writer = new GgufWriter().putAll(source.metadata()).putU32("qwen3moe.expert_used_count", 1);
+        for (var tensor : source.tensors()) {
+            var values = values(source, tensor);
+            if (tensor.name().endsWith("ffn_gate_inp.weight")) {
+                int columns = values.length / 4;
+                for (int i = 0; i < columns; i++) {
+                    values[columns + i] = -values[i];    // one of the two is above 0
+                }
+                Arrays.fill(values, 2 * columns, 4 * columns, 0);
+            }
+            writer.tensor(tensor.name(), GgmlType.F32, tensor.shape(), to -> to.write(MemorySegment.ofArray(values)));
+        }
+        var path = folder.resolve("idle.gguf");
+        writer.write(path);
+        return path;
+    }
+
+    @ParameterizedTest
+    @EnumSource(value = Method.class, names = {"WANDA", "SPARSEGPT"})
+    void expertsArePrunedByTheirOwnInputsAndIdleOnesByMagnitude(Method method) {
+        var path = withIdleExperts();
         var out = folder.resolve("sparse.gguf");
-        var result = sparsifier(path, Method.WANDA, GgmlType.S24_Q4).run(out);
-        assertEquals(8, result.sparse().size());
-        assertEquals(6, result.dense().size());
-        assertTrue(result.dense().get("blk.1.ffn_down_exps.weight").contains("can't be read"), result.dense().toString());
+        var result = sparsifier(path, method, GgmlType.S24_Q8).withMemory(3 * GramMatrix.bytes(512)).run(out);
+        assertEquals(8 + 6, result.sparse().size());
+        assertTrue(result.dense().isEmpty(), result.dense().toString());
+        assertEquals(6, result.notes().size());
+        assertEquals("2 of its 4 experts were given no token of the text and are pruned by magnitude",
+                result.notes().get("blk.1.ffn_down_exps.weight"));
         assertTrue(Float.isFinite(logits(out)[0]));
+
+        var name = "blk.1.ffn_down_exps.weight";
+        List<ColumnSquares> squares;
+        List<float[]> wanted = new ArrayList<>();
+        var file = GgufFile.read(path);
+        var all = values(file, file.tensor(name).orElseThrow());
+        int size = 256 * 512;
+        try (var model = Model.load(path); var activations = Activations.open(model, Map.of(name, 512), CALIBRATION, 1, Progress.NONE)) {
+            squares = activations.squares(List.of(name)).get(name);
+            for (int expert = 0; expert < 4; expert++) {
+                var weights = Arrays.copyOfRange(all, expert * size, (expert + 1) * size);
+                boolean idle = squares.get(expert).tokens() == 0;
+                assertEquals(expert >= 2, idle);
+                if (method == Method.SPARSEGPT && !idle) {
+                    var matrix = new Activations.Matrix(name, expert);
+                    new SparseGpt(activations.grams(List.of(matrix)).get(matrix)).prune(weights, 256);
+                } else {
+                    TwoOfFour.prune(weights, 256, 512, idle ? null : squares.get(expert).norms());
+                }
+                wanted.add(weights);
+            }
+        }
+        var sparse = GgufFile.read(out);
+        var got = values(sparse, sparse.tensor(name).orElseThrow());
+        for (int i = 0; i < got.length; i++) {
+            float own = wanted.get(i / size)[i % size];
+            assertEquals(own, got[i], 0.01 * largest(wanted.get(i / size), i % size), "expert " + i / size + " value " + i % size);
+        }
+        // the test would see it if one expert were pruned by the inputs of the other
+        var other = Arrays.copyOfRange(all, 0, size);
+        TwoOfFour.prune(other, 256, 512, squares.get(1).norms());
+        assertFalse(Arrays.equals(other, wanted.get(0)));
+    }
+
+    /** Of the 64 that share a scale. */
+    private static float largest(float[] weights, int at) {
+        float largest = 0;
+        for (int i = at / 64 * 64; i < at / 64 * 64 + 64; i++) {
+            largest = Math.max(largest, Math.abs(weights[i]));
+        }
+        return largest;
     }
 
     @Test

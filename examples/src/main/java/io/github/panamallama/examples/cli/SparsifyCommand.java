@@ -86,6 +86,7 @@ final class SparsifyCommand implements Callable<Integer> {
         long start = System.nanoTime();
         var result = sparsifier.run(out);
         result.dense().forEach((name, why) -> main.shell().note(name + " stays dense: " + why));
+        result.notes().forEach((name, what) -> main.shell().note(name + ": " + what));
         main.shell().note(String.format(Locale.ROOT, "%s: %s, was %s; %d matrices are %s; %.1f s", out, Units.bytes(result.bytes()),
                 Units.bytes(before), result.sparse().size(), type.label().toUpperCase(Locale.ROOT), (System.nanoTime() - start) / 1e9));
         return Main.OK;
