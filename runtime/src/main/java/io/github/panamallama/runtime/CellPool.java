@@ -3,6 +3,9 @@ package io.github.panamallama.runtime;
 import io.github.panamallama.runtime.Work.Fork;
 import io.github.panamallama.runtime.Work.Prune;
 import io.github.panamallama.runtime.Work.Request;
+import io.github.panamallama.runtime.Work.Restore;
+import io.github.panamallama.runtime.Work.Save;
+import java.lang.foreign.Arena;
 import java.util.Arrays;
 import java.util.function.Consumer;
 
@@ -22,6 +25,8 @@ final class CellPool {
     private final Sequence[] byId;
     private final int[] freeIds;
     private int freeCount;
+
+    private StateLayout layout;
 
     private volatile long evictions;
     private volatile long preemptions;
@@ -206,6 +211,68 @@ final class CellPool {
         sequence.valid = end;
         context.remove(sequence.id, end);
         sequence.cells = end;
+    }
+
+    // --- states ---------------------------------------------------------------------------------------------------------
+
+    /** How the context lays out a state, learned from that of one token; null where it is unknown. */
+    StateLayout layout() {
+        if (layout == null) {
+            int id = takeId(Long.MAX_VALUE, null);
+            if (id < 0) {
+                throw new ContextFullException("all " + byId.length + " sequence ids are in use; try again later, or raise "
+                        + "EngineOptions.maxSequences");
+            }
+            try {
+                while (!context.evaluateOne(id)) {
+                    var victim = victim(Long.MAX_VALUE, null);
+                    if (victim == null) {
+                        throw new ContextFullException("no cell of the context is free; raise EngineOptions.contextSize");
+                    }
+                    evict(victim);
+                }
+                try (var arena = Arena.ofConfined()) {
+                    layout = StateLayout.of(context.state(id, arena));
+                }
+            } finally {
+                context.remove(id, 0);
+                freeIds[freeCount++] = id;
+            }
+        }
+        return layout;
+    }
+
+    void save(Save save) {
+        var sequence = save.sequence;
+        keep(sequence, save.keep);
+        if (sequence.id >= 0 && !trim(sequence)) {
+            drop(sequence);
+        }
+        if (sequence.id >= 0 && sequence.valid == sequence.length) {
+            save.state = context.state(sequence.id, save.arena);
+        }
+    }
+
+    /** Without free cells the sequence gets none, and is evaluated when it goes on. */
+    void restore(Restore restore) {
+        var sequence = restore.sequence;
+        int id = takeId(sequence.birth, sequence);
+        if (id < 0) {
+            return;
+        }
+        hold(sequence, id);
+        sequence.lastUse = System.nanoTime();
+        sequence.cells = sequence.length;
+        while (!context.putState(id, restore.state, sequence.length)) {
+            var victim = victim(sequence.birth, sequence);
+            if (victim == null) {
+                drop(sequence);
+                return;
+            }
+            evict(victim);
+        }
+        sequence.valid = sequence.length;
+        reused += sequence.length;
     }
 
     // --- ids and cells --------------------------------------------------------------------------------------------------

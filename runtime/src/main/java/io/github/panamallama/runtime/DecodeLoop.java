@@ -4,9 +4,12 @@ import io.github.panamallama.runtime.Work.Adopt;
 import io.github.panamallama.runtime.Work.Draft;
 import io.github.panamallama.runtime.Work.Exchange;
 import io.github.panamallama.runtime.Work.Fork;
+import io.github.panamallama.runtime.Work.Probe;
 import io.github.panamallama.runtime.Work.Prune;
 import io.github.panamallama.runtime.Work.Release;
 import io.github.panamallama.runtime.Work.Request;
+import io.github.panamallama.runtime.Work.Restore;
+import io.github.panamallama.runtime.Work.Save;
 import io.github.panamallama.runtime.Work.Shutdown;
 import io.github.panamallama.runtime.Work.Watch;
 import java.lang.invoke.MethodHandles;
@@ -355,6 +358,9 @@ final class DecodeLoop {
             case Adopt adopt -> finish(adopt, it -> context.adopt(it.sequence));
             case Exchange exchange -> finish(exchange, this::exchange);
             case Prune prune -> finish(prune, pool::prune);
+            case Probe probe -> finish(probe, it -> it.layout = pool.layout());
+            case Save save -> finish(save, pool::save);
+            case Restore restore -> finish(restore, pool::restore);
             case Release release -> finish(release, this::release);
             case Shutdown shutdown -> {
                 shutDown = true;

@@ -1,5 +1,14 @@
 package io.github.panamallama.runtime;
 
+import java.io.IOException;
+import java.io.InputStream;
+import java.lang.foreign.Arena;
+import java.nio.channels.Channels;
+import java.nio.channels.FileChannel;
+import java.nio.channels.ReadableByteChannel;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.Arrays;
 import java.util.Objects;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
@@ -131,6 +140,100 @@ public final class Engine implements AutoCloseable {
     }
 
     /**
+     * A sequence of the model as it is, as {@link Sequence#save(Path)} wrote it.
+     *
+     * @throws StateException as {@link #restore(Path, AdapterSet, LayerPlan)}
+     */
+    public Sequence restore(Path file) {
+        return restore(file, AdapterSet.none(), LayerPlan.all(model.layerCount()));
+    }
+
+    /**
+     * A sequence as {@link Sequence#save(Path)} wrote it, with its cells: nothing of it is evaluated, unless others need all cells. What
+     * the file says is compared with this engine and checked in full before native code sees it. The first time costs the evaluation of
+     * one token.
+     *
+     * @param adapters those that it was saved under
+     * @param plan     the one that it was saved with
+     * @throws StateException       if the file can't be read, holds no sequence or is damaged, or the model, the adapters, the plan, the
+     *                              types of cached keys and values, the spare layers, the use of flash attention or the version of
+     *                              llama.cpp differ; or if the model keeps something beside its cache
+     * @throws ContextFullException if the sequence is longer than the context
+     */
+    public Sequence restore(Path file, AdapterSet adapters, LayerPlan plan) {
+        try (var in = FileChannel.open(file, StandardOpenOption.READ)) {
+            return restore(in, adapters, plan);
+        } catch (StateException e) {
+            throw new StateException(file + ": " + e.getMessage(), e);
+        } catch (ContextFullException e) {
+            throw new ContextFullException(file + ": " + e.getMessage());
+        } catch (IOException e) {
+            throw new StateException(file + " can't be read: " + e, e);
+        }
+    }
+
+    /**
+     * As {@link #restore(Path, AdapterSet, LayerPlan)}, from a stream that ends where the sequence does.
+     *
+     * @throws IOException if the stream does
+     */
+    public Sequence restore(InputStream in, AdapterSet adapters, LayerPlan plan) throws IOException {
+        return restore(Channels.newChannel(in), adapters, plan);
+    }
+
+    private Sequence restore(ReadableByteChannel in, AdapterSet adapters, LayerPlan plan) throws IOException {
+        checkStates();
+        checkPlan(plan);
+        var reader = new StateFile.Reader(in);
+        var header = reader.header();
+        StateFile.Key.of(this, adapters, plan).check(header.key());
+        if (header.tokens() < 0) {
+            throw new StateException("it is damaged: " + header.tokens() + " tokens");
+        }
+        if (header.tokens() > longest) {
+            throw new ContextFullException("a sequence of " + header.tokens() + " tokens does not fit in " + longest
+                    + " cells; raise EngineOptions.contextSize");
+        }
+        var layout = stateLayout();
+        long most = header.tokens() == 0 ? 0 : layout.most(header.tokens());
+        if (header.state() < 0 || header.state() > most) {
+            throw new StateException("it is damaged: a state of " + header.state() + " bytes, where " + header.tokens() + " tokens take at most "
+                    + most);
+        }
+        var tokens = reader.tokens();
+        for (int token : tokens) {
+            if (token < 0 || token >= vocabularySize) {
+                throw new StateException("it is damaged: token " + token + " is not in the vocabulary of " + vocabularySize);
+            }
+        }
+        checkActivation(header.activation(), tokens, adapters.invocation());
+        try (var arena = Arena.ofShared()) {
+            var state = arena.allocate(header.state(), 64);
+            reader.state(state);
+            reader.end();
+            if (tokens.length > 0) {
+                layout.check(state, tokens, tokens.length, model.slidingWindow());
+            }
+            var sequence = newSequence(adapters, plan);
+            try {
+                sequence.restore(tokens, header.activation(), state);
+                return sequence;
+            } catch (Throwable e) {
+                sequence.close();
+                throw e;
+            }
+        }
+    }
+
+    private static void checkActivation(int at, int[] tokens, int[] invocation) {
+        boolean inside = at >= 0 && at <= tokens.length - invocation.length;
+        if (at < -1 || at >= 0 && (invocation.length == 0 || !inside
+                || !Arrays.equals(tokens, at, at + invocation.length, invocation, 0, invocation.length))) {
+            throw new StateException("it is damaged: no adapter of the set is switched on at token " + at);
+        }
+    }
+
+    /**
      * Evaluates runs of tokens behind one or more sequences and waits for all of them. They go through the same native calls as
      * far as they fit.
      *
@@ -253,6 +356,26 @@ public final class Engine implements AutoCloseable {
             throw new IllegalArgumentException(
                     "a row of " + row.size() + " logits for a vocabulary of " + vocabularySize + "; use Engine.newRow()");
         }
+    }
+
+    void checkStates() {
+        if (model.options().mtp() || model.hasEncoder()) {
+            throw new StateException("'" + model.description() + "' " + (model.hasEncoder() ? "has an encoder, whose output"
+                    : "was loaded with its head for multi-token prediction (MTP), whose cache") + " is not saved; save the tokens");
+        }
+    }
+
+    /** How states are laid out here. */
+    StateLayout stateLayout() {
+        var probe = new Work.Probe();
+        loop.call(new Ticket(), probe);
+        if (probe.failure != null) {
+            throw probe.failure;
+        }
+        if (probe.layout == null) {
+            throw new StateException("the cache of '" + model.description() + "' is of a kind that is not saved; save the tokens");
+        }
+        return probe.layout;
     }
 
     /** What can be said of a plan without looking at the graph. */

@@ -442,4 +442,38 @@ final class NativeContext {
         }
         return forgets(id, checkpoint.length());
     }
+
+    // --- whole states ---------------------------------------------------------------------------------------------------
+
+    /** Evaluates one token at the start of an id that holds nothing; false without a free cell. */
+    boolean evaluateOne(int id) {
+        assign(id, Adaptation.NONE);
+        begin();
+        add(0, 0, id, false);
+        int code = decode(null, null);
+        if (code != 0 && code != NO_CELLS) {
+            throw new DecodeException("native code could not evaluate a token: " + describe(code));
+        }
+        return code == 0;
+    }
+
+    /** What native code keeps of a sequence. */
+    MemorySegment state(int id, Arena arena) {
+        long bytes = LlamaH.pl_state_seq_get_size(context, id, 0, error);
+        failure.check("reading the state of a sequence");
+        var state = arena.allocate(bytes, 64);
+        LlamaH.pl_state_seq_get_data(context, state, bytes, id, 0, error);
+        failure.check("reading the state of a sequence");
+        return state;
+    }
+
+    /** Gives an id that holds nothing a state of {@code length} tokens, which has been checked; false where it doesn't fit. */
+    boolean putState(int id, MemorySegment state, int length) {
+        long read = LlamaH.pl_state_seq_set_data(context, state, state.byteSize(), id, 0, error);
+        if (failure.assertionFailed()) {
+            broken = true;
+            throw new DecodeException("native code failed to take the state of a sequence: " + failure.message());
+        }
+        return !failure.failed() && read == state.byteSize() && forgets(id, length);
+    }
 }

@@ -185,7 +185,8 @@ public final class Quantizer {
         }
     }
 
-    private static void move(Path from, Path to) throws IOException {
+    /** Puts a whole file in another's place. */
+    static void move(Path from, Path to) throws IOException {
         try {
             Files.move(from, to, StandardCopyOption.ATOMIC_MOVE);   // replaces
         } catch (java.nio.file.AtomicMoveNotSupportedException e) {

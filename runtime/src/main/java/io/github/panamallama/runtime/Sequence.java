@@ -1,8 +1,17 @@
 package io.github.panamallama.runtime;
 
+import java.io.IOException;
+import java.io.OutputStream;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
+import java.nio.channels.Channels;
+import java.nio.channels.FileChannel;
+import java.nio.channels.WritableByteChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashSet;
@@ -446,6 +455,99 @@ public final class Sequence implements AutoCloseable {
                     + " tokens again and again before it could draft; raise EngineOptions.contextSize");
         } finally {
             leave();
+        }
+    }
+
+    /**
+     * Writes tokens and cache to a file, from which {@link Engine#restore(Path)} makes the same sequence again, in this process or another.
+     * The file has the size of the cells that are saved. It appears when it is complete, in place of one that is there.
+     *
+     * <p>A history that lost its cells is evaluated again before.
+     *
+     * @throws StateException if this sequence took over the cache of another one with {@link CacheReuse#APPROXIMATE}, or the model keeps
+     *                        something beside its cache
+     * @throws LlamaException if the file can't be written; nothing is left behind then
+     */
+    public void save(Path file) {
+        var unfinished = file.resolveSibling("." + file.getFileName() + "." + ProcessHandle.current().pid() + "." + birth + ".part");
+        try {
+            try {
+                try (var out = FileChannel.open(unfinished, StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW)) {
+                    save(out);
+                    out.force(true);
+                }
+                Quantizer.move(unfinished, file);
+            } finally {
+                Files.deleteIfExists(unfinished);
+            }
+        } catch (IOException e) {
+            throw new LlamaException("can't write the sequence to " + file + ": " + e, e);
+        }
+    }
+
+    /**
+     * Writes tokens and cache to a stream, as {@link #save(Path)} does to a file.
+     *
+     * @throws IOException    if the stream does
+     * @throws StateException as {@link #save(Path)}
+     */
+    public void save(OutputStream out) throws IOException {
+        save(Channels.newChannel(out));
+    }
+
+    private void save(WritableByteChannel out) throws IOException {
+        enter();
+        try (var arena = Arena.ofShared()) {
+            engine.checkStates();
+            var inactive = new Variant(adapters.inactive(), plan);
+            var own = activation < 0 ? Adaptation.of(inactive) : Adaptation.of(inactive).then(activation, new Variant(adapters, plan));
+            if (adaptation.common(own, length) < length) {
+                throw new StateException("this sequence holds keys and values of other adapters or another plan (CacheReuse.APPROXIMATE); "
+                        + "only those of its own are saved");
+            }
+            var state = length == 0 ? MemorySegment.NULL : state(arena);
+            var header = new StateFile.Header(StateFile.Key.of(engine, adapters, plan()), activation, length, state.byteSize());
+            StateFile.write(out, header, tokens, state);
+        } finally {
+            leave();
+        }
+    }
+
+    private MemorySegment state(Arena arena) {
+        var layout = engine.stateLayout();
+        for (int attempt = 0; attempt < 3; attempt++) {
+            var save = new Work.Save(this, unchanged, arena);
+            engine.loop().call(ticket, save);
+            unchanged = length;
+            if (save.failure != null) {
+                throw save.failure;
+            }
+            if (save.state != null) {
+                layout.check(save.state, tokens, length, engine.model().slidingWindow());
+                return save.state;
+            }
+            evaluateAgain();
+        }
+        throw new ContextFullException("others took the cells of this sequence of " + length
+                + " tokens again and again before it could be saved; raise EngineOptions.contextSize");
+    }
+
+    /** A new sequence takes over what a file says of it. */
+    void restore(int[] saved, int activation, MemorySegment state) {
+        tokens = saved;
+        length = saved.length;
+        unchanged = length;
+        searchFrom = length;
+        this.activation = activation;
+        if (activation >= 0) {
+            adaptation = adaptation.then(activation, new Variant(adapters, plan));
+        }
+        if (length > 0) {
+            var restore = new Work.Restore(this, state);
+            engine.loop().call(ticket, restore);
+            if (restore.failure != null) {
+                throw restore.failure;
+            }
         }
     }
 

@@ -1,5 +1,8 @@
 package io.github.panamallama.runtime;
 
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+
 /**
  * Something that only the leader of a {@link DecodeLoop} may do, because it touches the native context. Linked without allocation
  * into the loop's inbox.
@@ -127,6 +130,40 @@ abstract sealed class Work {
             this.child = child;
             this.keep = keep;
             this.share = share;
+        }
+    }
+
+    /** Learns how states of this engine are laid out. */
+    static final class Probe extends Work {
+        /** Null where native code writes none that is known. */
+        StateLayout layout;
+    }
+
+    /** Copies the native state of a sequence. */
+    static final class Save extends Work {
+        final Sequence sequence;
+        /** As that of {@link Request}. */
+        final int keep;
+        final Arena arena;
+
+        /** Null where the history is not evaluated as far as it goes. */
+        MemorySegment state;
+
+        Save(Sequence sequence, int keep, Arena arena) {
+            this.sequence = sequence;
+            this.keep = keep;
+            this.arena = arena;
+        }
+    }
+
+    /** Gives a new sequence the cells that a state holds, if there are cells for it. */
+    static final class Restore extends Work {
+        final Sequence sequence;
+        final MemorySegment state;
+
+        Restore(Sequence sequence, MemorySegment state) {
+            this.sequence = sequence;
+            this.state = state;
         }
     }
 
