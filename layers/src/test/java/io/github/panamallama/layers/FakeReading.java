@@ -48,4 +48,19 @@ record FakeReading(int position, float[] norms, float[] cosines) implements Tap.
     public void input(String weight, float[] target) {
         throw new UnsupportedOperationException();
     }
+
+    @Override
+    public int expertCount(String weight) {
+        return 0;
+    }
+
+    @Override
+    public int[] experts(String weight) {
+        throw new UnsupportedOperationException();
+    }
+
+    @Override
+    public void input(String weight, int which, float[] target) {
+        throw new UnsupportedOperationException();
+    }
 }
