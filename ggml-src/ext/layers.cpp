@@ -6,6 +6,7 @@
 // output as its input and a spare layer in place of its part of the cache. Every other node stays, in its old order.
 //
 // A tap is one more node behind what it looks at, a custom operation of the CPU, which writes what it saw straight into memory of ours.
+// Every node is a barrier for all threads, so that norms are measured for some blocks at a time.
 #include "guard.hpp"
 #include "hooked.hpp"
 
@@ -16,6 +17,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -75,11 +77,24 @@ struct readings {
 
 struct layers;
 
-// What a tap's node looks at.
+// Where a tap's node puts a vector.
 struct place {
     layers * owner;
-    int32_t  index; // of norms the block, otherwise of the vectors
-    bool     first; // of norms: the block's input is the embedding
+    int32_t  index; // of the vectors
+};
+
+// What a node measures.
+struct measured {
+    static constexpr size_t BLOCKS = 4; // more would keep the outputs of many blocks in memory, which matters with long prompts
+
+    struct block {
+        int32_t index;
+        int     in, out; // sources of the node
+        bool    first;   // the input is the embedding
+    };
+
+    layers *           owner;
+    std::vector<block> blocks;
 };
 
 struct layers final : graph_hook {
@@ -97,15 +112,13 @@ struct layers final : graph_hook {
     std::vector<int32_t> outputs;         // tokens of the ubatch whose logits are wanted
 
     readings                                  seen;
-    std::vector<place>                        norm_places;   // [n_layer]
+    std::deque<measured>                      norm_places;   // of the graph that was built last
     std::vector<place>                        vector_places; // as readings::vectors
     std::unordered_map<std::string, ggml_tensor *> inputs_of;  // weight: what it is multiplied by in the graph that is built
     std::unordered_set<std::string>           several;       // weights that are multiplied by several
 
     explicit layers(llama_context * ctx)
-        : ctx(ctx), n_layer(llama_model_n_layer(llama_get_model(ctx))), spares(spare_layers_of(ctx)) {
-        for (uint32_t i = 0; i < n_layer; i++) { norm_places.push_back({ this, (int32_t) i, false }); }
-    }
+        : ctx(ctx), n_layer(llama_model_n_layer(llama_get_model(ctx))), spares(spare_layers_of(ctx)) {}
 
     void start(int64_t n_tokens) {
         first_token = next_token = 0;
@@ -195,6 +208,8 @@ struct layers final : graph_hook {
         std::unordered_set<const ggml_tensor *>               live;
         ggml_tensor *                                         out_ids = nullptr;
         std::unordered_set<const ggml_tensor *>               selections; // rows of a tensor, made here
+        std::vector<ggml_tensor *>                            to_measure; // sources of the node that measures norms_of
+        std::vector<measured::block>                          norms_of;
 
         // The nodes of each block lie between the outputs of the one before and its own: whatever a block stores depends on its input.
         void find_blocks() {
@@ -405,6 +420,7 @@ struct layers final : graph_hook {
             const std::unordered_map<std::string, size_t> copied = taps_of_inputs();
 
             ggml_graph_clear(gf);
+            owner.norm_places.clear();
             size_t spare = 0;
             for (int i = 0; i < (int) nodes.size(); i++) {
                 ggml_tensor * n = nodes[i];
@@ -432,6 +448,7 @@ struct layers final : graph_hook {
                     }
                 }
             }
+            measure_pending();
             for (ggml_tensor * s : inputs) { ggml_build_forward_expand(gf, s); } // to be set, they must have memory
         }
 
@@ -509,14 +526,30 @@ struct layers final : graph_hook {
         void tap(uint32_t b) {
             ggml_tensor * in = resolve_now(blocks[b].in), * out = resolve_now(blocks[b].out);
             if (owner.tapped.norms && in != out && selections.count(out) == 0) {
-                owner.norm_places[b].first = in == blocks[0].in;
-                ggml_tensor * args[] = { in, out };
-                ggml_build_forward_expand(gf, ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, args, 2, measure, GGML_N_TASKS_MAX,
-                                                             &owner.norm_places[b]));
+                norms_of.push_back({ (int32_t) b, source(in), source(out), in == blocks[0].in });
+                if (norms_of.size() == measured::BLOCKS) { measure_pending(); }
             }
             for (size_t i = 0; i < owner.tapped.hidden.size(); i++) {
                 if (owner.tapped.hidden[i] == (int32_t) b) { copy(out, i); }
                 if (owner.tapped.hidden[i] == -1 && b == 0) { copy(resolve(blocks[0].in), i); }
+            }
+        }
+
+        int source(ggml_tensor * t) {
+            const auto found = std::find(to_measure.begin(), to_measure.end(), t);
+            const int at = (int) (found - to_measure.begin());
+            if (found == to_measure.end()) { to_measure.push_back(t); }
+            return at;
+        }
+
+        void measure_pending() {
+            static_assert(2 * measured::BLOCKS <= GGML_MAX_SRC, "a node can't have so many sources");
+            if (!norms_of.empty()) {
+                owner.norm_places.push_back({ &owner, std::move(norms_of) });
+                ggml_build_forward_expand(gf, ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, to_measure.data(), (int) to_measure.size(),
+                                                             measure, GGML_N_TASKS_MAX, &owner.norm_places.back()));
+                norms_of.clear();
+                to_measure.clear();
             }
         }
 
@@ -567,44 +600,52 @@ struct layers final : graph_hook {
     }
 
     static void measure(ggml_tensor * dst, int ith, int nth, void * data) {
-        const place & p = *(const place *) data;
-        layers & owner = *p.owner;
-        const ggml_tensor * in = dst->src[0], * out = dst->src[1];
-        for (int64_t row = ith; row < out->ne[1]; row += nth) {
-            const int64_t token = owner.token_of(row, out->ne[1]);
-            if (token < 0 || owner.first_token + token >= owner.seen.n_tokens) {
-                continue;
+        const measured & m = *(const measured *) data;
+        int64_t rows_before = 0;
+        for (const measured::block & block : m.blocks) {
+            const ggml_tensor * in = dst->src[block.in], * out = dst->src[block.out];
+            // the rows of all blocks are dealt out in turn, so that one token of each keeps every thread busy
+            for (int64_t row = (ith + nth - rows_before % nth) % nth; row < out->ne[1]; row += nth) {
+                m.owner->measure(block, in, out, row);
             }
-            const int64_t from = in->ne[1] == out->ne[1] ? row : token;
-            const float * x = (const float *) ((const char *) in->data + from * in->nb[1]);
-            const float * y = (const float *) ((const char *) out->data + row * out->nb[1]);
-            constexpr int LANES = 16;
-            float xx[LANES] {}, yy[LANES] {}, xy[LANES] {}, dd[LANES] {};
-            const int64_t n = out->ne[0];
-            int64_t i = 0;
-            for (; i + LANES <= n; i += LANES) {
-                for (int j = 0; j < LANES; j++) {
-                    const float a = x[i + j], b = y[i + j], d = b - a;
-                    xx[j] += a * a;
-                    yy[j] += b * b;
-                    xy[j] += a * b;
-                    dd[j] += d * d;
-                }
-            }
-            double sxx = 0, syy = 0, sxy = 0, sdd = 0;
-            for (int j = 0; j < LANES; j++) { sxx += xx[j]; syy += yy[j]; sxy += xy[j]; sdd += dd[j]; }
-            for (; i < n; i++) {
-                const double a = x[i], b = y[i];
-                sxx += a * a;
-                syy += b * b;
-                sxy += a * b;
-                sdd += (b - a) * (b - a);
-            }
-            const double both = std::sqrt(sxx) * std::sqrt(syy);
-            owner.seen.at(owner.first_token + token, p.index) = { (float) std::sqrt(syy), (float) std::sqrt(sdd),
-                                                                  (float) (both > 0 ? sxy / both : sxx == syy ? 1 : 0) };
-            if (p.first) { owner.seen.at(owner.first_token + token, -1) = { (float) std::sqrt(sxx), 0, 1 }; }
+            rows_before += out->ne[1];
         }
+    }
+
+    void measure(const measured::block & block, const ggml_tensor * in, const ggml_tensor * out, int64_t row) {
+        const int64_t token = token_of(row, out->ne[1]);
+        if (token < 0 || first_token + token >= seen.n_tokens) {
+            return;
+        }
+        const int64_t from = in->ne[1] == out->ne[1] ? row : token;
+        const float * x = (const float *) ((const char *) in->data + from * in->nb[1]);
+        const float * y = (const float *) ((const char *) out->data + row * out->nb[1]);
+        constexpr int LANES = 8; // four sums of so many stay in the registers of any processor
+        float xx[LANES] {}, yy[LANES] {}, xy[LANES] {}, dd[LANES] {};
+        const int64_t n = out->ne[0];
+        int64_t i = 0;
+        for (; i + LANES <= n; i += LANES) {
+            for (int j = 0; j < LANES; j++) {
+                const float a = x[i + j], b = y[i + j], d = b - a;
+                xx[j] += a * a;
+                yy[j] += b * b;
+                xy[j] += a * b;
+                dd[j] += d * d;
+            }
+        }
+        double sxx = 0, syy = 0, sxy = 0, sdd = 0;
+        for (int j = 0; j < LANES; j++) { sxx += xx[j]; syy += yy[j]; sxy += xy[j]; sdd += dd[j]; }
+        for (; i < n; i++) {
+            const double a = x[i], b = y[i];
+            sxx += a * a;
+            syy += b * b;
+            sxy += a * b;
+            sdd += (b - a) * (b - a);
+        }
+        const double both = std::sqrt(sxx) * std::sqrt(syy);
+        seen.at(first_token + token, block.index) = { (float) std::sqrt(syy), (float) std::sqrt(sdd),
+                                                      (float) (both > 0 ? sxy / both : sxx == syy ? 1 : 0) };
+        if (block.first) { seen.at(first_token + token, -1) = { (float) std::sqrt(sxx), 0, 1 }; }
     }
 
     static void keep(ggml_tensor * dst, int ith, int nth, void * data) {
@@ -700,7 +741,7 @@ struct layers final : graph_hook {
     void make_room() {
         stale = true;
         vector_places.clear();
-        for (size_t i = 0; i < tapped.hidden.size() + tapped.weights.size(); i++) { vector_places.push_back({ this, (int32_t) i, false }); }
+        for (size_t i = 0; i < tapped.hidden.size() + tapped.weights.size(); i++) { vector_places.push_back({ this, (int32_t) i }); }
         seen.vectors.resize(vector_places.size());
         seen.widths.assign(vector_places.size(), 0);
         seen.choices.assign(vector_places.size(), {});
