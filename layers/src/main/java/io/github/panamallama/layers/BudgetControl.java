@@ -1,8 +1,11 @@
 package io.github.panamallama.layers;
 
 import io.github.panamallama.runtime.LayerPlan;
+import io.github.panamallama.runtime.PlanControl;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.List;
 
 /**
@@ -13,9 +16,10 @@ import java.util.List;
  * one plan down when that is above the goal, one plan up when it is expected to stay a tenth below it there. How much slower a plan is
  * than the one below it is measured at each change, and taken in proportion to their costs before the first.
  *
- * <p>One caller at a time. Reads no clock; {@link BudgetedSequence} does.
+ * <p>One caller at a time. Reads no clock; whoever writes does, such as the strategy {@code PlanSwitching} of the sampling module or a
+ * {@link BudgetedSequence}.
  */
-public final class BudgetControl {
+public final class BudgetControl implements PlanControl {
     /** Tokens whose median counts. */
     public static final int WINDOW = 31;
     /** Fewest tokens between two changes. */
@@ -60,7 +64,8 @@ public final class BudgetControl {
     }
 
     /**
-     * A budget of work: the mean over all tokens stays at or below a share of the whole model's cost, as near as the plans allow.
+     * A budget of work: the mean over all tokens stays at or below a share of the whole model's cost, as near as the plans allow. Begins
+     * with the dearest plan within it.
      *
      * @param plans cheapest first
      * @param share of one run of every block, above 0
@@ -69,7 +74,11 @@ public final class BudgetControl {
         if (!(share > 0)) {
             throw new IllegalArgumentException("a share of " + share + " of the work; it must be above 0");
         }
-        return new BudgetControl(plans, plans.isEmpty() ? 0 : share * plans.getFirst().blocks(), Double.POSITIVE_INFINITY);
+        var control = new BudgetControl(plans, plans.isEmpty() ? 0 : share * plans.getFirst().blocks(), Double.POSITIVE_INFINITY);
+        while (control.current + 1 < plans.size() && plans.get(control.current + 1).cost() <= control.cost) {
+            control.current++;
+        }
+        return control;
     }
 
     /**
@@ -87,12 +96,42 @@ public final class BudgetControl {
         return control;
     }
 
+    /**
+     * Plans that can follow one another in one text, cheapest first, the whole model last: where one leaves out what another runs, it keeps
+     * the keys and values. Those that cost as much as one before are left out, and so are those that cost no less than the whole model.
+     *
+     * @param plans for one model, at least one, in any order
+     * @throws io.github.panamallama.runtime.LayerPlanException if two of them can't follow one another all the same: one runs a
+     *                                            feed-forward part alone where another attends, or blocks are repeated
+     */
+    public static List<LayerPlan> ladder(List<LayerPlan> plans) {
+        var all = new ArrayList<>(plans);
+        var whole = LayerPlan.all(plans.getFirst().blocks());
+        all.sort(Comparator.comparingDouble(LayerPlan::cost));
+        all.removeIf(plan -> plan.cost() >= whole.cost());
+        all.add(whole);
+        var ladder = new ArrayList<LayerPlan>();
+        for (var plan : all) {
+            if (ladder.isEmpty() || plan.cost() > ladder.getLast().cost()) {
+                var kept = plan;
+                for (var other : all) {
+                    kept = kept.keepingCacheFor(other);
+                }
+                ladder.add(kept);
+            }
+        }
+        ladder.forEach(plan -> ladder.forEach(plan::requireCacheOf));
+        return List.copyOf(ladder);
+    }
+
     /** All plans that it chooses among, cheapest first. */
+    @Override
     public List<LayerPlan> plans() {
         return plans;
     }
 
     /** The plan to use from here on. */
+    @Override
     public LayerPlan plan() {
         return plans.get(current);
     }
@@ -102,6 +141,7 @@ public final class BudgetControl {
      *
      * @param nanoseconds it took
      */
+    @Override
     public void took(long nanoseconds) {
         if (nanoseconds < 0) {
             throw new IllegalArgumentException("a token took " + nanoseconds + " ns");

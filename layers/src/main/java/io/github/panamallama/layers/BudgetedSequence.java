@@ -4,23 +4,24 @@ import io.github.panamallama.runtime.CacheReuse;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.LayerPlanException;
+import io.github.panamallama.runtime.PlanControl;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
 import java.util.function.LongSupplier;
 
 /**
- * A history whose tokens keep to a budget: each is evaluated under the plan that a {@link BudgetControl} asks for, and its time is told to
- * the control. The keys and values of all plans stand in one cache ({@link CacheReuse#APPROXIMATE}), so that a change costs a fork and a
- * new graph, but no token is evaluated again.
+ * A history whose tokens keep to a budget: each is evaluated under the plan that a {@link BudgetControl}, or another {@link PlanControl},
+ * asks for, and its time is told to the control. The keys and values of all plans stand in one cache ({@link CacheReuse#APPROXIMATE}), so
+ * that a change costs a fork and a new graph, but no token is evaluated again.
  *
  * <p>No plan may leave holes where another one reads: what one leaves out and another runs is left out with its keys and values kept
- * ({@link LayerPlan#skipKeepingCache}, {@code 4:kv} in a plan's text), and a block that repeats does so as often in all plans. Keeping
- * them costs two of a block's matrices.
+ * ({@link LayerPlan#skipKeepingCache}, {@code 4:kv} in a plan's text), and a block that repeats does so as often in all plans.
+ * {@link BudgetControl#ladder} makes plans so. Keeping them costs two of a block's matrices.
  *
  * <p>The engine needs two sequences for a change; without a free one the whole text is evaluated again. One caller at a time.
  */
 public final class BudgetedSequence implements AutoCloseable {
-    private final BudgetControl control;
+    private final PlanControl control;
     private final LongSupplier nanoTime;
     private Sequence sequence;
     private long changes;
@@ -32,30 +33,19 @@ public final class BudgetedSequence implements AutoCloseable {
      * @throws LayerPlanException if a plan of the control doesn't fit the model or the engine, or reads keys and values that another one
      *                            doesn't make
      */
-    public BudgetedSequence(Engine engine, BudgetControl control) {
+    public BudgetedSequence(Engine engine, PlanControl control) {
         this(engine, control, System::nanoTime);
     }
 
     /** With another clock, in nanoseconds. */
-    BudgetedSequence(Engine engine, BudgetControl control, LongSupplier nanoTime) {
+    BudgetedSequence(Engine engine, PlanControl control, LongSupplier nanoTime) {
         this.control = control;
         this.nanoTime = nanoTime;
         for (var plan : control.plans()) {
             engine.newSequence(plan).close(); // refused now rather than in the middle of a text
-            control.plans().forEach(earlier -> requireKept(plan, earlier));
+            control.plans().forEach(plan::requireCacheOf);
         }
         sequence = engine.newSequence(control.plan());
-    }
-
-    private static void requireKept(LayerPlan plan, LayerPlan earlier) {
-        for (int block = 0; block < plan.blocks(); block++) {
-            boolean repeats = plan.runs(block) > 1 && plan.runs(block) != earlier.runs(block);
-            if (repeats || plan.attention(block) && !earlier.cached(block)) {
-                throw new LayerPlanException("the plan '" + plan + "' reads keys and values of " + (repeats ? "the repetitions of " : "")
-                        + "block " + block + ", and tokens under '" + earlier + "' have none; "
-                        + (repeats ? "repeat it as often in both" : "keep them there (" + block + ":kv)"));
-            }
-        }
     }
 
     /** The history. Another object after each change of plans; append through this one, not to it. */

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.runtime.LayerPlan;
+import io.github.panamallama.runtime.LayerPlanException;
 import java.time.Duration;
 import java.util.List;
 import java.util.SplittableRandom;
@@ -105,6 +106,18 @@ class BudgetControlTest {
         }
         assertEquals(PLANS.getFirst(), little.plan());
         assertEquals(ALL, much.plan());
+    }
+
+    @Test
+    void aLadderKeepsWhatItsOtherPlansReadAndEndsWithTheWholeModel() {
+        var all = LayerPlan.all(6);
+        assertEquals(List.of("0,1-2:kv,3-5", "0,1:kv,2-5", "0-5"), BudgetControl.ladder(List.of(all.skip(1), all.skip(1, 2), all.skip(4)))
+                .stream().map(LayerPlan::toString).toList(), "a second plan of 5 blocks has no place");
+        assertEquals(List.of("0,1:kv,2-3,4:kv,5", "0-5"), BudgetControl.ladder(List.of(all.skip(1, 4))).stream().map(LayerPlan::toString)
+                .toList());
+        assertEquals(List.of(all), BudgetControl.ladder(List.of(all)));
+        assertThrows(LayerPlanException.class, () -> BudgetControl.ladder(List.of(all.skipAttention(2))));
+        assertThrows(LayerPlanException.class, () -> BudgetControl.ladder(List.of(all.skip(1, 2).repeat(3, 2))));
     }
 
     @Test

@@ -153,7 +153,7 @@ class BudgetedSequenceTest {
 
     @Test
     void plansWithHolesForOneAnotherAndPlansForOtherModelsAreRefused() {
-        refused("reads keys and values of block 4, and tokens under '0-3,5-7' have none; keep them there (4:kv)", ALL.skip(4), ALL);
+        refused("reads keys and values of block 4, and tokens under '0-3,5-7' have none; keep them there", ALL.skip(4), ALL);
         refused("reads keys and values of block 5", ALL.skipAttention(5), ALL);
         refused("the repetitions of block 2", ALL, ALL.repeat(2, 2));
         refused("for 4 blocks", LayerPlan.all(4));

@@ -167,6 +167,37 @@ public final class LayerPlan {
         return block;
     }
 
+    /**
+     * This plan, but with the keys and values of blocks that it leaves out and another plan attends to, so that the other one can go on
+     * behind its tokens ({@link CacheReuse#APPROXIMATE}). Feed-forward parts that run alone, and repetitions, stay as they are.
+     */
+    public LayerPlan keepingCacheFor(LayerPlan other) {
+        var actions = blocks.clone();
+        for (int i = 0; i < Math.min(blocks.length, other.blocks.length); i++) {
+            if (actions[i] == SKIP && other.attention(i)) {
+                actions[i] = KEYS_AND_VALUES;
+            }
+        }
+        return new LayerPlan(actions);
+    }
+
+    /**
+     * Makes sure that this plan can go on behind tokens that were evaluated under another one.
+     *
+     * @throws LayerPlanException if it would read keys and values that the other one doesn't make, or is for another number of blocks
+     */
+    public void requireCacheOf(LayerPlan earlier) {
+        if (earlier.blocks.length != blocks.length) {
+            throw new LayerPlanException("the plan '" + this + "' is for " + blocks.length + " blocks and '" + earlier + "' for "
+                    + earlier.blocks.length);
+        }
+        var missing = missing(earlier);
+        if (missing != null) {
+            throw new LayerPlanException("the plan '" + this + "' reads " + missing + ", and tokens under '" + earlier + "' have none; "
+                    + "keep them there, as 4:kv does for block 4, and repeat blocks equally often in both");
+        }
+    }
+
     /** Blocks of the model. */
     public int blocks() {
         return blocks.length;

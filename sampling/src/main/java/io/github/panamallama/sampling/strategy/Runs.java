@@ -41,7 +41,7 @@ final class Runs {
                 yield new SpeculativeRun(settings.length(), main, Drafter.head(main, settings.length()), prompt, options, language);
             }
             case PlanDrafts settings -> {
-                requirePlan(settings.plan(), engine);
+                requirePlan(settings.plan(), engine, 2, "drafts with a plan are written on a second sequence");
                 yield new SpeculativeRun(settings.lengths(options.sampling()), main, Drafter.plan(main, settings.plan()), prompt, options,
                         language);
             }
@@ -53,6 +53,14 @@ final class Runs {
                 settings.table().requireVocabulary(Fingerprint.of(vocabulary));
                 refuseRecurrent(engine.model(), "which can't branch inside a batch; draft with a model instead");
                 yield new NGramRun(settings, main, prompt, options, language);
+            }
+            case PlanSwitching settings -> {
+                var control = settings.control().get();
+                for (var plan : control.plans()) {
+                    requirePlan(plan, engine, 3, "a text under changing plans is written on two more sequences");
+                    control.plans().forEach(plan::requireCacheOf);
+                }
+                yield new PlanSwitchRun(control, main, prompt, options, language);
             }
             case EntropySwitching settings -> {
                 requireSame(vocabulary, settings.small().model().vocabulary(), "small");
@@ -68,16 +76,16 @@ final class Runs {
         }
     }
 
-    private static void requirePlan(LayerPlan plan, Engine engine) {
+    private static void requirePlan(LayerPlan plan, Engine engine, int sequences, String reason) {
         var model = engine.model();
         refuseRecurrent(model, "for which there are no layer plans; draft with a small model (Speculative)");
         if (plan.blocks() != model.layerCount()) {
             throw new LayerPlanException("the plan '" + plan + "' is for " + plan.blocks() + " blocks; " + model.path() + " has "
                     + model.layerCount());
         }
-        if (engine.options().maxSequences() < 2) {
-            throw new IllegalArgumentException("drafts with a plan are written on a second sequence, the engine has room for one; "
-                    + "raise EngineOptions.maxSequences");
+        if (engine.options().maxSequences() < sequences) {
+            throw new IllegalArgumentException(reason + "; the engine has room for " + engine.options().maxSequences() + ", it needs "
+                    + sequences + ": raise EngineOptions.maxSequences");
         }
         engine.newSequence(plan).close();    // refuses what does not fit the graph, here and not behind some tokens
     }

@@ -17,7 +17,7 @@ import io.github.panamallama.runtime.Sequence;
  * }</pre>
  */
 public sealed interface Strategy permits Plain, AdaDec, Uscd, BeamSearch, BestOfN, ContrastiveSearch, Speculative, MtpDrafts, PlanDrafts,
-        NGramDrafts, EntropySwitching {
+        NGramDrafts, EntropySwitching, PlanSwitching {
     /**
      * A decoding behind {@code sequence}, after {@code prompt}; the first {@link Decoding#advance} evaluates it. Branches are forks of the
      * sequence, under the same adapters, and are gone when the decoding ends; the sequence then holds its history, the prompt and the

@@ -7,8 +7,8 @@ import java.util.Map;
  *
  * @param rows          tokens evaluated by the model, prompt included
  * @param batches       calls that evaluated them
- * @param helperRows    tokens evaluated by a second model: the draft model, the model itself under the plan of its drafts, or the small one
- *                      of two; 0 without one
+ * @param helperRows    tokens evaluated by a second model: the draft model, the model itself under other plans, or the small one of two; 0
+ *                      without one
  * @param helperBatches calls that evaluated those
  * @param events        what the strategy counts, by name; each strategy's page lists its own
  */
