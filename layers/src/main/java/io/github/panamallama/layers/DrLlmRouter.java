@@ -21,6 +21,10 @@ public final class DrLlmRouter extends Router {
     private final Mlp[] networks;
     private final int hidden;
     private final int windows;
+    /** From -1 to 1. */
+    private final double knob;
+    /** What a knob above 0 blends with: runs of a block. */
+    private final int towards;
 
     /**
      * Routers of given parameters.
@@ -28,10 +32,16 @@ public final class DrLlmRouter extends Router {
      * @param parameters {@code [blocks]} arrays as {@link Mlp} has them
      */
     DrLlmRouter(float[][] parameters, int width, int hidden, int windows) {
+        this(parameters, width, hidden, windows, 0, 1);
+    }
+
+    private DrLlmRouter(float[][] parameters, int width, int hidden, int windows, double knob, int towards) {
         super(parameters.length, width, Prefill.SKIP);
         this.parameters = parameters;
         this.hidden = hidden;
         this.windows = windows;
+        this.knob = knob;
+        this.towards = towards;
         networks = new Mlp[parameters.length];
         for (int block = 0; block < networks.length; block++) {
             float[] narrow = parameters[block];
@@ -233,6 +243,22 @@ public final class DrLlmRouter extends Router {
         }
     }
 
+    /**
+     * These routers with their probabilities {@code p} blended with those of a fixed choice for all blocks: {@code (1 - |knob|) p}, and
+     * {@code |knob|} more for that choice. One knob for the depth of a model whose routers are trained (the released code has such a one);
+     * a {@link RouterFile} does not keep it.
+     *
+     * @param knob    -1 (every block is skipped, but for the last) to 1 (every one runs {@code towards} times); at 0 routers decide alone
+     * @param towards what a knob above 0 blends with: 1, or 2 for running blocks twice
+     */
+    public DrLlmRouter withBlend(double knob, int towards) {
+        if (!(knob >= -1 && knob <= 1) || towards < 1 || towards > 2) {
+            throw new IllegalArgumentException("a knob of " + knob + " towards " + towards
+                    + " runs; it must be from -1 to 1, towards 1 or 2");
+        }
+        return new DrLlmRouter(parameters, width(), hidden, windows, knob, towards);
+    }
+
     /** Windows of a prompt, at most. */
     public int windows() {
         return windows;
@@ -261,9 +287,27 @@ public final class DrLlmRouter extends Router {
                 if (Double.isNaN(z[0] + z[1] + z[2])) {
                     return -1;
                 }
+                blend(z);
                 boolean repeatable = block < networks.length - 1;
                 return z[1] >= z[0] && (z[1] >= z[2] || !repeatable) ? 1 : z[0] >= z[2] || !repeatable ? 0 : 2;
             }
         };
+    }
+
+    /** Logits to blended probabilities. */
+    private void blend(double[] z) {
+        if (knob == 0) {
+            return;    // the likeliest class is the same
+        }
+        double highest = Math.max(z[0], Math.max(z[1], z[2]));
+        double sum = 0;
+        for (int c = 0; c < z.length; c++) {
+            z[c] = Math.exp(z[c] - highest);
+            sum += z[c];
+        }
+        for (int c = 0; c < z.length; c++) {
+            z[c] *= (1 - Math.abs(knob)) / sum;
+        }
+        z[knob < 0 ? 0 : towards] += Math.abs(knob);
     }
 }

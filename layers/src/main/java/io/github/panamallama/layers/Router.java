@@ -14,7 +14,8 @@ import java.util.stream.IntStream;
 
 /**
  * Chooses a layer plan for a prompt by the hidden states that the prompt leaves behind: one small classifier per block, which sees what
- * enters the block. The plan holds for the whole sequence, so that no block that runs ever misses keys and values.
+ * enters the block. The plan holds for the whole sequence, so that no block that runs ever misses keys and values; a
+ * {@link RoutedSequence} decides token by token instead.
  *
  * <p>Routers are trained for one model, and kept in a {@link RouterFile}. Immutable but for a count; any number of threads.
  */
@@ -123,7 +124,7 @@ public abstract sealed class Router permits FirstRouter, DrLlmRouter {
     }
 
     /** How often a block shall run where those before it run as {@code plan} says; at least one of all does. */
-    private int decide(Look look, int block, LayerPlan plan) {
+    final int decide(Look look, int block, LayerPlan plan) {
         int runs = look.runs(block);
         if (runs < 0) {
             if (undecided.getAndIncrement() == 0) {
@@ -164,13 +165,14 @@ public abstract sealed class Router permits FirstRouter, DrLlmRouter {
     /** Begins to look at a prompt. */
     abstract Look look(int tokens, boolean startsWithBos);
 
-    /** Evaluates a prompt in an empty sequence and shows the states that enter each block. */
+    /** Evaluates a prompt behind a sequence and shows the states that enter each block. */
     static void observe(Sequence sequence, int[] prompt, Row last, Seen seen) {
         int blocks = sequence.plan().blocks();
         var state = new float[sequence.engine().model().embeddingSize()];
         int[] behind = IntStream.range(-1, blocks - 1).toArray();
+        int start = sequence.length();
         sequence.tap(Tap.hidden(behind), new Tap.Sink() {
-            private int next;
+            private int next = start;
 
             @Override
             public void read(Tap.Reading reading) {
@@ -179,7 +181,7 @@ public abstract sealed class Router permits FirstRouter, DrLlmRouter {
                 }
                 for (int block = 0; block < blocks; block++) {
                     reading.hidden(block - 1, state);
-                    seen.see(next, block, state);
+                    seen.see(next - start, block, state);
                 }
                 next++;
             }
@@ -195,7 +197,7 @@ public abstract sealed class Router permits FirstRouter, DrLlmRouter {
         return prompt[0] == model.vocabulary().bos();
     }
 
-    private void check(Model model) {
+    final void check(Model model) {
         if (model.layerCount() != blocks || model.embeddingSize() != width) {
             throw new LayerPlanException("routers for a model of " + blocks + " blocks and width " + width + ", but " + model.description()
                     + " has " + model.layerCount() + " and " + model.embeddingSize());

@@ -159,6 +159,26 @@ class DrLlmRouterTest {
         assertTrue(decide(constant(4, 2, 1, 1, 1), 1).isFull(), "ties run");
     }
 
+    /** Probabilities of about 0.63 for one run, 0.23 for two and 0.14 for none. */
+    @Test
+    void theKnobGoesFromSkippingAllToRepeatingAll() {
+        var router = constant(4, 2, -0.5f, 1, 0);
+        var plans = new ArrayList<String>();
+        for (double knob : new double[] {-1, -0.4, -0.3, 0, 0.2, 0.3, 1}) {
+            plans.add(decide(router.withBlend(knob, 2), 1).toString());
+        }
+        assertEquals(List.of("3", "3", "0-3", "0-3", "0-3", "0-2x2,3", "0-2x2,3"), plans);
+        assertEquals("3", decide(constant(4, 2, 3, 1, 2).withBlend(0.2, 1), 1).toString());
+        assertEquals("0-3", decide(constant(4, 2, 3, 1, 2).withBlend(0.6, 1), 1).toString());
+        assertEquals("0-2x2,3", decide(constant(4, 2, 0, 1, 2).withBlend(0, 1), 1).toString());
+        assertTrue(decide(router.withBlend(-1, 2), Float.NaN).isFull(), "what is no number runs");
+        for (double knob : new double[] {-1.1, 1.1, Double.NaN}) {
+            assertThrows(IllegalArgumentException.class, () -> router.withBlend(knob, 1));
+        }
+        assertThrows(IllegalArgumentException.class, () -> router.withBlend(0, 3));
+        assertThrows(IllegalArgumentException.class, () -> router.withBlend(0, 0));
+    }
+
     @Test
     void somethingIsAlwaysRun() {
         assertEquals("3", decide(constant(4, 2, 2, 1, 0), 1).toString());
