@@ -9,6 +9,8 @@ import java.nio.file.AtomicMoveNotSupportedException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Objects;
 import java.util.OptionalDouble;
 import java.util.OptionalLong;
@@ -17,9 +19,10 @@ import tools.jackson.core.StreamReadFeature;
 import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.ObjectNode;
 
 /**
- * A plan and the model that it was found for, as a small JSON file:
+ * Plans and the model that they were found for, as a small JSON file:
  *
  * <pre>{@code
  * {
@@ -32,13 +35,16 @@ import tools.jackson.databind.json.JsonMapper;
  * }
  * }</pre>
  *
+ * <p>A file of several plans, for a {@link BudgetControl} to choose among, has format 2 and in the place of {@code plan} and {@code found}
+ * a list {@code plans} of objects that have both, cheapest first.
+ *
  * @param model       {@link Model#fingerprint} of the model
  * @param description of the model, for readers
- * @param plan        for this model
- * @param found       how it was found
+ * @param choices     at least one plan for this model, each dearer than the one before
  */
-public record PlanFile(String model, String description, LayerPlan plan, Found found) {
-    private static final int FORMAT = 1;
+public record PlanFile(String model, String description, List<Choice> choices) {
+    private static final int ONE = 1;
+    private static final int SEVERAL = 2;
     /** Plans have some kilobytes at most. */
     private static final long MAX_BYTES = 1 << 20;
 
@@ -46,6 +52,30 @@ public record PlanFile(String model, String description, LayerPlan plan, Found f
             .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
             .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
             .build();
+
+    public PlanFile {
+        choices = List.copyOf(choices);
+        if (choices.isEmpty()) {
+            throw new IllegalArgumentException("a file of plans without a plan");
+        }
+        for (int i = 1; i < choices.size(); i++) {
+            var before = choices.get(i - 1).plan;
+            var plan = choices.get(i).plan;
+            if (plan.blocks() != before.blocks() || !(plan.cost() > before.cost())) {
+                throw new IllegalArgumentException("plan " + i + " (" + plan + ") costs " + plan.cost() + " of " + plan.blocks()
+                        + " blocks and the one before it (" + before + ") " + before.cost() + " of " + before.blocks()
+                        + "; plans must be for one model, and each dearer than the one before");
+            }
+        }
+    }
+
+    /**
+     * A plan.
+     *
+     * @param found how it was found
+     */
+    public record Choice(LayerPlan plan, Found found) {
+    }
 
     /**
      * How a plan was found, for readers: nothing depends on it.
@@ -75,10 +105,41 @@ public record PlanFile(String model, String description, LayerPlan plan, Found f
      * @throws LayerPlanException if the plan is for another number of blocks
      */
     public static PlanFile of(Model model, LayerPlan plan, Found found) {
-        if (plan.blocks() != model.layerCount()) {
-            throw new LayerPlanException("the plan is for " + plan.blocks() + " blocks, " + model.path() + " has " + model.layerCount());
+        return of(model, List.of(new Choice(plan, found)));
+    }
+
+    /**
+     * Plans for this model.
+     *
+     * @param choices cheapest first
+     * @throws LayerPlanException if a plan is for another number of blocks
+     */
+    public static PlanFile of(Model model, List<Choice> choices) {
+        for (var choice : choices) {
+            if (choice.plan.blocks() != model.layerCount()) {
+                throw new LayerPlanException("the plan is for " + choice.plan.blocks() + " blocks, " + model.path() + " has "
+                        + model.layerCount());
+            }
         }
-        return new PlanFile(model.fingerprint(), model.description(), plan, found);
+        return new PlanFile(model.fingerprint(), model.description(), choices);
+    }
+
+    /** All plans, cheapest first. */
+    public List<LayerPlan> plans() {
+        return choices.stream().map(Choice::plan).toList();
+    }
+
+    /**
+     * The plan of a file that has one.
+     *
+     * @throws LayerPlanException if it has several
+     */
+    public LayerPlan plan() {
+        if (choices.size() > 1) {
+            throw new LayerPlanException("the file holds " + choices.size() + " plans (" + plans() + "), to be changed by a budget; one is "
+                    + "needed here");
+        }
+        return choices.getFirst().plan;
     }
 
     /**
@@ -88,15 +149,16 @@ public record PlanFile(String model, String description, LayerPlan plan, Found f
      */
     public void write(Path path) {
         var root = JSON.createObjectNode()
-                .put("format", FORMAT)
+                .put("format", choices.size() == 1 ? ONE : SEVERAL)
                 .put("model", model)
                 .put("description", description)
-                .put("blocks", plan.blocks())
-                .put("plan", plan.toString());
-        var how = root.putObject("found").put("method", found.method).put("removed", plan.blocks() - plan.cost());
-        found.seed.ifPresent(seed -> how.put("seed", seed));
-        found.fitness.ifPresent(fitness -> how.put("fitness", fitness));
-        how.put("text", found.text).put("tokens", found.tokens);
+                .put("blocks", choices.getFirst().plan.blocks());
+        if (choices.size() == 1) {
+            put(root, choices.getFirst());
+        } else {
+            var plans = root.putArray("plans");
+            choices.forEach(choice -> put(plans.addObject(), choice));
+        }
         var unfinished = path.resolveSibling("." + path.getFileName() + "." + ProcessHandle.current().pid() + ".part");
         try {
             try {
@@ -110,6 +172,15 @@ public record PlanFile(String model, String description, LayerPlan plan, Found f
         }
     }
 
+    private static void put(ObjectNode node, Choice choice) {
+        node.put("plan", choice.plan.toString());
+        var found = choice.found;
+        var how = node.putObject("found").put("method", found.method).put("removed", choice.plan.blocks() - choice.plan.cost());
+        found.seed.ifPresent(seed -> how.put("seed", seed));
+        found.fitness.ifPresent(fitness -> how.put("fitness", fitness));
+        how.put("text", found.text).put("tokens", found.tokens);
+    }
+
     private static void move(Path from, Path to) throws IOException {
         try {
             Files.move(from, to, StandardCopyOption.ATOMIC_MOVE);   // replaces
@@ -119,15 +190,15 @@ public record PlanFile(String model, String description, LayerPlan plan, Found f
     }
 
     /**
-     * Reads a plan for this model.
+     * Reads plans for this model.
      *
-     * @throws LayerPlanException if the file can't be read, is no file of a plan, or is for another model; the message has both models
+     * @throws LayerPlanException if the file can't be read, is no file of plans, or is for another model; the message has both models
      */
     public static PlanFile read(Path path, Model model) {
         var root = parse(path);
         long format = integer(path, root, "format");
-        if (format != FORMAT) {
-            throw broken(path, "is of format " + format + "; this version reads format " + FORMAT);
+        if (format != ONE && format != SEVERAL) {
+            throw broken(path, "is of format " + format + "; this version reads formats " + ONE + " and " + SEVERAL);
         }
         var fingerprint = text(path, root, "model");
         var description = text(path, root, "description");
@@ -140,18 +211,31 @@ public record PlanFile(String model, String description, LayerPlan plan, Found f
         if (blocks != model.layerCount()) {
             throw broken(path, "is for " + blocks + " blocks; " + model.path() + " has " + model.layerCount());
         }
-        LayerPlan plan;
+        var choices = new ArrayList<Choice>();
+        if (format == ONE) {
+            choices.add(choice(path, root, model));
+        } else {
+            var plans = root.get("plans");
+            if (plans == null || !plans.isArray()) {
+                throw broken(path, "\"plans\" must be an array, it is " + plans);
+            }
+            plans.forEach(each -> choices.add(choice(path, each, model)));
+        }
         try {
-            plan = LayerPlan.parse(text(path, root, "plan"), model.layerCount());
+            return new PlanFile(fingerprint, description, choices);
         } catch (IllegalArgumentException e) {
             throw new LayerPlanException(path + ": " + e.getMessage(), e);
         }
-        var how = root.get("found");
+    }
+
+    private static Choice choice(Path path, JsonNode node, Model model) {
+        var text = text(path, node, "plan");
+        var how = node.get("found");
         if (how == null || !how.isObject()) {
             throw broken(path, "\"found\" must be an object, it is " + how);
         }
         try {
-            return new PlanFile(fingerprint, description, plan, new Found(text(path, how, "method"),
+            return new Choice(LayerPlan.parse(text, model.layerCount()), new Found(text(path, how, "method"),
                     how.has("seed") ? OptionalLong.of(integer(path, how, "seed")) : OptionalLong.empty(),
                     how.has("fitness") ? OptionalDouble.of(number(path, how, "fitness")) : OptionalDouble.empty(),
                     text(path, how, "text"), integer(path, how, "tokens")));

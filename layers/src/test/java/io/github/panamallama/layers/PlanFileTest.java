@@ -80,6 +80,32 @@ class PlanFileTest {
     }
 
     @Test
+    void severalPlansAreReadAsTheyWereWrittenAndAreNoSinglePlan() {
+        var choices = List.of(new PlanFile.Choice(LayerPlan.parse("0,3", 4), SEARCHED), new PlanFile.Choice(LayerPlan.parse("0,2-3", 4),
+                new Found("by hand", OptionalLong.empty(), OptionalDouble.empty(), "", 0)));
+        var written = PlanFile.of(model, choices);
+        written.write(file);
+        var read = PlanFile.read(file, model);
+        assertEquals(written, read);
+        assertEquals(choices.stream().map(PlanFile.Choice::plan).toList(), read.plans());
+        assertTrue(assertThrows(LayerPlanException.class, read::plan).getMessage().contains("holds 2 plans"));
+        assertThrows(IllegalArgumentException.class, () -> PlanFile.of(model, choices.reversed()));
+        assertThrows(IllegalArgumentException.class, () -> PlanFile.of(model, List.of()));
+    }
+
+    @Test
+    void brokenListsOfPlansAreRefusedWithAReason() throws IOException {
+        PlanFile.of(model, List.of(new PlanFile.Choice(LayerPlan.parse("0,3", 4), SEARCHED),
+                new PlanFile.Choice(LayerPlan.parse("0,2-3", 4), SEARCHED))).write(file);
+        var good = Files.readString(file);
+        refuse(good.replace("\"plans\"", "\"plan\""), "\"plans\" must be an array, it is null");
+        refuse(good.replaceAll("(?s)\"plans\" : \\[.*\\]", "\"plans\" : []"), "without a plan");
+        refuse(good.replaceAll("(?s)\"plans\" : \\[.*\\]", "\"plans\" : [5]"), "\"plan\" must be a string");
+        refuse(good.replace("\"0,2-3\"", "\"0,2\""), "each dearer than the one before");
+        refuse(good.replace("\"0,2-3\"", "\"0,9\""), "block 9 in the plan");
+    }
+
+    @Test
     void replacesTheFileThatIsThereAndLeavesNothingElse() throws IOException {
         Files.writeString(file, "old");
         PlanFile.of(model, LayerPlan.all(4), SEARCHED).write(file);
@@ -117,7 +143,7 @@ class PlanFileTest {
         refuse(good.replace("\"0,2-3\"", "\"\""), "is not a block");
         refuse(good.replace("\"0,2-3\"", "5"), "\"plan\" must be a string, it is 5");
         refuse(good.replace("\"plan\"", "\"plam\""), "\"plan\" must be a string, it is null");
-        refuse(good.replace("\"format\" : 1", "\"format\" : 2"), "is of format 2; this version reads format 1");
+        refuse(good.replace("\"format\" : 1", "\"format\" : 3"), "is of format 3; this version reads formats 1 and 2");
         refuse(good.replace("\"format\" : 1", "\"format\" : 1.5"), "\"format\" must be an integer");
         refuse(good.replace("\"blocks\" : 4", "\"blocks\" : 99999999999999999999"), "\"blocks\" must be an integer");
         refuse(good.replace("\"seed\" : 7", "\"seed\" : \"7\""), "\"seed\" must be an integer");

@@ -76,6 +76,9 @@ final class ChatCommand implements Callable<Integer> {
     private LayersMixin layers;
 
     @Mixin
+    private BudgetMixin budget;
+
+    @Mixin
     private SamplingMixin sampling;
 
     @Mixin
@@ -97,6 +100,7 @@ final class ChatCommand implements Callable<Integer> {
         }
         adapters.check(spec.commandLine());
         layers.check(spec.commandLine());
+        budget.check(spec.commandLine(), layers, null, selfDraft);
         var told = systemFile != null ? Sources.read(systemFile) : system;
         var generation = GenerationOptions.defaults()
                 .withMaxTokens(tokens)
@@ -104,12 +108,14 @@ final class ChatCommand implements Callable<Integer> {
                 .withStop(stops.stream().map(stop -> stop.replace("\\n", "\n")).toList());
         var options = LlamaOptions.defaults()
                 .withModel(model.options(main))
-                .withEngine(layers.options(spec.commandLine(), engine.options(spec.commandLine())).withMaxSequences(selfDraft.sequences()))
+                .withEngine(layers.options(spec.commandLine(), engine.options(spec.commandLine()))
+                        .withMaxSequences(Math.max(selfDraft.sequences(), budget.sequences())))
                 .withGeneration(generation);
         try (var llama = Llama.load(model.path(), options)) {
             generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter))
-                    .withPlans(layers.chooser(spec.commandLine(), llama.model()))
-                    .withStrategy(selfDraft.or(null, spec.commandLine(), llama.model()));
+                    .withPlans(budget.asked() ? null : layers.chooser(spec.commandLine(), llama.model()))
+                    .withStrategy(budget.or(selfDraft.or(null, spec.commandLine(), llama.model()), spec.commandLine(), llama.model(),
+                            layers));
             try (var chat = llama.chat(chatOptions(told, generation))) {
                 main.interrupts().onInterrupt(this::stopAnswer);
                 if (!main.shell().interactive()) {

@@ -78,6 +78,9 @@ final class CompleteCommand implements Callable<Integer> {
     private LayersMixin layers;
 
     @Mixin
+    private BudgetMixin budget;
+
+    @Mixin
     private SamplingMixin sampling;
 
     @Mixin
@@ -94,7 +97,7 @@ final class CompleteCommand implements Callable<Integer> {
         if (top < 0) {
             throw new ParameterException(spec.commandLine(), "--top-logprobs is " + top + "; it must be at least 0");
         }
-        if (top > 0 && (strategies.name() != null || selfDraft.asked())) {
+        if (top > 0 && (strategies.name() != null || selfDraft.asked() || budget.asked())) {
             throw new ParameterException(spec.commandLine(), "strategies report the log-probability of the chosen token alone; leave --top-logprobs out");
         }
         var sampler = sampling.options(spec.commandLine(), strategies.otherwise(SamplerOptions.greedy()));
@@ -102,6 +105,7 @@ final class CompleteCommand implements Callable<Integer> {
         selfDraft.check(spec.commandLine(), strategies.name());
         adapters.check(spec.commandLine());
         layers.check(spec.commandLine());
+        budget.check(spec.commandLine(), layers, strategies.name(), selfDraft);
         var generation = GenerationOptions.defaults()
                 .withMaxTokens(tokens)
                 .withSampling(sampler)
@@ -112,13 +116,14 @@ final class CompleteCommand implements Callable<Integer> {
         var options = LlamaOptions.defaults()
                 .withModel(strategies.modelOptions(spec.commandLine(), model.path(), model.options(main)))
                 .withEngine(layers.options(spec.commandLine(), engine.options(spec.commandLine()))
-                        .withMaxSequences(Math.min(256, Math.max(selfDraft.sequences(), strategies.sequences()))));
+                        .withMaxSequences(Math.min(256, Math.max(Math.max(selfDraft.sequences(), budget.sequences()),
+                                strategies.sequences()))));
 
         var cut = stdin ? new Place.Cut(main.shell().readAll(), "") : cut();
         long start = System.nanoTime();
         try (var llama = Llama.load(model.path(), options)) {
             generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter))
-                    .withPlans(layers.chooser(spec.commandLine(), llama.model()));
+                    .withPlans(budget.asked() ? null : layers.chooser(spec.commandLine(), llama.model()));
             long loaded = System.nanoTime() - start;
             boolean infill = !cut.suffix().isBlank() && !continueOnly;
             if (infill && !llama.canInfill()) {
@@ -128,7 +133,8 @@ final class CompleteCommand implements Callable<Integer> {
             try (var ready = strategies.ready(spec.commandLine(), llama.model(),
                     engine.options(spec.commandLine()).withContextSize(llama.engine().contextSize()));
                     var completion = completion(llama, cut, infill,
-                            generation.withStrategy(selfDraft.or(ready.strategy(), spec.commandLine(), llama.model())))) {
+                            generation.withStrategy(budget.or(selfDraft.or(ready.strategy(), spec.commandLine(), llama.model()),
+                                    spec.commandLine(), llama.model(), layers)))) {
                 main.interrupts().onInterrupt(completion::close);
                 if (json) {
                     var text = completion.text();
@@ -171,7 +177,8 @@ final class CompleteCommand implements Callable<Integer> {
         document.put("prompt_truncated", stats.truncated());
         document.put("tokens", completion.logProbs().stream().map(at -> token(llama.model().vocabulary(), at)).toList());
         if (completion.work() != null) {
-            document.put("strategy", selfDraft.asked() ? SelfDraftMixin.NAME : strategies.name().toString());
+            document.put("strategy", selfDraft.asked() ? SelfDraftMixin.NAME : budget.asked() ? BudgetMixin.NAME
+                    : strategies.name().toString());
             document.put("work", GenerateCommand.work(completion));
         }
         document.put("timings", timings(stats, loadNanos));

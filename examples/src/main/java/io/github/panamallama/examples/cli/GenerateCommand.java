@@ -92,6 +92,9 @@ final class GenerateCommand implements Callable<Integer> {
     private LayersMixin layers;
 
     @Mixin
+    private BudgetMixin budget;
+
+    @Mixin
     private SamplingMixin sampling;
 
     @Mixin
@@ -115,6 +118,9 @@ final class GenerateCommand implements Callable<Integer> {
         if (asap && selfDraft.asked()) {
             throw new ParameterException(command, "--asap is a way of drawing of its own; leave --self-draft out");
         }
+        if (asap && budget.asked()) {
+            throw new ParameterException(command, "--asap is a way of drawing of its own; leave --budget and --token-time out");
+        }
         if (asap && !stops.isEmpty()) {
             throw new ParameterException(command, "--asap draws whole texts; leave --stop out");
         }
@@ -136,6 +142,7 @@ final class GenerateCommand implements Callable<Integer> {
         }
         adapters.check(command);
         layers.check(command);
+        budget.check(command, layers, strategies.name(), selfDraft);
         var grammar = grammars.grammar(command);
         if (asap && grammar == null) {
             throw new ParameterException(command, "--asap needs --grammar, --json-schema, --regex or --choices");
@@ -148,13 +155,15 @@ final class GenerateCommand implements Callable<Integer> {
         var generation = GenerationOptions.defaults().withMaxTokens(tokens).withSampling(sampler)
                 .withStop(stops.stream().map(stop -> stop.replace("\\n", "\n")).toList())
                 .withGrammar(grammar);
-        int sequences = asap ? (parallel == null ? 1 : parallel) + 2 : Math.max(selfDraft.sequences(), strategies.sequences());
+        int sequences = asap ? (parallel == null ? 1 : parallel) + 2
+                : Math.max(Math.max(selfDraft.sequences(), budget.sequences()), strategies.sequences());
         var options = LlamaOptions.defaults().withModel(strategies.modelOptions(command, model.path(), model.options(main)))
                 .withEngine(layers.options(command, engine.options(command)).withMaxSequences(Math.min(256, sequences)));
 
         long start = System.nanoTime();
         try (var llama = Llama.load(model.path(), options)) {
-            generation = generation.withAdapters(adapters.set(command, llama::adapter)).withPlans(layers.chooser(command, llama.model()));
+            generation = generation.withAdapters(adapters.set(command, llama::adapter))
+                    .withPlans(budget.asked() ? null : layers.chooser(command, llama.model()));
             long loaded = System.nanoTime() - start;
             if (asap) {
                 return draw(llama, text, grammar, generation, loaded);
@@ -162,7 +171,8 @@ final class GenerateCommand implements Callable<Integer> {
             // room for the longest text beside the prompt, as for the large model
             try (var ready = strategies.ready(command, llama.model(), engine.options(command).withContextSize(llama.engine().contextSize()));
                     var completion = llama.complete(text, generation
-                            .withStrategy(selfDraft.or(ready.strategy(), command, llama.model())).withConfidence(json))) {
+                            .withStrategy(budget.or(selfDraft.or(ready.strategy(), command, llama.model()), command, llama.model(), layers))
+                            .withConfidence(json))) {
                 main.interrupts().onInterrupt(completion::close);
                 if (json) {
                     var written = completion.text();
@@ -247,7 +257,7 @@ final class GenerateCommand implements Callable<Integer> {
         document.put("model", model.path().toString());
         document.put("adapters", AdapterChoice.describe(generation.adapters()));
         document.put("layers", completion.plan().toString());
-        document.put("strategy", selfDraft.asked() ? SelfDraftMixin.NAME
+        document.put("strategy", selfDraft.asked() ? SelfDraftMixin.NAME : budget.asked() ? BudgetMixin.NAME
                 : strategies.name() == null ? "plain" : strategies.name().toString());
         document.put("constrained", grammar != null);
         document.put("text", text);

@@ -7,6 +7,7 @@ import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Model;
 import java.nio.file.Path;
+import java.util.List;
 import picocli.CommandLine;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
@@ -73,7 +74,22 @@ final class LayersMixin {
         if (text == null || !isFile()) {
             return text == null ? null : parse(command, model.layerCount());
         }
-        return PlanFile.read(Path.of(text), model).plan();
+        var plans = plans(model);
+        if (plans.size() > 1) {
+            throw new CommandException(text + " holds " + plans.size() + " plans; --budget or --token-time of complete, generate and chat "
+                    + "chooses among them. Here one is needed, for instance --layers " + plans.getLast());
+        }
+        return plans.getFirst();
+    }
+
+    /** Whether a file of plans is named, which may hold several. */
+    boolean isPlanFile() {
+        return text != null && text.endsWith(PLAN);
+    }
+
+    /** All plans of the file of plans. */
+    List<LayerPlan> plans(Model model) {
+        return PlanFile.read(Path.of(text), model).plans();
     }
 
     /** What chooses the plan for a prompt; null for every block once. */

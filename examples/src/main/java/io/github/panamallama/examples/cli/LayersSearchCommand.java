@@ -13,11 +13,13 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.OptionalDouble;
 import java.util.OptionalLong;
+import java.util.TreeSet;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -57,8 +59,10 @@ final class LayersSearchCommand implements Callable<Integer> {
     @Mixin
     private TextsMixin input;
 
-    @Option(names = "--keep", paramLabel = "SHARE", description = "Share of the blocks that stay. Default: ${DEFAULT-VALUE}.")
-    private double keep = 0.75;
+    @Option(names = "--keep", paramLabel = "SHARE", split = ",", description = {
+        "Share of the blocks that stay. Several, for instance 0.5,0.75, find a plan each, which --budget and --token-time",
+        "choose among. Default: ${DEFAULT-VALUE}."})
+    private double[] keep = {0.75};
 
     @Option(names = "--method", paramLabel = "NAME", description = "${COMPLETION-CANDIDATES}. Default: ${DEFAULT-VALUE}.")
     private Method method = Method.evopress;
@@ -95,8 +99,10 @@ final class LayersSearchCommand implements Callable<Integer> {
     @Override
     public Integer call() throws IOException {
         var main = parent.main();
-        if (!(keep > 0 && keep < 1)) {
-            throw new ParameterException(spec.commandLine(), "--keep is " + keep + "; it must be above 0 and below 1");
+        for (double share : keep) {
+            if (!(share > 0 && share < 1)) {
+                throw new ParameterException(spec.commandLine(), "--keep is " + share + "; it must be above 0 and below 1");
+            }
         }
         if (window < 2) {
             throw new ParameterException(spec.commandLine(), "--window is " + window + "; it must be at least 2");
@@ -106,10 +112,17 @@ final class LayersSearchCommand implements Callable<Integer> {
         }
         var sources = input.find(spec.commandLine());
         try (var loaded = model.load(main)) {
-            int removed = (int) Math.round(loaded.layerCount() * (1 - keep));
-            if (removed < 1 || removed >= loaded.layerCount()) {
-                throw new ParameterException(spec.commandLine(), "--keep " + keep + " leaves out " + removed + " of " + loaded.layerCount()
-                        + " blocks; 1 to " + (loaded.layerCount() - 1) + " can go");
+            var removals = new TreeSet<Integer>(Comparator.reverseOrder());
+            for (double share : keep) {
+                int removed = (int) Math.round(loaded.layerCount() * (1 - share));
+                if (removed < 1 || removed >= loaded.layerCount()) {
+                    throw new ParameterException(spec.commandLine(), "--keep " + share + " leaves out " + removed + " of "
+                            + loaded.layerCount() + " blocks; 1 to " + (loaded.layerCount() - 1) + " can go");
+                }
+                if (!removals.add(removed)) {
+                    throw new ParameterException(spec.commandLine(), "--keep " + share + " leaves out " + removed
+                            + " blocks, as another share does");
+                }
             }
             var windows = windows(loaded, sources);
             var split = Split.of(windows);
@@ -120,17 +133,26 @@ final class LayersSearchCommand implements Callable<Integer> {
             long tokens = split.learning().stream().mapToLong(text -> text.length).sum();
             var options = engine.options(spec.commandLine()).withMaxSequences(2);
             try (var opened = Engine.open(loaded, engine.givesContextSize() ? options : options.withContextSize(2 * window))) {
-                var choice = choose(opened, removed, split.learning(), split.heldOut(), tokens);
-                if (out != null) {
-                    PlanFile.of(loaded, choice.plan, new PlanFile.Found(method.name(), choice.seed, OptionalDouble.of(choice.heldOut),
-                            sources.size() == 1 ? sources.getFirst().getFileName().toString() : sources.size() + " files", tokens))
-                            .write(out);
+                var choices = new ArrayList<Choice>();
+                for (int removed : removals) {
+                    var choice = choose(opened, removed, split.learning(), split.heldOut(), tokens);
+                    choices.add(choice);
+                    if (!json) {
+                        main.shell().println(String.format(Locale.ROOT, "%s%n%.4f nats per token from the whole model, on held-out text",
+                                choice.plan, choice.heldOut));
+                    }
                 }
-                main.shell().println(json ? Json.write(document(choice, removed, tokens))
-                        : String.format(Locale.ROOT, "%s%n%.4f nats per token from the whole model, on held-out text", choice.plan,
-                                choice.heldOut));
                 if (out != null) {
-                    main.shell().note("written to " + out + ", for --layers");
+                    var text = sources.size() == 1 ? sources.getFirst().getFileName().toString() : sources.size() + " files";
+                    PlanFile.of(loaded, choices.stream().map(choice -> new PlanFile.Choice(choice.plan, new PlanFile.Found(method.name(),
+                            choice.seed, OptionalDouble.of(choice.heldOut), text, tokens))).toList()).write(out);
+                }
+                if (json) {
+                    var documents = choices.stream().map(choice -> document(choice, tokens)).toList();
+                    main.shell().println(Json.write(keep.length == 1 ? documents.getFirst() : documents));
+                }
+                if (out != null) {
+                    main.shell().note("written to " + out + ", for --layers" + (keep.length == 1 ? "" : " with --budget or --token-time"));
                 }
             }
         }
@@ -153,7 +175,7 @@ final class LayersSearchCommand implements Callable<Integer> {
         return all;
     }
 
-    private record Choice(LayerPlan plan, double heldOut, OptionalLong seed, long evaluated) {
+    private record Choice(LayerPlan plan, int removed, double heldOut, OptionalLong seed, long evaluated) {
     }
 
     private Choice choose(Engine engine, int removed, List<int[]> calibration, List<int[]> heldOut, long tokens) {
@@ -165,7 +187,7 @@ final class LayersSearchCommand implements Callable<Integer> {
                     .withSeed(seed).withInitial(2 * offspring, first)
                     .withStages(new PlanSearch.Stage(2, first), new PlanSearch.Stage(1, last));
             var found = search.run(new PlanDivergence(engine, calibration), other);
-            return new Choice(found.plan(), found.heldOut(), OptionalLong.of(seed), found.tokens());
+            return new Choice(found.plan(), removed, found.heldOut(), OptionalLong.of(seed), found.tokens());
         }
         var plan = method == Method.influence ? BlockInfluence.measure(engine, calibration).without(removed)
                 : Lac.skipping(calibration.stream().flatMap(text -> new Lac(Lac.DEFAULT_ALPHA).trace(engine, text).stream()).toList(),
@@ -174,14 +196,14 @@ final class LayersSearchCommand implements Callable<Integer> {
         for (int i = 0; i < heldOut.size(); i++) {
             all.add(new PlanFitness.Slice(i, heldOut.get(i).length));
         }
-        return new Choice(plan, other.of(plan, all), OptionalLong.empty(), tokens);
+        return new Choice(plan, removed, other.of(plan, all), OptionalLong.empty(), tokens);
     }
 
-    private Object document(Choice choice, int removed, long tokens) {
+    private Object document(Choice choice, long tokens) {
         var document = new LinkedHashMap<String, Object>();
         document.put("method", method.name());
         document.put("plan", choice.plan.toString());
-        document.put("removed", removed);
+        document.put("removed", choice.removed);
         document.put("held_out_divergence", choice.heldOut);
         document.put("calibration_tokens", tokens);
         document.put("evaluated_tokens", choice.evaluated);
