@@ -8,6 +8,11 @@ import io.github.panamallama.runtime.ModelOptions;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.runtime.gguf.RandomModel;
+import io.github.panamallama.sampling.strategy.Plain;
+import io.github.panamallama.sampling.strategy.PlanDrafts;
+import io.github.panamallama.sampling.strategy.Strategy;
+import io.github.panamallama.sampling.strategy.StrategyOptions;
+import io.github.panamallama.sampling.strategy.Work;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
@@ -52,6 +57,21 @@ final class BenchCommand implements Callable<Integer> {
     private static final int COMPILED_RUNS = 500;
     private static final long COMPILE_NANOS = 3_000_000_000L;
 
+    /** What is continued where drafts are measured and no other text is given. */
+    private static final String CODE = """
+            package org.example;
+
+            import java.util.ArrayList;
+            import java.util.List;
+
+            /** A list of names, in the order in which they came. */
+            public class Names {
+                private final List<String> names = new ArrayList<>();
+
+                /** Adds a name. */
+                public void add(String name) {
+            """;
+
     /** The tokens do not matter to the time; they are the same in every run. */
     private static final long SEED = 1;
 
@@ -81,6 +101,14 @@ final class BenchCommand implements Callable<Integer> {
 
     @Option(names = {"-r", "--repetitions"}, paramLabel = "N", description = "Measurements of each test. Default: ${DEFAULT-VALUE}.")
     private int repetitions = 5;
+
+    @Mixin
+    private SelfDraftMixin selfDraft;
+
+    @Option(names = {"-f", "--file"}, paramLabel = "FILE",
+            description = "With --self-draft: the text that is continued; drafts gain more on some than on others. Some lines of Java "
+                    + "without it.")
+    private Path file;
 
     @Option(names = "--poll", paramLabel = "0..100", description = "How long idle threads spin. Default: 50.")
     private Integer poll;
@@ -115,6 +143,13 @@ final class BenchCommand implements Callable<Integer> {
             throw new ParameterException(spec.commandLine(), "nothing to measure: -p and -n are both 0");
         }
         layers.checkPlan(spec.commandLine());
+        if (file != null && !selfDraft.asked()) {
+            throw new ParameterException(spec.commandLine(), "-f is for --self-draft; other tests take random tokens");
+        }
+        if (selfDraft.asked() && Arrays.stream(generations).allMatch(n -> n == 0)) {
+            throw new ParameterException(spec.commandLine(), "--self-draft is measured while -n tokens are generated, and -n is 0");
+        }
+        var text = !selfDraft.asked() ? null : file == null ? CODE : Sources.read(file);
         var options = layers.options(spec.commandLine(), engine.options(spec.commandLine(), EngineOptions.defaults().withBatchSize(BATCH)))
                 .withMaxSequences(1);
         if (poll != null) {
@@ -129,6 +164,7 @@ final class BenchCommand implements Callable<Integer> {
         }
         try (var loaded = model.load(main)) {
             var plan = layers.plan(spec.commandLine(), loaded);
+            var drafts = selfDraft.asked() ? PlanDrafts.of(selfDraft.plan(spec.commandLine(), loaded)) : null;
             var documents = new ArrayList<Map<String, Object>>();
             if (!json) {
                 main.shell().println(TABLE_HEAD);
@@ -139,8 +175,13 @@ final class BenchCommand implements Callable<Integer> {
                     var document = document(loaded, opened, plan, test, samples);
                     documents.add(document);
                     if (!json) {
-                        main.shell().println(row(document, test));
+                        main.shell().println(row(document, test.label(depth)));
                     }
+                }
+            }
+            for (int n : selfDraft.asked() ? generations : new int[0]) {
+                if (n > 0) {
+                    documents.add(drafted(loaded, options, plan, drafts, text, n));
                 }
             }
             if (json) {
@@ -228,6 +269,73 @@ final class BenchCommand implements Callable<Integer> {
         }
     }
 
+    /** One text written greedily, with drafts and without in turn. */
+    private Map<String, Object> drafted(Model model, EngineOptions options, LayerPlan plan, PlanDrafts drafts, String text,
+            int generated) {
+        int[] prompt = model.vocabulary().tokenize(text, true, false);
+        try (var engine = Engine.open(model, options.withMaxSequences(2)
+                .withContextSize(prompt.length + generated + drafts.most() + 1))) {
+            if (!cold) {
+                write(engine, plan, new Plain(), prompt, generated);
+                write(engine, plan, drafts, prompt, generated);
+            }
+            var greedy = new double[repetitions];
+            var ratios = new double[repetitions];
+            var samples = new long[repetitions];
+            Written with = null;
+            for (int i = 0; i < repetitions; i++) {
+                var without = write(engine, plan, new Plain(), prompt, generated);
+                with = write(engine, plan, drafts, prompt, generated);
+                greedy[i] = without.rate();
+                ratios[i] = with.rate() / without.rate();
+                samples[i] = with.nanos;
+            }
+            var document = document(model, engine, plan, new Test(0, with.tokens), samples);
+            long drafted = with.work.count("drafted");
+            double acceptance = drafted == 0 ? 0 : with.work.count("accepted") / (double) drafted;
+            var draft = new LinkedHashMap<String, Object>();
+            draft.put("layers", drafts.plan().toString());
+            draft.put("greedy_ts", mean(greedy));
+            draft.put("speed_up", mean(ratios));
+            draft.put("passes", with.work.count("passes"));
+            draft.put("drafted", drafted);
+            draft.put("acceptance", acceptance);
+            document.put("self_draft", draft);
+            if (!json) {
+                main.shell().println(row(document, "sd" + with.tokens));
+                main.shell().println(String.format(Locale.ROOT, "%ndrafts by blocks %s: %.3f times the %.2f t/s without; %.1f %% of %d "
+                        + "drafted tokens were accepted", drafts.plan(), mean(ratios), mean(greedy), 100 * acceptance, drafted));
+            }
+            return document;
+        }
+    }
+
+    /** Tokens behind the first, whose time is that of the prompt. */
+    private record Written(int tokens, long nanos, Work work) {
+        double rate() {
+            return 1e9 * tokens / nanos;
+        }
+    }
+
+    private Written write(Engine engine, LayerPlan plan, Strategy strategy, int[] prompt, int generated) {
+        try (var sequence = plan == null ? engine.newSequence() : engine.newSequence(plan); var decoding = strategy.start(sequence, prompt,
+                StrategyOptions.defaults().withMaxTokens(generated + 1).withConfidence(false))) {
+            main.interrupts().onInterrupt(decoding::cancel);
+            decoding.advance();
+            long start = System.nanoTime();
+            while (decoding.advance()) {
+            }
+            long nanos = System.nanoTime() - start;
+            int tokens = decoding.tokens().length - 1;
+            if (tokens < 1) {
+                throw new CommandException("the model ends the text at once, so that there is nothing to draft; give another one with -f");
+            }
+            return new Written(tokens, nanos, decoding.work());
+        } finally {
+            main.interrupts().onInterrupt(() -> { });
+        }
+    }
+
     private Map<String, Object> document(Model model, Engine engine, LayerPlan plan, Test test, long[] samples) {
         var options = engine.options();
         var speeds = Arrays.stream(samples).mapToDouble(nanos -> 1e9 * test.tokens() / nanos).toArray();
@@ -275,10 +383,10 @@ final class BenchCommand implements Callable<Integer> {
             | model                          |       size |     params | backend    | threads |            test |                  t/s |
             | ------------------------------ | ---------: | ---------: | ---------- | ------: | --------------: | -------------------: |""";
 
-    private String row(Map<String, Object> document, Test test) {
+    private String row(Map<String, Object> document, String label) {
         return String.format(Locale.ROOT, "| %-30s | %10s | %10s | %-10s | %7d | %15s | %20s |", document.get("model_type"),
                 Units.bytes((Long) document.get("model_size")), Units.count((Long) document.get("model_n_params")), document.get("backends"),
-                (Integer) document.get("n_threads"), test.label(depth),
+                (Integer) document.get("n_threads"), label,
                 String.format(Locale.ROOT, "%.2f ± %.2f", (Double) document.get("avg_ts"), (Double) document.get("stddev_ts")));
     }
 

@@ -1,5 +1,6 @@
 package io.github.panamallama.examples.cli;
 
+import io.github.panamallama.layers.DraftAcceptance;
 import io.github.panamallama.runtime.Adapter;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Append;
@@ -35,6 +36,8 @@ import picocli.CommandLine.Spec;
 final class PerplexityCommand implements Callable<Integer> {
     /** Most bytes of logits held for windows that are evaluated together. */
     private static final long ROW_BYTES = 1L << 29;
+    /** Positions that are drafted behind in one batch, each on a fork of its window. */
+    private static final int DRAFTS = 64;
 
     @ParentCommand
     private Main main;
@@ -50,6 +53,10 @@ final class PerplexityCommand implements Callable<Integer> {
 
     @Mixin
     private LayersMixin layers;
+
+    @Option(names = "--self-draft", paramLabel = "PLAN", description = "Also tell what drafts by these of the model's blocks alone are "
+            + "worth on this text: the share of the scored positions where their likeliest token is that of the model.")
+    private String drafts;
 
     @Mixin
     private EngineMixin engine;
@@ -76,6 +83,7 @@ final class PerplexityCommand implements Callable<Integer> {
         adapters.check(spec.commandLine());
         layers.checkPlan(spec.commandLine());
         try (var loaded = model.load(main); var opened = new Opened(loaded)) {
+            var drafting = drafts == null ? null : SelfDraftMixin.parse(spec.commandLine(), drafts, loaded);
             var under = adapters.set(spec.commandLine(), opened::load);
             var vocabulary = loaded.vocabulary();
             if (vocabulary.addsEos()) {
@@ -91,10 +99,11 @@ final class PerplexityCommand implements Callable<Integer> {
             int together = (int) Math.max(1, Math.min(batch / window, ROW_BYTES / rowBytes));
             int count = Math.min(chunks, tokens.length / window);
             together = Math.min(together, count);
-            var options = layers.options(spec.commandLine(), engine.options(spec.commandLine())).withContextSize(window * together)
-                    .withBatchSize(batch).withMaxSequences(together);
+            int forks = drafting == null ? 0 : DRAFTS;
+            var options = layers.options(spec.commandLine(), engine.options(spec.commandLine()))
+                    .withContextSize(window * together + forks).withBatchSize(batch).withMaxSequences(together + forks);
             try (var evaluating = Engine.open(loaded, options)) {
-                score(evaluating, under, layers.plan(spec.commandLine(), loaded), tokens, window, together, count);
+                score(evaluating, under, layers.plan(spec.commandLine(), loaded), drafting, tokens, window, together, count);
             }
         }
         return Main.OK;
@@ -118,10 +127,12 @@ final class PerplexityCommand implements Callable<Integer> {
         }
     }
 
-    private void score(Engine engine, AdapterSet under, LayerPlan plan, int[] tokens, int window, int together, int count) {
+    private void score(Engine engine, AdapterSet under, LayerPlan plan, LayerPlan drafting, int[] tokens, int window, int together,
+            int count) {
         int first = window / 2;
         var vocabulary = engine.model().vocabulary();
         var sum = new Sum();
+        int accepted = 0;
         var rows = new Row[together][window];
         for (var ofWindow : rows) {
             for (int i = first; i < window - 1; i++) {
@@ -144,6 +155,9 @@ final class PerplexityCommand implements Callable<Integer> {
                 }
                 main.interrupts().onInterrupt(() -> Arrays.stream(sequences).forEach(Sequence::cancel));
                 engine.decode(appends);
+                for (int s = 0; drafting != null && s < now && !main.interrupts().raised(); s++) {
+                    accepted += DraftAcceptance.count(sequences[s], drafting, rows[s], first, window - 1, DRAFTS);
+                }
             } finally {
                 main.interrupts().onInterrupt(() -> { });
                 for (var sequence : sequences) {
@@ -173,9 +187,20 @@ final class PerplexityCommand implements Callable<Integer> {
             document.put("n_scored", sum.count);
             document.put("n_tokens", tokens.length);
             document.put("seconds", seconds);
+            if (drafting != null) {
+                var draft = new LinkedHashMap<String, Object>();
+                draft.put("layers", drafting.toString());
+                draft.put("acceptance", accepted / (double) sum.count);
+                document.put("self_draft", draft);
+            }
             main.shell().println(Json.write(document));
         } else {
             main.shell().println(String.format(Locale.ROOT, "Final estimate: PPL = %.4f +/- %.5f", sum.perplexity(), sum.error()));
+            if (drafting != null) {
+                double share = accepted / (double) sum.count;
+                main.shell().println(String.format(Locale.ROOT, "Self-draft %s: %.2f %% +/- %.2f of the drafted tokens would be accepted",
+                        drafting, 100 * share, 100 * Math.sqrt(share * (1 - share) / sum.count)));
+            }
         }
     }
 

@@ -40,8 +40,17 @@ final class SelfDraftMixin {
         if (plan == null) {
             return other;
         }
+        return PlanDrafts.of(parse(command, plan, model));
+    }
+
+    /** The plan that drafts. */
+    LayerPlan plan(CommandLine command, Model model) {
+        return parse(command, plan, model);
+    }
+
+    static LayerPlan parse(CommandLine command, String plan, Model model) {
         try {
-            return PlanDrafts.of(LayerPlan.parse(plan, model.layerCount()));
+            return LayerPlan.parse(plan, model.layerCount());
         } catch (IllegalArgumentException e) {
             throw new ParameterException(command, "--self-draft: " + e.getMessage());
         }

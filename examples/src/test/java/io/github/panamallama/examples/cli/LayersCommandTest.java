@@ -14,6 +14,9 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
 import java.util.stream.Stream;
 import javax.imageio.ImageIO;
 import org.junit.jupiter.api.BeforeAll;
@@ -22,6 +25,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 
 /** layers trace, search, train-router and prune, and {@code --layers} of every command that has it; on the shipped model. */
@@ -391,6 +395,137 @@ class LayersCommandTest {
         assertRefused(2, "routers choose by a prompt, which there is none of here", run(commands().toList().getLast(), "--layers",
                 routers.toString()));
         assertRefused(2, "routers choose by a prompt", Cli.run("bench", "-p", "8", "-n", "2", "-r", "1", "--layers", routers.toString()));
+    }
+
+    // --- --budget and --token-time ------------------------------------------------------------------------------------------
+
+    /** Plans of 4 and 6 blocks. */
+    private static Path ladder() {
+        var file = folder.resolve("ladder.json");
+        if (!Files.exists(file)) {
+            var searched = search("--keep", "0.75,0.5", "--method", "influence", "--json", "-o", file.toString());
+            assertEquals(0, searched.code(), searched.err());
+            assertEquals(2, searched.json().size());
+            assertEquals(4, searched.json().get(0).get("removed").asInt());
+            assertEquals(2, searched.json().get(1).get("removed").asInt());
+        }
+        return file;
+    }
+
+    /** Tokens by the number of blocks that they were evaluated with, from a JSON document. */
+    private static Map<Integer, Long> tokensByBlocks(JsonNode document) {
+        assertEquals("budget", document.get("strategy").asString());
+        var tokens = new TreeMap<Integer, Long>();
+        document.get("work").get("events").properties().stream().filter(event -> !event.getKey().equals("changes"))
+                .forEach(event -> tokens.merge((int) LayerPlan.parse(event.getKey(), BLOCKS).cost(), event.getValue().asLong(), Long::sum));
+        return tokens;
+    }
+
+    @Test
+    void aBudgetOfWorkIsKeptByChangingPlans() {
+        var generate = List.of("generate", "-p", "public int ", "-t", "2", "-n", "300", "--temp", "0.8", "-s", "5", "--json");
+        var result = run(generate, "--layers", ladder().toString(), "--budget", "0.85");
+        assertEquals(0, result.code(), result.err());
+        var tokens = tokensByBlocks(result.json());
+        double work = 0;
+        long all = 0;
+        for (var entry : tokens.entrySet()) {
+            work += entry.getKey() * entry.getValue();
+            all += entry.getValue();
+        }
+        assertTrue(work / all <= 0.85 * BLOCKS && tokens.keySet().stream().allMatch(List.of(4, 6, 8)::contains), tokens.toString());
+        assertEquals(all + 1, result.json().get("tokens").size(), "the last token is not evaluated");
+        assertTrue(tokens.size() > 1 && result.json().get("work").get("events").get("changes").asLong() > 0, tokens.toString());
+    }
+
+    @Test
+    void aBudgetOfTimeEndsWithThePlanThatTheMachineAllows() {
+        var command = List.of("complete", "--stdin", "-t", "2", "-n", "150", "--temp", "1", "-s", "1", "--json", "--layers",
+                ladder().toString());
+        var slow = run(command, "--token-time", "10s");
+        assertEquals(0, slow.code(), slow.err());
+        assertEquals(Set.of(8), tokensByBlocks(slow.json()).keySet());
+        var quick = run(command, "--token-time", "0.01us");
+        assertEquals(0, quick.code(), quick.err());
+        var tokens = tokensByBlocks(quick.json());
+        assertTrue(tokens.get(8) == 64 && tokens.get(6) == 64, "64 tokens under each plan on the way down: " + tokens);
+        assertEquals(0, run(List.of("chat", "-t", "2", "--temp", "0", "-n", "8"), "--layers", ladder().toString(), "--budget", "0.7").code());
+    }
+
+    @Test
+    void theWholeBudgetIsTheModelAsItIs() {
+        var generate = List.of("generate", "-p", "public int ", "-t", "2", "-n", "40");
+        assertEquals(run(generate).out(), run(generate, "--layers", ladder().toString(), "--budget", "1").out());
+    }
+
+    @Test
+    void budgetsThatCannotBeKeptAreRefused() {
+        var generate = List.of("generate", "-p", "public int ", "-t", "2", "-n", "8");
+        var file = ladder().toString();
+        assertRefused(1, "ladder.json holds 2 plans", run(generate, "--layers", file));
+        assertRefused(1, "ladder.json holds 2 plans", Cli.run("bench", "-p", "8", "-n", "2", "-r", "1", "--layers", file));
+        assertRefused(2, "--layers must name a file", run(generate, "--budget", "0.8"));
+        assertRefused(2, "--layers must name a file", run(generate, "--layers", "0-6", "--token-time", "1ms"));
+        assertRefused(2, "--layers must name a file", run(generate, "--layers", routers.toString(), "--budget", "0.8"));
+        assertRefused(2, "exclude each other", run(generate, "--layers", file, "--budget", "0.8", "--token-time", "1ms"));
+        assertRefused(2, "exclude each other", run(generate, "--layers", file, "--budget", "0.8", "--self-draft", "0-6"));
+        assertRefused(2, "leave out --strategy beam", run(generate, "--layers", file, "--budget", "0.8", "--strategy", "beam"));
+        assertRefused(2, "leave --budget", run(generate, "--layers", file, "--budget", "0.8", "--asap", "--choices", "a,b"));
+        for (var share : List.of("0", "-1", "1.1", "NaN")) {
+            assertRefused(2, "it must be above 0 and at most 1", run(generate, "--layers", file, "--budget", share));
+        }
+        assertRefused(2, "--budget 0.3 can't be kept: the cheapest plan", run(generate, "--layers", file, "--budget", "0.3"));
+        for (var time : List.of("20", "0ms", "-1ms", "ms", "1h", "0.0001us")) {
+            assertRefused(2, "is no time above 0 with a unit", run(generate, "--layers", file, "--token-time", time));
+        }
+        assertRefused(2, "leaves out 2 blocks, as another share does", search("--keep", "0.75,0.76"));
+        assertRefused(2, "it must be above 0 and below 1", search("--keep", "0.5,1"));
+    }
+
+    // --- --self-draft of bench and perplexity -------------------------------------------------------------------------------
+
+    @Test
+    void benchTellsWhatSelfDraftsGainOnAText() {
+        var bench = List.of("bench", "-p", "0", "-n", "24", "-r", "2", "-t", "2");
+        var all = run(bench, "--self-draft", "0-7", "--json");
+        assertEquals(0, all.code(), all.err());
+        assertEquals(2, all.json().size(), "random tokens one by one, and the text");
+        var draft = all.json().get(1).get("self_draft");
+        assertEquals("0-7", draft.get("layers").asString());
+        assertEquals(1, draft.get("acceptance").asDouble(), 0.1, "all blocks draft what all blocks accept, but for near-ties");
+        assertTrue(draft.get("drafted").asLong() > 0 && draft.get("passes").asLong() > 0, all.out());
+        assertTrue(draft.get("speed_up").asDouble() > 0 && draft.get("greedy_ts").asDouble() > 0, all.out());
+        assertTrue(all.json().get(1).get("n_gen").asInt() >= 1 && all.json().get(1).get("samples_ns").size() == 2);
+
+        var table = run(bench, "--self-draft", "0-2,4-5,7", "-f", text.toString());
+        assertEquals(0, table.code(), table.err());
+        assertTrue(table.out().contains(" sd") && table.out().contains("drafts by blocks 0-2,4-5,7: "), table.out());
+
+        assertRefused(2, "--self-draft: ", run(bench, "--self-draft", "0-8", "--no-warmup"));
+        assertRefused(2, "-f is for --self-draft", run(bench, "-f", text.toString()));
+        assertRefused(2, "-n is 0", Cli.run("bench", "-p", "8", "-n", "0", "--self-draft", "0-6"));
+        assertRefused(1, "no such file: nowhere", run(bench, "--self-draft", "0-6", "-f", "nowhere"));
+    }
+
+    @Test
+    void perplexityTellsHowManyDraftsWouldBeAccepted() {
+        var perplexity = List.of("perplexity", text.toString(), "-t", "2", "-c", "64", "--json");
+        var without = run(perplexity).json();
+        double last = 1.1;
+        for (var plan : List.of("0-7", "0-2,4-7", "0,7")) {
+            var with = run(perplexity, "--self-draft", plan);
+            assertEquals(0, with.code(), with.err());
+            assertEquals(without.get("ppl").asDouble(), with.json().get("ppl").asDouble(), 1e-3, "the text is scored as without");
+            assertEquals(plan, with.json().get("self_draft").get("layers").asString());
+            double acceptance = with.json().get("self_draft").get("acceptance").asDouble();
+            assertTrue(acceptance < last && (!plan.equals("0-7") || acceptance > 0.97), plan + ": " + acceptance + " after " + last);
+            last = acceptance;
+        }
+        var told = Cli.run("perplexity", text.toString(), "-t", "2", "-c", "64", "--self-draft", "0-2,4-7");
+        assertTrue(told.out().lines().toList().get(1).matches("Self-draft 0-2,4-7: [\\d.]+ % \\+/- [\\d.]+ of the drafted tokens would be "
+                + "accepted"), told.out());
+        assertRefused(2, "--self-draft: ", run(perplexity, "--self-draft", "7,3"));
+        assertRefused(1, "reads keys and values of block 3", run(perplexity, "--layers", "0-2,4-7", "--self-draft", "0-4,7"));
     }
 
     @Test
