@@ -10,11 +10,15 @@ import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 
 /** The models that are measured: the shipped one, and random ones that are made once and kept in the cache folder. */
 final class BenchModels {
     /** Shape of Llama 3.2 1B but for its vocabulary, 32000 tokens and an output matrix of its own: 1.1 billion parameters. */
     private static final RandomModel ONE_B = RandomModel.llama(16, 2048, 32, 8, 8192, 32_000);
+    /** As wide and deep as small models of these sizes are, with the same vocabulary. */
+    private static final Map<String, RandomModel> RANDOM = Map.of("1b", ONE_B,
+            "300m", RandomModel.llama(24, 1024, 16, 4, 2816, 32_000), "100m", RandomModel.llama(12, 768, 12, 4, 2048, 32_000));
 
     private BenchModels() {
     }
@@ -26,26 +30,37 @@ final class BenchModels {
     record BenchModel(String name, Path path, String shape, boolean shipped, RandomModel random) {
     }
 
-    /** @param names {@code shipped}, {@code 1b-q8_0} or {@code 1b-} and another type of {@link RandomModel#withType}, or paths */
+    /**
+     * @param names {@code shipped}; {@code 1b-}, {@code 300m-} or {@code 100m-} and a type of {@link RandomModel#withType}; or paths
+     */
     static List<BenchModel> resolve(List<String> names) throws IOException {
         var models = new ArrayList<BenchModel>();
         for (var name : names) {
             models.add(switch (name.toLowerCase(Locale.ROOT)) {
                 case "shipped" -> new BenchModel("shipped, Q8_0", DefaultModel.path(), "llama, 8 layers of 256, 5.8M parameters", true, null);
-                case String one when one.startsWith("1b-") && GgmlType.byName(one.substring(3)).isPresent() -> {
-                    var type = GgmlType.byName(one.substring(3)).get();
-                    yield random("1B random, " + type, ONE_B.withType(type));
+                case String one when shape(one) != null -> {
+                    var shape = shape(one);
+                    yield random(one.substring(0, one.indexOf('-')).toUpperCase(Locale.ROOT) + " random, " + shape.type(), shape);
                 }
                 default -> {
                     var path = Path.of(name).toAbsolutePath();
                     if (!Files.isRegularFile(path)) {
-                        throw new IOException("no model '" + name + "'; give shipped, 1b-q8_0, 1b-q4_0, 1b- and another type, or the path of a GGUF file");
+                        throw new IOException("no model '" + name + "'; give shipped, 1b-q8_0, 300m-q8_0 or 100m-q8_0, the same with "
+                                + "another type, or the path of a GGUF file");
                     }
                     yield new BenchModel(path.getFileName().toString(), path, path.toString(), false, null);
                 }
             });
         }
         return models;
+    }
+
+    /** The random model of a size and a type; null if the name has neither. */
+    private static RandomModel shape(String name) {
+        int dash = name.indexOf('-');
+        var shape = dash < 0 ? null : RANDOM.get(name.substring(0, dash));
+        var type = dash < 0 ? null : GgmlType.byName(name.substring(dash + 1)).orElse(null);
+        return shape == null || type == null ? null : shape.withType(type);
     }
 
     private static BenchModel random(String name, RandomModel shape) throws IOException {

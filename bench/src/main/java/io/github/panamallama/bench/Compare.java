@@ -9,6 +9,7 @@ import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.Set;
 import java.util.SplittableRandom;
 import java.util.concurrent.Callable;
 import picocli.CommandLine;
@@ -65,8 +66,13 @@ public final class Compare implements Callable<Integer> {
             defaultValue = "bench,generate,concurrent,tokens,strategies,adapters,layers,isolated,asap,lines,masks")
     List<Part> parts;
 
+    @Option(names = "--layers", split = ",", paramLabel = "WHAT", description = "of the part 'layers': ${COMPLETION-CANDIDATES}",
+            defaultValue = "changes,hook,taps,skips,drafts,quality,routers")
+    Set<LayerCosts.What> layers;
+
     @Option(names = {"-m", "--models"}, split = ",", paramLabel = "MODEL",
-            description = "'shipped', '1b-q8_0', '1b-q4_0' or paths of GGUF files", defaultValue = "shipped,1b-q8_0,1b-q4_0")
+            description = "'shipped'; '1b-q8_0', '300m-q8_0', '100m-q8_0' and other types, random ones; or paths of GGUF files",
+            defaultValue = "shipped,1b-q8_0,1b-q4_0")
     List<String> models;
 
     @Option(names = "--pairs", description = "alternations of each comparison", defaultValue = "15")
@@ -163,9 +169,14 @@ public final class Compare implements Callable<Integer> {
             }
             if (wanted.contains(Part.layers)) {
                 try (var costs = new LayerCosts(model, threads, seconds)) {
-                    costs.measure(pairs, random, written);
+                    costs.measure(layers, pairs, random, written);
                 }
-                if (model.shipped() && hasHeldOut("the quality without blocks is")) {
+                if (layers.contains(LayerCosts.What.routers) && model.shipped() && hasHeldOut("routers are")) {
+                    try (var quality = new RouterQuality(model.path(), home.resolve(heldOut).normalize(), threads, seed)) {
+                        quality.measure(model.name(), written);
+                    }
+                }
+                if (layers.contains(LayerCosts.What.quality) && model.shipped() && hasHeldOut("the quality without blocks is")) {
                     try (var quality = new LayerQuality(model.path(), home.resolve(heldOut).normalize(), threads, seed)) {
                         quality.measure(model.name(), written);
                     }

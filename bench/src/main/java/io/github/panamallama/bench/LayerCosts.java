@@ -7,15 +7,11 @@ import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
 import io.github.panamallama.runtime.Tap;
-import io.github.panamallama.sampling.strategy.Plain;
-import io.github.panamallama.sampling.strategy.PlanDrafts;
-import io.github.panamallama.sampling.strategy.Strategy;
-import io.github.panamallama.sampling.strategy.StrategyOptions;
-import io.github.panamallama.sampling.strategy.Work;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Set;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 
@@ -47,75 +43,77 @@ final class LayerCosts implements AutoCloseable {
         prompt = new SplittableRandom(1).ints(BEHIND, 300, Math.min(model.vocabulary().size(), 4000)).toArray();
     }
 
-    /** All of it. */
-    void measure(int pairs, SplittableRandom random, Report report) throws IOException {
+    /** What can be measured. */
+    enum What {
+        /** The time of a change of plans. */
+        changes,
+        /** The hook in place, and no plan. */
+        hook,
+        /** Norms of all blocks read. */
+        taps,
+        /** Blocks left out; random models alone. */
+        skips,
+        /** Drafts by a part of the blocks. */
+        drafts,
+        /** Perplexity without blocks; the shipped model alone. */
+        quality,
+        /** Routers beside simpler choices; the shipped model alone. */
+        routers
+    }
+
+    void measure(Set<What> what, int pairs, SplittableRandom random, Report report) throws IOException {
         double rate;
         try (var engine = Engine.open(model, options)) {
-            rate = decode(engine, null, null, 64);
-            report.add(changes(engine, pairs));
+            rate = decode(engine, null, 64);
+            if (what.contains(What.changes)) {
+                report.add(changes(engine, pairs));
+            }
         }
         int tokens = (int) Math.clamp(seconds * rate, 16, CONTEXT - BEHIND - 16);
         var work = tokens + " tokens one by one";
-        add(report, compare("no plan", work, "hook in place, no plan", "no hook", 0.995, pairs, random,
-                () -> hooked(null, tokens), () -> alone(model, null, tokens)));
-        add(report, compare("taps", work, "norms of all blocks read", "nothing read", 0.97, pairs, random,
-                () -> hooked(Tap.norms(), tokens), () -> hooked(null, tokens)));
-        for (int left : bench.random() == null ? new int[0] : new int[] {2, 4, 8}) {
+        if (what.contains(What.hook)) {
+            add(report, compare("no plan", work, "hook in place, no plan", "no hook", 0.995, pairs, random,
+                    () -> hooked(tokens), () -> alone(model, null, tokens)));
+        }
+        if (what.contains(What.taps)) {
+            taps(work, tokens, pairs, random, report);
+        }
+        for (int left : bench.random() == null || !what.contains(What.skips) ? new int[0] : new int[] {2, 4, 8}) {
             if (left < model.layerCount() - 1) {
                 skipped(left, tokens, pairs, random, report);
             }
         }
-        selfDrafts(Math.min(tokens, MOST_DRAFTED), pairs, random, report);
-    }
-
-    /** Drafts without a quarter and without half of the blocks, beside greedy decoding of the same prompt. */
-    private void selfDrafts(int tokens, int pairs, SplittableRandom random, Report report) throws IOException {
-        var rows = new ArrayList<List<String>>();
-        int[] text = model.vocabulary().tokenize(GenerationWork.JAVA_PROMPT.strip(), true, false);
-        try (var engine = Engine.open(model, options)) {
-            for (int part : new int[] {4, 2}) {
-                var plan = LayerPlan.all(model.layerCount()).skip(spread(model.layerCount(), Math.max(1, model.layerCount() / part)));
-                var work = new Work[1];
-                var comparison = compare("self-draft", tokens + " tokens after " + text.length + ", prompt included; blocks " + plan
-                        + " draft", "self-draft", "greedy", 0, pairs, random,
-                        () -> generate(engine, PlanDrafts.of(plan), text, tokens, work),
-                        () -> generate(engine, new Plain(), text, tokens, new Work[1]));
-                add(report, comparison);
-                long drafted = work[0].count("drafted");
-                rows.add(List.of(plan.toString(), String.format(Locale.ROOT, "%.3f", comparison.ratio()), Long.toString(drafted),
-                        drafted == 0 ? "" : String.format(Locale.ROOT, "%.2f", work[0].count("accepted") / (double) drafted)));
-            }
+        if (what.contains(What.drafts)) {
+            new SelfDraftCosts(bench, threads, Math.min(tokens, MOST_DRAFTED), pairs, random, report).measure();
         }
-        report.add(new Report.Table("Self-drafts, " + bench.name(), "Greedy decoding with drafts of 0 to 16 tokens as it pays, against "
-                + "greedy decoding without; nobody searched for the plans, blocks are left out at even distances. Drafted tokens and "
-                + "acceptance are the last run's." + (bench.random() == null ? "" : " The weights are random, and so is what they accept: "
-                + "the ratio tells what drafts cost, not what they gain."),
-                List.of("blocks that draft", "ratio to greedy", "drafted", "accepted"), rows));
     }
 
-    private static double generate(Engine engine, Strategy strategy, int[] text, int tokens, Work[] work) {
-        try (var sequence = engine.newSequence(); var decoding = strategy.start(sequence, text,
-                StrategyOptions.defaults().withMaxTokens(tokens).withConfidence(false))) {
-            long begin = System.nanoTime();
-            while (decoding.advance()) {
-            }
-            work[0] = decoding.work();
-            return decoding.tokens().length * 1e9 / (System.nanoTime() - begin);
+    /** On one sequence of one engine, so that nothing but the tap differs. */
+    private void taps(String work, int tokens, int pairs, SplittableRandom random, Report report) throws IOException {
+        try (var engine = Engine.open(model, options); var sequence = engine.newSequence()) {
+            sequence.append(prompt, engine.newRow());
+            var sum = new double[1];
+            add(report, compare("taps", work, "norms of all blocks read", "nothing read", 0.97, pairs, random, () -> {
+                sequence.tap(Tap.norms(), reading -> sum[0] += reading.norm(0));
+                double rate = decode(sequence, tokens);
+                sequence.untap();
+                return rate;
+            }, () -> decode(sequence, tokens)));
         }
     }
 
     /** Tokens per second in an engine of its own: two engines' threads would spin against each other. */
     private double alone(Model model, LayerPlan plan, int tokens) {
         try (var engine = Engine.open(model, options)) {
-            return decode(engine, plan, null, tokens);
+            return decode(engine, plan, tokens);
         }
     }
 
     /** The same where decodes go through the hook, because there was a plan once. */
-    private double hooked(Tap tap, int tokens) {
+    private double hooked(int tokens) {
         try (var engine = Engine.open(model, options)) {
             engine.newSequence(LayerPlan.all(model.layerCount()).skip(1)).close();
-            return decode(engine, null, tap, tokens);
+            return decode(engine, null, tokens);
         }
     }
 
@@ -157,30 +155,33 @@ final class LayerCosts implements AutoCloseable {
         return new Comparison("layers, " + what, bench.name(), work, threads, ours, baseline, bench.shipped() ? 0 : target, measured);
     }
 
-    private static void add(Report report, Comparison comparison) throws IOException {
+    static void add(Report report, Comparison comparison) throws IOException {
         System.out.printf(Locale.ROOT, "  %s: %.2f t/s, %s %.2f, ratio %.4f%n", comparison.part(), comparison.medianOurs(),
                 comparison.baseline(), comparison.medianBaseline(), comparison.ratio());
         report.add(comparison);
     }
 
-    /** Tokens per second, one by one behind a prompt; a plan or tap may be null. */
-    private double decode(Engine engine, LayerPlan plan, Tap tap, int tokens) {
+    /** Tokens per second, one by one behind a prompt; null for no plan. */
+    private double decode(Engine engine, LayerPlan plan, int tokens) {
         try (var sequence = plan == null ? engine.newSequence() : engine.newSequence(plan)) {
-            var row = engine.newRow();
-            var sum = new double[1];
-            if (tap != null) {
-                sequence.tap(tap, reading -> sum[0] += reading.norm(0));
-            }
-            sequence.append(prompt, row);
-            for (int i = 0; i < 4; i++) {
-                sequence.append(prompt[i], row);
-            }
-            long begin = System.nanoTime();
-            for (int i = 0; i < tokens; i++) {
-                sequence.append(prompt[i % prompt.length], row);
-            }
-            return tokens * 1e9 / (System.nanoTime() - begin);
+            sequence.append(prompt, engine.newRow());
+            return decode(sequence, tokens);
         }
+    }
+
+    /** Tokens per second behind the prompt, which is all that is left then. */
+    private double decode(Sequence sequence, int tokens) {
+        var row = sequence.engine().newRow();
+        for (int i = 0; i < 4; i++) {
+            sequence.append(prompt[i], row);
+        }
+        long begin = System.nanoTime();
+        for (int i = 0; i < tokens; i++) {
+            sequence.append(prompt[i % prompt.length], row);
+        }
+        double rate = tokens * 1e9 / (System.nanoTime() - begin);
+        sequence.truncate(BEHIND);
+        return rate;
     }
 
     /** The time of a token after a change of the plan, beside that of one without. */

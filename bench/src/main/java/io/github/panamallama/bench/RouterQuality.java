@@ -1,0 +1,236 @@
+package io.github.panamallama.bench;
+
+import io.github.panamallama.layers.Agreement;
+import io.github.panamallama.layers.CompletionTask;
+import io.github.panamallama.layers.DrLlmRouter;
+import io.github.panamallama.layers.Example;
+import io.github.panamallama.layers.FirstRouter;
+import io.github.panamallama.layers.InfluenceLabels;
+import io.github.panamallama.layers.LabelSearch;
+import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.EngineOptions;
+import io.github.panamallama.runtime.LayerPlan;
+import io.github.panamallama.runtime.Model;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.SplittableRandom;
+
+/**
+ * Whether routers choose blocks better than simpler ways do: the share of held-out questions that are answered against the blocks that run,
+ * for trained routers, for the best fixed plan, random plans and the whole model, and for plans that were searched with the answer at hand.
+ * A question is a stretch of Java, its answer the next two tokens. Routers and the fixed plan see questions of other files.
+ */
+final class RouterQuality implements AutoCloseable {
+    private static final int SEEDS = 3;
+    private static final int QUESTIONS = 60;
+    private static final int PROMPT = 48;
+    private static final int ANSWER = 2;
+    /** Share of examples whose plan repairs an answer; the method's source has it for code. */
+    private static final double REPAIRS = 0.3;
+    /** Most blocks that the best fixed plan is searched for, among all plans. */
+    private static final int MOST_LEFT_OUT = 2;
+
+    private final Model model;
+    private final Engine engine;
+    private final long seed;
+    private final List<String> learning = new ArrayList<>();
+    private final List<String> testing = new ArrayList<>();
+    private final Map<String, Score> scores = new LinkedHashMap<>();
+    private final long[][] confusion = new long[3][3];
+    private long usual;
+    private long decisions;
+
+    RouterQuality(Path modelFile, Path heldOut, int threads, long seed) throws IOException {
+        this.seed = seed;
+        model = Model.load(modelFile);
+        engine = Engine.open(model, EngineOptions.defaults().withContextSize(256).withThreads(threads).withMaxSequences(2)
+                .withSpareLayers(model.layerCount()));
+        try (var walk = Files.walk(heldOut)) {
+            for (var file : walk.filter(path -> path.toString().endsWith(".java")).sorted().toList()) {
+                var text = Files.readString(file);
+                var code = text.substring(Math.max(0, text.indexOf("package ")));    // the training text had no licence headers
+                (learning.size() <= testing.size() ? learning : testing).add(code);
+            }
+        }
+    }
+
+    /** Answers of all seeds, one after the other. */
+    private static final class Score {
+        private final List<Boolean> right = new ArrayList<>();
+        private double blocks;
+
+        void add(LabelSearch.Question question, LayerPlan plan) {
+            right.add(question.task().correct(plan));
+            blocks += plan.cost();
+        }
+
+        double share() {
+            return right.stream().filter(answer -> answer).count() / (double) right.size();
+        }
+
+        /** In points, with two standard errors over questions. */
+        String difference(Score other) {
+            int n = right.size();
+            double sum = 0;
+            double squares = 0;
+            for (int i = 0; i < n; i++) {
+                double d = (right.get(i) ? 100 : 0) - (other.right.get(i) ? 100 : 0);
+                sum += d;
+                squares += d * d;
+            }
+            double mean = sum / n;
+            return String.format(Locale.ROOT, "%+.1f \u00b1 %.1f", mean, 2 * Math.sqrt((squares / n - mean * mean) / (n - 1)));
+        }
+    }
+
+    private void score(String who, LabelSearch.Question question, LayerPlan plan) {
+        scores.computeIfAbsent(who, name -> new Score()).add(question, plan);
+    }
+
+    void measure(String modelName, Report report) throws IOException {
+        for (int i = 0; i < SEEDS; i++) {
+            measure(seed + i);
+        }
+        var fixed = scores.get("best fixed plan of that size");
+        var rows = new ArrayList<List<String>>();
+        scores.forEach((who, score) -> {
+            rows.add(List.of(who, number(100 * score.share()), String.format(Locale.ROOT, "%.2f", score.blocks / score.right.size()),
+                    score == fixed ? "" : score.difference(fixed)));
+            System.out.println("  " + String.join(" | ", rows.getLast()));
+        });
+        report.add(new Report.Table("Routers, " + modelName, String.format(Locale.ROOT, "%d questions for each of %d seeds, which draw "
+                + "questions, searches and first weights: %d tokens of a held-out file, answered where the next %d come out as they stand "
+                + "there. Routers and the fixed plan have learned from as many questions of other files. Random plans do to as many blocks "
+                + "the same as the router's plan for that question. Searched plans know the answer: a bound, not a method. Differences are "
+                + "in points, \u00b1 two standard errors, paired over questions.", QUESTIONS, SEEDS, PROMPT, ANSWER),
+                List.of("blocks chosen by", "answered, %", "of " + model.layerCount() + " blocks", "beyond the fixed plan"), rows));
+        var agreement = new Agreement(confusion);
+        var names = List.of("skip", "run", "run twice");
+        var table = new ArrayList<List<String>>();
+        for (int label = 0; label < names.size(); label++) {
+            table.add(List.of(names.get(label), "" + confusion[label][0], "" + confusion[label][1], "" + confusion[label][2],
+                    number(agreement.f1(label))));
+            System.out.println("  " + String.join(" | ", table.getLast()));
+        }
+        report.add(new Report.Table("Decisions of Dr.LLM's routers, " + modelName, String.format(Locale.ROOT, "On the questions above for "
+                + "which the search found a plan, which is the label. Right: %.1f %% of the decisions; always deciding as most labels of "
+                + "the block do: %.1f %%.", 100 * agreement.accuracy(), 100.0 * usual / decisions),
+                List.of("label", "skipped", "run", "run twice", "F1"), table));
+    }
+
+    private static String number(double value) {
+        return Double.isNaN(value) ? "" : String.format(Locale.ROOT, "%.2f", value);
+    }
+
+    private void measure(long seed) {
+        int blocks = model.layerCount();
+        var all = LayerPlan.all(blocks);
+        var random = new SplittableRandom(seed);
+        var known = questions(learning, random);
+        var asked = questions(testing, random);
+        var search = LabelSearch.defaults().withSpareLayers(engine.options().spareLayers()).withSeed(seed);
+        var examples = search.examples(blocks, known, REPAIRS);
+        var drLlm = DrLlmRouter.train(engine, examples, DrLlmRouter.Options.defaults().withSeed(seed));
+        var plans = asked.stream().map(question -> drLlm.plan(engine, question.prompt())).toList();
+        double cost = plans.stream().mapToDouble(LayerPlan::cost).average().orElseThrow();
+        int left = (int) Math.clamp(Math.round(blocks - cost), 0, MOST_LEFT_OUT);
+        double keep = Math.clamp((blocks - 2.0 - left) / (blocks - 2), 0, 1);
+        var first = FirstRouter.train(engine, InfluenceLabels.of(engine, known.stream().map(LabelSearch.Question::prompt).toList(), keep),
+                FirstRouter.Options.defaults());
+        var fixed = fixed(known, left);
+        for (int i = 0; i < asked.size(); i++) {
+            var question = asked.get(i);
+            score("none: the whole model, which is what the usual label says", question, all);
+            score("best fixed plan of that size", question, fixed);
+            score("Dr.LLM's routers", question, plans.get(i));
+            score("chance, the same decisions for other blocks", question, shuffled(plans.get(i), random));
+            score("FiRST's routers, trained to leave out as many", question, first.plan(engine, question.prompt()));
+            var found = search.search(blocks, question.task()).plan();
+            score("a search that knows the answer", question, found.orElse(all));
+            if (found.isPresent()) {
+                count(new Example(question.prompt(), found.get()), plans.get(i), examples);
+            }
+        }
+    }
+
+    private void count(Example label, LayerPlan decided, List<Example> learned) {
+        for (int block = 0; block < label.plan().blocks(); block++) {
+            int at = block;
+            int runs = Math.min(2, label.plan().runs(block));
+            confusion[runs][Math.min(2, decided.runs(block))]++;
+            var counts = new int[3];
+            learned.forEach(example -> counts[Math.min(2, example.plan().runs(at))]++);
+            int most = counts[1] >= counts[0] && counts[1] >= counts[2] ? 1 : counts[0] >= counts[2] ? 0 : 2;
+            usual += runs == most ? 1 : 0;
+            decisions++;
+        }
+    }
+
+    private List<LabelSearch.Question> questions(List<String> texts, SplittableRandom random) {
+        var vocabulary = model.vocabulary();
+        var questions = new ArrayList<LabelSearch.Question>();
+        while (questions.size() < QUESTIONS) {
+            int[] tokens = vocabulary.tokenize(texts.get(random.nextInt(texts.size())), true, false);
+            if (tokens.length <= PROMPT + ANSWER) {
+                continue;
+            }
+            int at = random.nextInt(tokens.length - PROMPT - ANSWER);
+            int[] prompt = Arrays.copyOfRange(tokens, at, at + PROMPT);
+            var truth = vocabulary.detokenize(Arrays.copyOfRange(tokens, at + PROMPT, at + PROMPT + ANSWER));
+            questions.add(new LabelSearch.Question(prompt, new CompletionTask(engine, prompt, ANSWER, "", truth::equals)));
+        }
+        return questions;
+    }
+
+    /** Of all plans without so many blocks the one that answers most of the questions. */
+    private LayerPlan fixed(List<LabelSearch.Question> questions, int left) {
+        LayerPlan best = null;
+        long most = -1;
+        for (var plan : without(LayerPlan.all(model.layerCount()), 0, left)) {
+            long right = questions.stream().filter(question -> question.task().correct(plan)).count();
+            if (right > most) {
+                best = plan;
+                most = right;
+            }
+        }
+        return best;
+    }
+
+    private static List<LayerPlan> without(LayerPlan plan, int from, int left) {
+        if (left == 0) {
+            return List.of(plan);
+        }
+        var plans = new ArrayList<LayerPlan>();
+        for (int block = from; block <= plan.blocks() - left; block++) {
+            plans.addAll(without(plan.skip(block), block + 1, left - 1));
+        }
+        return plans;
+    }
+
+    /** A plan that does to the blocks but the last what another does to them, in another order. */
+    private static LayerPlan shuffled(LayerPlan plan, SplittableRandom random) {
+        int[] runs = new int[plan.blocks()];
+        Arrays.setAll(runs, plan::runs);
+        var shuffled = plan;
+        for (int block = runs.length - 2; block >= 0; block--) {
+            int other = random.nextInt(block + 1);
+            int mine = runs[other];
+            runs[other] = runs[block];
+            shuffled = mine == 0 ? shuffled.skip(block) : shuffled.repeat(block, mine);
+        }
+        return shuffled;
+    }
+
+    @Override
+    public void close() {
+        engine.close();
+        model.close();
+    }
+}
