@@ -16,4 +16,5 @@ module panamallama.runtime {
     exports io.github.panamallama.runtime;
     exports io.github.panamallama.runtime.gguf;
     exports io.github.panamallama.runtime.chat;
+    exports io.github.panamallama.runtime.search;
 }

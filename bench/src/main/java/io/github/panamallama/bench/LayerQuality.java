@@ -11,6 +11,7 @@ import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.RowMath;
+import io.github.panamallama.runtime.search.Stage;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -156,7 +157,7 @@ final class LayerQuality implements AutoCloseable {
         plans.put("LAC", Lac.skipping(calibration.stream().flatMap(text -> lac.trace(engine, text).stream()).toList(), left));
         var divergence = new PlanDivergence(engine, calibration);
         var search = PlanSearch.removing(left).withOffspring(8).withInitial(16, 2 * WINDOW)
-                .withStages(new PlanSearch.Stage(2, 2 * WINDOW), new PlanSearch.Stage(1, 8 * WINDOW)).withSeed(seed);
+                .withStages(new Stage(2, 2 * WINDOW), new Stage(1, 8 * WINDOW)).withSeed(seed);
         plans.put("search, blocks", search.run(divergence, divergence).plan());
         plans.put("search, halves", search.withHalves(true).run(divergence, divergence).plan());
         return plans;

@@ -4,6 +4,7 @@ import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Tap;
+import io.github.panamallama.runtime.search.Texts;
 import java.util.List;
 
 /**
@@ -30,7 +31,7 @@ public final class BlockInfluence {
      * @throws io.github.panamallama.runtime.LayerPlanException if the model isn't a decoder that attends in every block
      */
     public static BlockInfluence measure(Engine engine, List<int[]> texts) {
-        Texts.requireDecoder(engine, "block influence");
+        Decoders.require(engine, "block influence");
         Texts.check(engine, texts);
         var sums = new Sums(engine.model().layerCount());
         var rows = Texts.rows(engine);

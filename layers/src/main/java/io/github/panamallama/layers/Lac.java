@@ -4,6 +4,7 @@ import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Tap;
+import io.github.panamallama.runtime.search.Texts;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Consumer;
@@ -139,7 +140,7 @@ public record Lac(double alpha) {
      * @throws io.github.panamallama.runtime.LayerPlanException if the model isn't a decoder that attends in every block
      */
     public List<Trace> trace(Engine engine, int[] text) {
-        Texts.requireDecoder(engine, "LAC");
+        Decoders.require(engine, "LAC");
         Texts.check(engine, List.of(text));
         var traces = new ArrayList<Trace>(text.length);
         try (var sequence = engine.newSequence()) {

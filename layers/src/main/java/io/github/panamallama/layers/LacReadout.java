@@ -33,7 +33,7 @@ public final class LacReadout implements AutoCloseable {
      * @throws io.github.panamallama.runtime.LayerPlanException if the model isn't a decoder that attends in every block
      */
     public LacReadout(Engine engine, Lac lac) {
-        Texts.requireDecoder(engine, "LAC");
+        Decoders.require(engine, "LAC");
         this.lac = lac;
         this.blocks = engine.model().layerCount();
         this.sequence = engine.newSequence();

@@ -38,7 +38,7 @@ public final class LacSkipping implements AutoCloseable {
      * @throws io.github.panamallama.runtime.LayerPlanException if the model isn't a decoder that attends in every block
      */
     public LacSkipping(Engine engine, Lac lac, int most, int period) {
-        Texts.requireDecoder(engine, "LAC");
+        Decoders.require(engine, "LAC");
         if (most < 0) {
             throw new IllegalArgumentException("at most " + most + " blocks to leave out; it must be 0 or more");
         }

@@ -2,12 +2,11 @@ package io.github.panamallama.layers;
 
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.LlamaException;
-import java.util.ArrayList;
-import java.util.Comparator;
-import java.util.HashSet;
+import io.github.panamallama.runtime.search.Slice;
+import io.github.panamallama.runtime.search.Stage;
+import io.github.panamallama.runtime.search.Tournament;
 import java.util.List;
 import java.util.SplittableRandom;
-import java.util.stream.IntStream;
 
 /**
  * Searches the plan of a given cost under which the model does best, by evolution (EvoPress, arXiv 2410.14649): a parent, children that
@@ -36,21 +35,6 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
         long seed) {
 
     /**
-     * One round of a tournament.
-     *
-     * @param survivors how many candidates go on
-     * @param tokens    that each is tried on
-     */
-    public record Stage(int survivors, int tokens) {
-        public Stage {
-            if (survivors < 1 || tokens < 1) {
-                throw new IllegalArgumentException("a stage with " + survivors + " survivors and " + tokens
-                        + " tokens; both must be at least 1");
-            }
-        }
-    }
-
-    /**
      * One evaluation.
      *
      * @param generation 0 for the random plans, then from 1 on
@@ -73,28 +57,17 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
     public record Result(LayerPlan plan, double fitness, double heldOut, List<Step> steps, long tokens, int notFinite) {
     }
 
-    /** Attempts at a new child before a generation goes on with fewer. */
-    private static final int ATTEMPTS = 1000;
     private static final int MOST_SWAPS = 3;
 
     public PlanSearch {
         if (removed < 1) {
             throw new IllegalArgumentException(removed + " blocks to leave out; it must be at least 1");
         }
-        if (generations < 0 || offspring < 1 || initial < 1 || initialTokens < 1) {
-            throw new IllegalArgumentException("generations is " + generations + ", offspring " + offspring + ", initial " + initial
-                    + ", initialTokens " + initialTokens + "; the first must be 0 or more, the others at least 1");
+        if (generations < 0) {
+            throw new IllegalArgumentException("generations is " + generations + "; it must be 0 or more");
         }
         stages = List.copyOf(stages);
-        for (int i = 1; i < stages.size(); i++) {
-            if (stages.get(i).tokens < stages.get(i - 1).tokens || stages.get(i).survivors > stages.get(i - 1).survivors) {
-                throw new IllegalArgumentException("a stage must have no fewer tokens and no more survivors than the one before: "
-                        + stages);
-            }
-        }
-        if (stages.isEmpty() || stages.getLast().survivors != 1) {
-            throw new IllegalArgumentException("the last stage must have 1 survivor: " + stages);
-        }
+        new Tournament(Math.max(1, generations), offspring, initial, initialTokens, stages, seed);  // refuses the rest
     }
 
     /** A search with the paper's values: 32 children, tournaments on 2048 and 32768 tokens, 64 random plans on 2048, seed 1. */
@@ -144,13 +117,24 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
             throw new IllegalArgumentException("the held-out texts are for a model of " + heldOut.blocks()
                     + " blocks, the calibration is for one of " + blocks);
         }
-        long available = calibration.lengths().stream().mapToLong(Integer::longValue).sum();
-        int largest = Math.max(initialTokens, stages.getLast().tokens);
-        if (available < largest) {
-            throw new LlamaException("the calibration texts have " + available + " tokens, and the largest sample needs " + largest
-                    + "; give more text or smaller stages");
-        }
-        return new Run(calibration, new SplittableRandom(seed)).run(heldOut);
+        int rounds = generations > 0 ? generations : (int) Math.ceil(removed * (blocks - removed) / 1.5);
+        var found = new Tournament(rounds, offspring, initial, initialTokens, stages, seed)
+                .run(new Candidates(blocks), new Tournament.Fitness<Candidate>() {
+                    @Override
+                    public List<Integer> lengths() {
+                        return calibration.lengths();
+                    }
+
+                    @Override
+                    public double of(Candidate candidate, List<Slice> sample) {
+                        return calibration.of(candidate.plan, sample);
+                    }
+                }, step -> { });
+        var plan = found.best().plan;
+        long tokens = found.tokens() + heldOut.lengths().stream().mapToLong(Integer::longValue).sum();
+        return new Result(plan, found.fitness(), heldOut.of(plan, Slice.all(heldOut.lengths())), found.steps().stream().map(step ->
+                new Step(step.generation(), step.stage(), step.candidate().plan, step.tokens(), step.fitness())).toList(), tokens,
+                found.notFinite());
     }
 
     /** Which parts a candidate leaves out: {@code [kind][block]}, one kind of whole blocks or attention and feed-forward parts. */
@@ -171,67 +155,27 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
             }
             return new Candidate(plan, out);
         }
+
+        @Override
+        public boolean equals(Object other) {
+            return other instanceof Candidate candidate && plan.equals(candidate.plan);
+        }
+
+        @Override
+        public int hashCode() {
+            return plan.hashCode();
+        }
     }
 
-    private record Scored(Candidate candidate, double fitness) {
-    }
-
-    private final class Run {
-        private final PlanFitness fitness;
-        private final SplittableRandom random;
-        private final List<Step> steps = new ArrayList<>();
+    private final class Candidates implements Tournament.Species<Candidate> {
         private final int blocks;
-        private long tokens;
-        private int notFinite;
 
-        Run(PlanFitness fitness, SplittableRandom random) {
-            this.fitness = fitness;
-            this.random = random;
-            this.blocks = fitness.blocks();
+        Candidates(int blocks) {
+            this.blocks = blocks;
         }
 
-        Result run(PlanFitness heldOut) {
-            var first = new ArrayList<Candidate>();
-            var seen = new HashSet<LayerPlan>();
-            for (int attempt = 0; first.size() < initial && attempt < ATTEMPTS; attempt++) {
-                var candidate = random();
-                if (seen.add(candidate.plan)) {
-                    first.add(candidate);
-                    attempt = 0;
-                }
-            }
-            var parent = best(select(0, 0, first, 1, initialTokens), 0);
-            int rounds = generations > 0 ? generations : (int) Math.ceil(removed * (blocks - removed) / 1.5);
-            for (int generation = 1; generation <= rounds; generation++) {
-                var candidates = children(parent.candidate);
-                List<Scored> left = List.of();
-                for (int stage = 1; stage <= stages.size(); stage++) {
-                    if (stage == stages.size()) {
-                        candidates.add(parent.candidate);
-                    }
-                    var rule = stages.get(stage - 1);
-                    left = select(generation, stage, candidates, rule.survivors, rule.tokens);
-                    candidates = new ArrayList<>(left.stream().map(Scored::candidate).toList());
-                }
-                parent = best(left, generation);
-            }
-            var all = new ArrayList<PlanFitness.Slice>();
-            for (int text = 0; text < heldOut.lengths().size(); text++) {
-                all.add(new PlanFitness.Slice(text, heldOut.lengths().get(text)));
-                tokens += heldOut.lengths().get(text);
-            }
-            var plan = parent.candidate.plan;
-            return new Result(plan, parent.fitness, heldOut.of(plan, all), List.copyOf(steps), tokens, notFinite);
-        }
-
-        private Scored best(List<Scored> left, int generation) {
-            if (left.isEmpty()) {
-                throw new LlamaException("no plan of generation " + generation + " could be judged: each fitness was NaN or infinite");
-            }
-            return left.getFirst();
-        }
-
-        private Candidate random() {
+        @Override
+        public Candidate first(SplittableRandom random) {
             var out = new boolean[halves ? 2 : 1][blocks];
             for (var kind : out) {
                 int left = removed; // block by block, with the probability that gives each choice the same
@@ -245,22 +189,9 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
             return Candidate.of(out);
         }
 
-        private ArrayList<Candidate> children(Candidate parent) {
-            var children = new ArrayList<Candidate>();
-            var seen = new HashSet<LayerPlan>();
-            seen.add(parent.plan);
-            for (int attempt = 0; children.size() < offspring && attempt < ATTEMPTS; attempt++) {
-                var child = mutate(parent);
-                if (seen.add(child.plan)) {
-                    children.add(child);
-                    attempt = 0;
-                }
-            }
-            return children;
-        }
-
         /** Swaps parts left out for parts kept, mostly one. */
-        private Candidate mutate(Candidate parent) {
+        @Override
+        public Candidate child(Candidate parent, SplittableRandom random) {
             var out = parent.out.clone();
             for (int kind = 0; kind < out.length; kind++) {
                 out[kind] = out[kind].clone();
@@ -268,8 +199,8 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
             int swaps = Math.min(1 + random.nextInt(MOST_SWAPS), 1 + random.nextInt(MOST_SWAPS));
             for (int i = 0; i < swaps; i++) {
                 var kind = out[random.nextInt(out.length)];
-                int back = pick(kind, true, removed);
-                int gone = pick(kind, false, blocks - removed);
+                int back = pick(kind, true, removed, random);
+                int gone = pick(kind, false, blocks - removed, random);
                 kind[back] = false;
                 kind[gone] = true;
             }
@@ -277,47 +208,13 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
         }
 
         /** One of the {@code count} places with this value. */
-        private int pick(boolean[] kind, boolean value, int count) {
+        private int pick(boolean[] kind, boolean value, int count, SplittableRandom random) {
             int skip = random.nextInt(count);
             for (int i = 0; ; i++) {
                 if (kind[i] == value && skip-- == 0) {
                     return i;
                 }
             }
-        }
-
-        /** The best candidates on a fresh sample, best first, of equal ones the earlier; those that can't be judged are dropped. */
-        private List<Scored> select(int generation, int stage, List<Candidate> candidates, int survivors, int sampleTokens) {
-            var sample = sample(sampleTokens);
-            var scored = new ArrayList<Scored>();
-            for (var candidate : candidates) {
-                double value = fitness.of(candidate.plan, sample);
-                steps.add(new Step(generation, stage, candidate.plan, sampleTokens, value));
-                tokens += sampleTokens;
-                if (Double.isFinite(value)) {
-                    scored.add(new Scored(candidate, value));
-                } else {
-                    notFinite++;
-                }
-            }
-            scored.sort(Comparator.comparingDouble(Scored::fitness));
-            return scored.subList(0, Math.min(survivors, scored.size()));
-        }
-
-        /** Whole texts, each once, the last one cut. */
-        private List<PlanFitness.Slice> sample(int wanted) {
-            var lengths = fitness.lengths();
-            int[] order = IntStream.range(0, lengths.size()).toArray();
-            var sample = new ArrayList<PlanFitness.Slice>();
-            for (int i = 0; wanted > 0; i++) {
-                int j = i + random.nextInt(order.length - i);
-                int text = order[j];
-                order[j] = order[i];
-                int taken = Math.min(wanted, lengths.get(text));
-                sample.add(new PlanFitness.Slice(text, taken));
-                wanted -= taken;
-            }
-            return sample;
         }
     }
 }

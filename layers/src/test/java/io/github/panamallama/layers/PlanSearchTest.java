@@ -6,10 +6,11 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import io.github.panamallama.layers.PlanSearch.Stage;
 import io.github.panamallama.layers.PlanSearch.Step;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.LlamaException;
+import io.github.panamallama.runtime.search.Slice;
+import io.github.panamallama.runtime.search.Stage;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HashSet;
@@ -191,9 +192,9 @@ class PlanSearchTest {
         small(4).withSeed(2).run(fitness, new Synthetic(10, landscape(10, 1)));
         var used = new HashSet<Integer>();
         for (var sample : fitness.samples) {
-            int tokens = sample.stream().mapToInt(PlanFitness.Slice::tokens).sum();
+            int tokens = sample.stream().mapToInt(Slice::tokens).sum();
             assertTrue(tokens == 50 || tokens == 200, sample.toString());
-            assertEquals(sample.size(), sample.stream().map(PlanFitness.Slice::text).distinct().count(), sample.toString());
+            assertEquals(sample.size(), sample.stream().map(Slice::text).distinct().count(), sample.toString());
             for (int i = 0; i < sample.size(); i++) {
                 int length = fitness.lengths().get(sample.get(i).text());
                 int taken = sample.get(i).tokens();

@@ -4,11 +4,12 @@ import io.github.panamallama.layers.BlockInfluence;
 import io.github.panamallama.layers.Lac;
 import io.github.panamallama.layers.PlanDivergence;
 import io.github.panamallama.layers.PlanFile;
-import io.github.panamallama.layers.PlanFitness;
 import io.github.panamallama.layers.PlanSearch;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.search.Slice;
+import io.github.panamallama.runtime.search.Stage;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -185,18 +186,14 @@ final class LayersSearchCommand implements Callable<Integer> {
             int first = Math.min(FIRST_SAMPLE, last);
             var search = PlanSearch.removing(removed).withHalves(halves).withGenerations(generations).withOffspring(offspring)
                     .withSeed(seed).withInitial(2 * offspring, first)
-                    .withStages(new PlanSearch.Stage(2, first), new PlanSearch.Stage(1, last));
+                    .withStages(new Stage(2, first), new Stage(1, last));
             var found = search.run(new PlanDivergence(engine, calibration), other);
             return new Choice(found.plan(), removed, found.heldOut(), OptionalLong.of(seed), found.tokens());
         }
         var plan = method == Method.influence ? BlockInfluence.measure(engine, calibration).without(removed)
                 : Lac.skipping(calibration.stream().flatMap(text -> new Lac(Lac.DEFAULT_ALPHA).trace(engine, text).stream()).toList(),
                         removed);
-        var all = new ArrayList<PlanFitness.Slice>();
-        for (int i = 0; i < heldOut.size(); i++) {
-            all.add(new PlanFitness.Slice(i, heldOut.get(i).length));
-        }
-        return new Choice(plan, removed, other.of(plan, all), OptionalLong.empty(), tokens);
+        return new Choice(plan, removed, other.of(plan, Slice.all(other.lengths())), OptionalLong.empty(), tokens);
     }
 
     private Object document(Choice choice, long tokens) {

@@ -1,8 +1,7 @@
-package io.github.panamallama.layers;
+package io.github.panamallama.runtime.search;
 
 import io.github.panamallama.runtime.Append;
 import io.github.panamallama.runtime.Engine;
-import io.github.panamallama.runtime.LayerPlanException;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Sequence;
@@ -10,7 +9,7 @@ import java.util.Arrays;
 import java.util.List;
 
 /** Tokenised texts, evaluated in chunks so that a few rows do for any length. */
-final class Texts {
+public final class Texts {
     private static final int CHUNK = 64;
 
     private Texts() {
@@ -18,20 +17,20 @@ final class Texts {
 
     /** Takes the rows of some positions, before they are used for the next. */
     @FunctionalInterface
-    interface Rows {
+    public interface Rows {
         /** @param first the position of {@code rows[0]} */
         void take(int first, Row[] rows);
     }
 
     /** Rows for {@link #evaluate}, one chunk of them. */
-    static Row[] rows(Engine engine) {
+    public static Row[] rows(Engine engine) {
         var rows = new Row[Math.min(CHUNK, engine.options().batchSize())];
         Arrays.setAll(rows, i -> engine.newRow());
         return rows;
     }
 
     /** Appends the first {@code length} tokens of a text, with the logits behind each of them. */
-    static void evaluate(Sequence sequence, int[] text, int length, Row[] rows, Rows to) {
+    public static void evaluate(Sequence sequence, int[] text, int length, Row[] rows, Rows to) {
         for (int at = 0; at < length; at += rows.length) {
             int count = Math.min(rows.length, length - at);
             var part = Arrays.copyOf(rows, count);
@@ -41,7 +40,7 @@ final class Texts {
     }
 
     /** @throws LlamaException if there is no text, one is empty, or one is longer than the context */
-    static void check(Engine engine, List<int[]> texts) {
+    public static void check(Engine engine, List<int[]> texts) {
         if (texts.isEmpty()) {
             throw new LlamaException("there are no texts to measure on");
         }
@@ -51,15 +50,6 @@ final class Texts {
                 throw new LlamaException("text " + i + " has " + length + " tokens; it must have 1 to " + engine.contextSize()
                         + ", as many as the context holds. Cut it into several texts");
             }
-        }
-    }
-
-    /** @throws LayerPlanException if the model has no residual stream of tokens behind each other to measure */
-    static void requireDecoder(Engine engine, String method) {
-        var model = engine.model();
-        if (model.hasEncoder() || !model.hasDecoder() || model.isRecurrent() || model.isHybrid()) {
-            throw new LayerPlanException(method + " is for decoders whose blocks all attend; " + model.architecture() + " is "
-                    + (model.isRecurrent() || model.isHybrid() ? "recurrent" : "an encoder"));
         }
     }
 }
