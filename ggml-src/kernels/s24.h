@@ -2,6 +2,9 @@
 // are multiples of 256. Ids are values of enum ggml_type (patches/s24-types.patch); they are stored in GGUF files and never change.
 // A layout that changes gets a new id.
 //
+// Files with such tensors say in their metadata which rules their writer followed, PL_S24_VERSION_KEY: those of this page are version 1,
+// and so is a file that says nothing. Readers refuse versions that they don't know (ModelCheck.java).
+//
 //   type    id   bytes  bits per weight
 //   S24_Q4  200   104   3.25     4-bit values, one F16 scale per 64 weights
 //   S24_Q8  201   168   5.25     8-bit values, one F16 scale per 64 weights
@@ -65,6 +68,13 @@ typedef struct {
     uint8_t  scale[4];
     uint16_t d; // F16
 } pl_block_s24_t;
+
+#define PL_S24_VERSION_KEY "general.s24_version"
+enum { PL_S24_VERSION = 1 };
+
+static inline bool pl_s24(enum ggml_type type) {
+    return type >= PL_S24_FIRST && type < GGML_TYPE_COUNT;
+}
 
 // Upstream's block_q8_K, which only its own sources see: rounded activations.
 typedef struct {

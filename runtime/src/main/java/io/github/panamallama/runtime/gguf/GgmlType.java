@@ -48,6 +48,11 @@ public enum GgmlType {
     S24_Q8(201, "s24_q8", 256, 168),
     S24_T(202, "s24_t", 256, 54);
 
+    /** Metadata of files with S24 types: the version of their layouts, an unsigned integer; absent in version 1. */
+    public static final String S24_VERSION_KEY = "general.s24_version";
+    /** The version that is written, and the only one that is read. */
+    public static final int S24_VERSION = 1;
+
     private static final GgmlType[] BY_ID = new GgmlType[203];
 
     static {
@@ -91,6 +96,11 @@ public enum GgmlType {
     /** Whether values are stored in blocks with common scales. */
     public boolean isQuantized() {
         return blockSize > 1;
+    }
+
+    /** Whether at most 2 of 4 consecutive elements are kept. */
+    public boolean isSparse() {
+        return id >= S24_Q4.id;
     }
 
     /** Bits that one element takes, scales included. */

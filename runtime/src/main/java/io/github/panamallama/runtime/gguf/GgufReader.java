@@ -81,7 +81,23 @@ final class GgufReader {
 
         long dataStart = tensors.isEmpty() ? position() : pad(position(), alignment);
         checkPlaces(tensors, dataStart, alignment);
+        checkSparse(metadata, tensors);
         return new GgufFile(path, version, fileSize, alignment, dataStart, metadata, tensors);
+    }
+
+    /** Blocks of another version would be read without any error, as other weights. */
+    private void checkSparse(GgufMetadata metadata, List<GgufTensor> tensors) {
+        var key = GgmlType.S24_VERSION_KEY;
+        var sparse = tensors.stream().filter(tensor -> tensor.type().isSparse()).findFirst();
+        if (sparse.isEmpty() || !metadata.contains(key)) {
+            return;
+        }
+        long version = metadata.integer(key).orElseThrow();
+        if (version != GgmlType.S24_VERSION) {
+            throw error(metadata.offset(key), "tensor \"" + sparse.get().name() + "\" is of type " + sparse.get().type().label()
+                    + ", whose layout has version " + version + " here (" + key + "); this program reads version "
+                    + GgmlType.S24_VERSION + ": update it, or make the file again");
+        }
     }
 
     private GgufMetadata metadata(int count) throws IOException {
