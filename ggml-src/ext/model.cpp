@@ -1,5 +1,6 @@
 // Guards over whole models: load, save, quantise, adapters.
 #include "guard.hpp"
+#include "llama-model.h"
 #include "model.hpp"
 
 #include <vector>
@@ -38,6 +39,41 @@ int32_t pl_model_quantize(const char * path_in, const char * path_out, const lla
         if (llama_model_quantize(path_in, path_out, params) != 0) {
             const std::string & reason = pl::logged();
             pl::fail(err, PL_FAILED, reason.empty() ? "quantising failed, and no reason was logged" : reason.c_str());
+        }
+        return PL_OK;
+    });
+}
+
+int32_t pl_model_set_weight(llama_model * model, const char * name, int32_t type, const void * data, pl_error * err) {
+    return pl::guard_code(err, [&]() -> int32_t {
+        bool found = false;
+        for (const auto & [own, weight] : llama_internal_get_tensor_map(model)) { // a matrix that is input and output may be here twice
+            if (own != name) {
+                continue;
+            }
+            if (weight->buffer != nullptr && !ggml_backend_buffer_is_host(weight->buffer)) {
+                throw std::runtime_error("it lies on a device, or in another layout than in the file");
+            }
+            weight->type  = (ggml_type) type;
+            weight->nb[0] = ggml_type_size(weight->type);
+            weight->nb[1] = ggml_row_size(weight->type, weight->ne[0]);
+            for (int i = 2; i < GGML_MAX_DIMS; i++) {
+                weight->nb[i] = weight->nb[i - 1] * weight->ne[i - 1];
+            }
+            weight->data = const_cast<void *>(data);
+            found = true;
+        }
+        if (!found) {
+            throw std::runtime_error("the model does not use it");
+        }
+        return PL_OK;
+    });
+}
+
+int32_t pl_validate_blocks(int32_t type, const void * data, uint64_t bytes, pl_error * err) {
+    return pl::guard_code(err, [&]() -> int32_t {
+        if (!ggml_validate_row_data((ggml_type) type, data, bytes)) {
+            pl::fail(err, PL_FAILED, pl::logged().c_str());
         }
         return PL_OK;
     });

@@ -97,6 +97,13 @@ PL_API int32_t pl_model_save(const struct llama_model * model, const char * path
 PL_API int32_t pl_model_quantize(const char * path_in, const char * path_out, const struct llama_model_quantize_params * params,
                                  struct pl_error * err);
 
+/* Points a weight at other data of the same shape, which the caller keeps until the model is freed or the weight points elsewhere. Only
+ * for weights in the machine's memory and in the layout of the file, and while no context uses the model. */
+PL_API int32_t pl_model_set_weight(struct llama_model * model, const char * name, int32_t type, const void * data, struct pl_error * err);
+
+/* Whether blocks are sound, as a load with check_tensors asks; the message says which one is not. */
+PL_API int32_t pl_validate_blocks(int32_t type, const void * data, uint64_t bytes, struct pl_error * err);
+
 /* Bytes on one device. */
 struct pl_memory_use {
     char     device[64];

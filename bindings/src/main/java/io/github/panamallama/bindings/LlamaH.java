@@ -11912,6 +11912,97 @@ public class LlamaH extends LlamaH_1 {
         }
     }
 
+    private static class pl_model_set_weight {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_model_set_weight");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_model_set_weight$descriptor() {
+        return pl_model_set_weight.DESC;
+    }
+
+    public static MethodHandle pl_model_set_weight$handle() {
+        return pl_model_set_weight.HANDLE;
+    }
+
+    public static MemorySegment pl_model_set_weight$address() {
+        return pl_model_set_weight.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_model_set_weight(struct llama_model *model, const char *name, int32_t type, const void *data, struct pl_error *err)
+     * }
+     */
+    public static int pl_model_set_weight(MemorySegment model, MemorySegment name, int type, MemorySegment data, MemorySegment err) {
+        var mh$ = pl_model_set_weight.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_model_set_weight", model, name, type, data, err);
+            }
+            return (int)mh$.invokeExact(model, name, type, data, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_validate_blocks {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_LONG_LONG,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_validate_blocks");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_validate_blocks$descriptor() {
+        return pl_validate_blocks.DESC;
+    }
+
+    public static MethodHandle pl_validate_blocks$handle() {
+        return pl_validate_blocks.HANDLE;
+    }
+
+    public static MemorySegment pl_validate_blocks$address() {
+        return pl_validate_blocks.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_validate_blocks(int32_t type, const void *data, uint64_t bytes, struct pl_error *err)
+     * }
+     */
+    public static int pl_validate_blocks(int type, MemorySegment data, long bytes, MemorySegment err) {
+        var mh$ = pl_validate_blocks.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_validate_blocks", type, data, bytes, err);
+            }
+            return (int)mh$.invokeExact(type, data, bytes, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class pl_memory_estimate {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             LlamaH.C_INT,

@@ -24,6 +24,12 @@ public final class BlockQuantizer {
         return !IMPOSSIBLE.contains(type);
     }
 
+    /** Whether the quantiser asks for the importance of each column. */
+    public static boolean needsImportance(GgmlType type) {
+        Natives.load();
+        return LlamaH.ggml_quantize_requires_imatrix(type.id());
+    }
+
     /**
      * Quantises whole rows.
      *
@@ -47,8 +53,7 @@ public final class BlockQuantizer {
                     + type.bytes(elements) + " bytes; there are " + from.length + " floats, " + to.byteSize() + " bytes"
                     + (importance == null ? "" : " and importances of " + importance.length + " columns"));
         }
-        Natives.load();
-        if (importance == null && LlamaH.ggml_quantize_requires_imatrix(type.id())) {
+        if (importance == null && needsImportance(type)) {
             throw new IllegalArgumentException("type " + type.label() + " needs the importance of each column");
         }
         try (var arena = Arena.ofConfined()) {

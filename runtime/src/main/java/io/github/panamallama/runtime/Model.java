@@ -2,6 +2,7 @@ package io.github.panamallama.runtime;
 
 import io.github.panamallama.bindings.LlamaH;
 import io.github.panamallama.bindings.llama_model_params;
+import io.github.panamallama.runtime.gguf.GgmlType;
 import io.github.panamallama.runtime.gguf.GgufFile;
 import io.github.panamallama.runtime.natives.NativeError;
 import io.github.panamallama.runtime.natives.Natives;
@@ -9,11 +10,8 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.Collections;
-import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -151,7 +149,25 @@ public final class Model implements AutoCloseable {
             return new InsufficientMemoryException(path + " needs " + MemoryEstimate.text(estimate.total()) + " for its weights, and "
                     + MemoryEstimate.text(available) + " are available: " + error.message(), estimate, available);
         }
-        return new ModelLoadException(path + " can't be loaded: " + error.message());
+        return new ModelLoadException(path + " can't be loaded: " + (options.checkTensors() ? fault(parts).orElse(error.message())
+                : error.message()));
+    }
+
+    /** The first tensor with blocks that are not sound, and what is wrong with them: native code checks on threads of its own. */
+    private static Optional<String> fault(List<GgufFile> parts) {
+        var error = new NativeError();
+        for (var part : parts) {
+            for (var tensor : part.tensors()) {
+                try (var arena = Arena.ofConfined()) {
+                    LlamaH.pl_validate_blocks(tensor.type().id(), part.map(tensor, arena), tensor.byteSize(), error.segment());
+                }
+                if (error.failed()) {
+                    return Optional.of("\"" + tensor.name() + "\" has invalid data"
+                            + (error.message().isEmpty() ? " (" + tensor.type().label() + ")" : ": " + error.message()));
+                }
+            }
+        }
+        return Optional.empty();
     }
 
     /** Upstream asserts that a token it shall add exists, when a text is tokenised. */
@@ -379,21 +395,13 @@ public final class Model implements AutoCloseable {
     }
 
     /**
-     * Tells this model from others: SHA-256 of what {@link GgufFile#sample} takes of each part. Stored results that depend on a model
-     * carry it. Reads some kilobytes of each tensor; another quantisation of the same model is another model.
+     * Tells this model from others, as {@link GgufFile#fingerprint}. Stored results that depend on a model carry it; another quantisation
+     * of the same model is another model.
      *
-     * @return 64 lower-case hexadecimal digits
      * @throws io.github.panamallama.runtime.gguf.GgufException if the file is no longer as it was loaded
      */
     public String fingerprint() {
-        MessageDigest digest;
-        try {
-            digest = MessageDigest.getInstance("SHA-256");
-        } catch (NoSuchAlgorithmException e) {
-            throw new AssertionError("every JDK has SHA-256", e);
-        }
-        parts.forEach(part -> part.sample(digest));
-        return HexFormat.of().formatHex(digest.digest());
+        return GgufFile.fingerprint(parts);
     }
 
     /**
@@ -415,6 +423,26 @@ public final class Model implements AutoCloseable {
         }
         vocabulary.close();
         LlamaH.pl_model_free(handle);
+    }
+
+    /**
+     * For {@link TrialModel}: points a weight at other blocks. No engine is open meanwhile.
+     *
+     * @param blocks native memory, which lives at least as long as this model
+     */
+    synchronized void pointTo(String weight, GgmlType type, MemorySegment blocks) {
+        if (closed) {
+            throw new ClosedException("the model " + path() + " is closed");
+        }
+        if (engines > 0) {
+            throw new ModelInUseException(path() + " is used by " + engines + (engines == 1 ? " open engine" : " open engines")
+                    + "; weights are replaced between engines", engines);
+        }
+        try (var arena = Arena.ofConfined()) {
+            var error = new NativeError();
+            LlamaH.pl_model_set_weight(handle, arena.allocateFrom(weight), type.id(), blocks, error.segment());
+            error.check("replacing \"" + weight + "\" of " + path());
+        }
     }
 
     /** For an engine: keeps the model open until {@link #release}, and gives the {@code llama_model}. */

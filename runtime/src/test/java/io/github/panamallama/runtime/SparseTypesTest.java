@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.runtime.gguf.GgmlType;
+import io.github.panamallama.runtime.gguf.GgufException;
 import io.github.panamallama.runtime.gguf.GgufFile;
 import io.github.panamallama.runtime.gguf.GgufWriter;
 import io.github.panamallama.runtime.gguf.RandomModel;
@@ -19,6 +20,7 @@ import java.nio.file.StandardOpenOption;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
@@ -103,6 +105,7 @@ class SparseTypesTest {
         var tensor = file.tensor("blk.1.ffn_down.weight").orElseThrow();
         assertEquals(type.name(), tensor.type().name());
         assertEquals(type.id(), file.metadata().integer("general.file_type").orElseThrow());
+        assertEquals(GgmlType.S24_VERSION, file.metadata().integer(GgmlType.S24_VERSION_KEY).orElseThrow());
         var values = new float[(int) tensor.elementCount()];
         try (var arena = Arena.ofConfined()) {
             Dequantizer.toFloats(tensor.type(), file.map(tensor, arena), values, values.length);
@@ -136,23 +139,72 @@ class SparseTypesTest {
         assertEquals(type == Quantizer.Type.S24_Q8 ? GgmlType.Q8_0 : GgmlType.Q4_0, tensor.type());
     }
 
-    /** The number of the block and what is wrong with it are in the log. */
+    static Stream<Arguments> faults() {
+        return Stream.of(
+                Arguments.of(GgmlType.S24_Q4, 64, new byte[] {3, 0}, "two positions in a group of 4 do not rise"),
+                Arguments.of(GgmlType.S24_Q4, 64, new byte[] {2, 2}, "two positions in a group of 4 do not rise"),
+                Arguments.of(GgmlType.S24_Q4, 96 + 6, new byte[] {0x01, 0x7E}, "a scale is not finite"),                // NaN
+                Arguments.of(GgmlType.S24_Q8, 128, new byte[] {1, 0}, "two positions in a group of 4 do not rise"),
+                Arguments.of(GgmlType.S24_Q8, 127, new byte[] {-128}, "a value is -128"),
+                Arguments.of(GgmlType.S24_Q8, 160, new byte[] {0x00, (byte) 0xFC}, "a scale is not finite"),            // -infinity
+                Arguments.of(GgmlType.S24_T, 0, new byte[] {3, 2}, "two positions in a group of 4 do not rise"),
+                Arguments.of(GgmlType.S24_T, 48 + 3, new byte[] {-128}, "a scale is above 127"),
+                Arguments.of(GgmlType.S24_T, 52, new byte[] {0x01, 0x7E}, "a scale is not finite"));
+    }
+
     @ParameterizedTest
-    @EnumSource(value = GgmlType.class, names = {"S24_Q4", "S24_Q8", "S24_T"})
-    void aDamagedTensorIsRefusedByName(GgmlType type) throws IOException {
-        var path = folder.resolve("damaged.gguf");
-        RandomModel.llama(1, 256, 4, 4, 512, 512).withType(type).write(path);
-        var file = GgufFile.read(path);
-        var tensor = file.tensor("blk.0.ffn_up.weight").orElseThrow();
-        try (var channel = FileChannel.open(path, StandardOpenOption.WRITE)) {
-            long scale = switch (type) {
-                case S24_Q4 -> 96;
-                case S24_Q8 -> 160;
-                default -> 52;
-            };
-            channel.write(ByteBuffer.wrap(new byte[] {0x01, 0x7E}), file.position(tensor) + 7L * type.blockBytes() + scale); // NaN
-        }
+    @MethodSource("faults")
+    void aDamagedBlockIsRefusedByTensorAndNumber(GgmlType type, int offset, byte[] bytes, String fault) throws IOException {
+        var path = random(type);
+        overwrite(path, "blk.0.ffn_up.weight", 7L * type.blockBytes() + offset, bytes);
         var refused = assertThrows(ModelLoadException.class, () -> Model.load(path, ModelOptions.defaults().withCheckTensors(true)));
-        assertTrue(refused.getMessage().contains("blk.0.ffn_up.weight"), refused.getMessage());
+        var wanted = "\"blk.0.ffn_up.weight\" has invalid data: ";
+        assertTrue(refused.getMessage().contains(wanted) && refused.getMessage().endsWith(type.label() + " block 7: " + fault),
+                refused.getMessage());
+    }
+
+    @Test
+    void aTensorThatIsCutOffIsRefusedByName() throws IOException {
+        var path = random(GgmlType.S24_Q4);
+        var last = GgufFile.read(path).tensors().getLast();
+        try (var channel = FileChannel.open(path, StandardOpenOption.WRITE)) {
+            channel.truncate(channel.size() - 40);
+        }
+        var refused = assertThrows(GgufException.class, () -> Model.load(path));
+        assertTrue(refused.getMessage().contains(last.name()), refused.getMessage());
+    }
+
+    @Test
+    void aLayoutOfAnotherVersionIsRefused() {
+        var path = random(GgmlType.S24_T);
+        var source = GgufFile.read(path);
+        assertTrue(source.metadata().integer(GgmlType.S24_VERSION_KEY).isEmpty(), "files that say nothing are of version 1");
+        var versioned = folder.resolve("versioned.gguf");
+        GgufWriter.copyOf(source).putU32(GgmlType.S24_VERSION_KEY, GgmlType.S24_VERSION).write(versioned);
+        Model.load(versioned).close();
+        GgufWriter.copyOf(source).putU32(GgmlType.S24_VERSION_KEY, 2).write(versioned);
+        var refused = assertThrows(GgufException.class, () -> Model.load(versioned));
+        for (var part : List.of("\"token_embd.weight\" is of type s24_t", "version 2 here (general.s24_version)", "reads version 1")) {
+            assertTrue(refused.getMessage().contains(part), refused.getMessage());
+        }
+        GgufWriter.copyOf(source).put(GgmlType.S24_VERSION_KEY, "1").write(versioned);
+        var text = assertThrows(GgufException.class, () -> Model.load(versioned));
+        assertTrue(text.getMessage().contains("general.s24_version is of type string"), text.getMessage());
+        // without such tensors it says nothing
+        GgufWriter.copyOf(GgufFile.read(Path.of("..", "models", "java-tiny-f16.gguf"))).putU32(GgmlType.S24_VERSION_KEY, 2).write(versioned);
+        Model.load(versioned).close();
+    }
+
+    private Path random(GgmlType type) {
+        var path = folder.resolve("random.gguf");
+        RandomModel.llama(1, 256, 4, 4, 512, 512).withType(type).write(path);
+        return path;
+    }
+
+    private static void overwrite(Path path, String name, long offset, byte[] bytes) throws IOException {
+        var file = GgufFile.read(path);
+        try (var channel = FileChannel.open(path, StandardOpenOption.WRITE)) {
+            channel.write(ByteBuffer.wrap(bytes), file.position(file.tensor(name).orElseThrow()) + offset);
+        }
     }
 }

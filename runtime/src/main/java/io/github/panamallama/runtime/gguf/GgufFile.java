@@ -10,9 +10,11 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -224,6 +226,23 @@ public final class GgufFile {
         } catch (IOException e) {
             throw new GgufException(path, position(tensor), "can't map tensor \"" + tensor.name() + "\": " + e.getMessage(), e);
         }
+    }
+
+    /**
+     * Tells a model from others: SHA-256 of what {@link #sample} takes of each part. Reads some kilobytes of each tensor.
+     *
+     * @return 64 lower-case hexadecimal digits
+     * @throws GgufException if a file is no longer as it was read
+     */
+    public static String fingerprint(List<GgufFile> parts) {
+        MessageDigest digest;
+        try {
+            digest = MessageDigest.getInstance("SHA-256");
+        } catch (NoSuchAlgorithmException e) {
+            throw new AssertionError("every JDK has SHA-256", e);
+        }
+        parts.forEach(part -> part.sample(digest));
+        return HexFormat.of().formatHex(digest.digest());
     }
 
     /**
