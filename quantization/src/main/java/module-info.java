@@ -1,10 +1,12 @@
 /**
- * Smaller weights chosen by what a model does with a text: statistics of activations, importance matrices, and 2:4 sparse models.
+ * Smaller weights chosen by what a model does with a text: statistics of activations, importance matrices, 2:4 sparse models, and
+ * the type of each matrix.
  */
 module panamallama.quantization {
     requires transitive panamallama.runtime;
     requires ejml.core;
     requires ejml.ddense;
+    requires tools.jackson.databind;
 
     exports io.github.panamallama.quantization;
 }

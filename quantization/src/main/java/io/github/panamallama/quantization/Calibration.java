@@ -19,10 +19,12 @@ public record Calibration(String text, int window, int windows) {
     /** Tokens of a window unless told otherwise, as llama.cpp has it. */
     public static final int WINDOW = 512;
 
+    static final int LEAST_WINDOW = 16;
+
     public Calibration {
-        if (window < 16 || windows < 1) {
-            throw new IllegalArgumentException(windows + " windows of " + window + " tokens; at least one, of at least 16 tokens,"
-                    + " is needed");
+        if (window < LEAST_WINDOW || windows < 1) {
+            throw new IllegalArgumentException(windows + " windows of " + window + " tokens; at least one, of at least " + LEAST_WINDOW
+                    + " tokens, is needed");
         }
     }
 

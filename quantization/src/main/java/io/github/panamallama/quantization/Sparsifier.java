@@ -1,32 +1,18 @@
 package io.github.panamallama.quantization;
 
-import io.github.panamallama.runtime.BlockQuantizer;
-import io.github.panamallama.runtime.Dequantizer;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
-import io.github.panamallama.runtime.ModelOptions;
 import io.github.panamallama.runtime.gguf.GgmlType;
-import io.github.panamallama.runtime.gguf.GgufFile;
-import io.github.panamallama.runtime.gguf.GgufTensor;
-import io.github.panamallama.runtime.gguf.GgufWriter;
-import java.io.IOException;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Collections;
 import java.util.EnumSet;
-import java.util.HashMap;
 import java.util.LinkedHashMap;
-import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.Predicate;
 import java.util.regex.Pattern;
-import java.util.stream.IntStream;
 
 /**
  * Writes a model whose matrices are 2:4 sparse: of every 4 consecutive weights of a row at most 2 are kept, in one of the S24 types. Which
@@ -84,31 +70,7 @@ public final class Sparsifier {
     /** The sparse types. */
     public static final Set<GgmlType> TYPES = EnumSet.of(GgmlType.S24_Q4, GgmlType.S24_Q8, GgmlType.S24_T);
 
-    private static final Set<GgmlType> FLOATS = EnumSet.of(GgmlType.F32, GgmlType.F16, GgmlType.BF16);
-    private static final Pattern MATRIX = Pattern.compile("blk\\.\\d+\\..*weight");
-    private static final Set<String> ENDS = Set.of("token_embd.weight", "output.weight");
-    /** Of llama.cpp's tensor_allows_quantization (src/llama-quant.cpp): what isn't only multiplied, or is small. */
-    private static final Pattern SPECIAL = Pattern.compile("_norm\\.weight|ffn_gate_inp|ffn_gate_tid2eid|altup|laurel|per_layer_model_proj"
-            + "|ssm_conv1d|shortconv\\.conv|indexer\\.[kq]_proj|attn_rel_b|\\.rel_pos|\\.position_embd"
-            + "|time_mix_(first|w[0-2]|v[0-2]|a[0-2]|g[12]|decay_w[12]|lerp_fused)\\.weight");
-    /** GGML_QNT_VERSION */
-    private static final int QUANTIZATION_VERSION = 2;
-    /** Elements that one task prunes, about. */
-    private static final int TASK_ELEMENTS = 1 << 16;
-    /** Tasks between two writes: bounds memory at about 60 MB. */
-    private static final int TASKS = 64;
-
-    private record Source(GgufFile file, GgufTensor tensor) {
-        int columns() {
-            return Math.toIntExact(tensor.shape().getFirst());
-        }
-
-        long rows() {
-            return tensor.elementCount() / tensor.shape().getFirst();
-        }
-    }
-
-    private final List<GgufFile> parts;
+    private final SourceModel source;
     private final GgmlType type;
     private final Method method;
     private final Calibration calibration;
@@ -120,9 +82,9 @@ public final class Sparsifier {
     private final long memory;
     private final Progress progress;
 
-    private Sparsifier(List<GgufFile> parts, GgmlType type, Method method, Calibration calibration, List<Pattern> dense, boolean pure,
+    private Sparsifier(SourceModel source, GgmlType type, Method method, Calibration calibration, List<Pattern> dense, boolean pure,
             boolean overwrite, boolean requantize, int threads, long memory, Progress progress) {
-        this.parts = parts;
+        this.source = source;
         this.type = type;
         this.method = method;
         this.calibration = calibration;
@@ -143,12 +105,7 @@ public final class Sparsifier {
      * @throws LlamaException if it is no model
      */
     public static Sparsifier of(Path model) {
-        var parts = GgufFile.readParts(model);
-        var kind = parts.getFirst().metadata().string("general.type").orElse("model");
-        if (!kind.equals("model")) {
-            throw new LlamaException(model + ": general.type is \"" + kind + "\"; only the matrices of a model can be made sparse");
-        }
-        return new Sparsifier(parts, GgmlType.S24_Q4, Method.MAGNITUDE, null, List.of(), false, false, false, 0,
+        return new Sparsifier(SourceModel.read(model), GgmlType.S24_Q4, Method.MAGNITUDE, null, List.of(), false, false, false, 0,
                 Runtime.getRuntime().maxMemory() / 2, Progress.NONE);
     }
 
@@ -157,7 +114,7 @@ public final class Sparsifier {
         if (!TYPES.contains(type)) {
             throw new IllegalArgumentException(type.label() + " is no sparse type; s24_q4, s24_q8 and s24_t are");
         }
-        return new Sparsifier(parts, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
+        return new Sparsifier(source, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
     }
 
     /** @param calibration a text; null without one, which only {@link Method#MAGNITUDE} allows */
@@ -165,42 +122,42 @@ public final class Sparsifier {
         if (method != Method.MAGNITUDE && calibration == null) {
             throw new IllegalArgumentException(method + " needs a calibration text");
         }
-        return new Sparsifier(parts, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
+        return new Sparsifier(source, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
     }
 
     /** Matrices that stay dense, besides those that always do: whose names contain a match of one of these. */
     public Sparsifier withDense(List<Pattern> patterns) {
-        return new Sparsifier(parts, type, method, calibration, List.copyOf(patterns), pure, overwrite, requantize, threads, memory,
+        return new Sparsifier(source, type, method, calibration, List.copyOf(patterns), pure, overwrite, requantize, threads, memory,
                 progress);
     }
 
     /** Whether embedding and output matrices become sparse too, by magnitude. */
     public Sparsifier withPure(boolean pure) {
-        return new Sparsifier(parts, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
+        return new Sparsifier(source, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
     }
 
     /** Whether an existing output file is replaced. */
     public Sparsifier withOverwrite(boolean overwrite) {
-        return new Sparsifier(parts, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
+        return new Sparsifier(source, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
     }
 
     /** Whether matrices that are quantised already may be made sparse, which costs quality. */
     public Sparsifier withRequantize(boolean requantize) {
-        return new Sparsifier(parts, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
+        return new Sparsifier(source, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
     }
 
     /** @param threads CPU threads that evaluate the text, 0 for all cores */
     public Sparsifier withThreads(int threads) {
-        return new Sparsifier(parts, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
+        return new Sparsifier(source, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
     }
 
     /** @param bytes that Gram matrices may take together; at least one is held. Without it: half of the Java heap */
     public Sparsifier withMemory(long bytes) {
-        return new Sparsifier(parts, type, method, calibration, dense, pure, overwrite, requantize, threads, bytes, progress);
+        return new Sparsifier(source, type, method, calibration, dense, pure, overwrite, requantize, threads, bytes, progress);
     }
 
     public Sparsifier withProgress(Progress progress) {
-        return new Sparsifier(parts, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
+        return new Sparsifier(source, type, method, calibration, dense, pure, overwrite, requantize, threads, memory, progress);
     }
 
     /**
@@ -211,17 +168,15 @@ public final class Sparsifier {
      *                        {@code out} is an input, or exists and is not to be overwritten, or its folder is missing or too full
      */
     public Result run(Path out) {
-        checkOutput(out);
-        var sources = new LinkedHashMap<String, Source>();
-        parts.forEach(part -> part.tensors().forEach(tensor -> sources.put(tensor.name(), new Source(part, tensor))));
+        source.checkOutput(out, overwrite);
         var reasons = new LinkedHashMap<String, String>();
-        var chosen = choose(sources, reasons);
+        var chosen = choose(reasons);
         if (calibration == null) {
-            return write(out, sources, chosen, reasons, null);
+            return write(out, chosen, reasons, null);
         }
         var columns = new LinkedHashMap<String, Integer>();
-        chosen.stream().filter(name -> !ENDS.contains(name)).forEach(name -> columns.put(name, sources.get(name).columns()));
-        try (var model = Model.load(parts.getFirst().path(), ModelOptions.defaults());
+        chosen.values().stream().filter(matrix -> !matrix.isEnd()).forEach(matrix -> columns.put(matrix.name(), matrix.columns()));
+        try (var model = Model.load(source.path());
                 var activations = Activations.open(model, columns, calibration, threads, progress)) {
             for (var name : columns.keySet()) {
                 if (!activations.readable(name)) {
@@ -229,268 +184,57 @@ public final class Sparsifier {
                     reasons.put(name, "what it is multiplied by can't be read; by magnitude it could be pruned");
                 }
             }
-            return write(out, sources, chosen, reasons, new Inputs(activations, chosen, sources));
-        }
-    }
-
-    private void checkOutput(Path out) {
-        try {
-            if (Files.isDirectory(out)) {
-                throw new LlamaException(out + " is a directory; name the file to write");
-            }
-            for (var part : parts) {
-                if (Files.exists(out) && Files.isSameFile(part.path(), out)) {
-                    throw new LlamaException(out + " is the input itself; name another file");
-                }
-            }
-            if (Files.exists(out) && !overwrite) {
-                throw new LlamaException(out + " exists; ask for overwriting or name another file");
-            }
-            var folder = out.toAbsolutePath().getParent();
-            if (folder == null || !Files.isDirectory(folder)) {
-                throw new LlamaException("no such folder for the output: " + folder);
-            }
-        } catch (IOException e) {
-            throw new LlamaException("can't write " + out + ": " + e, e);
+            return write(out, chosen, reasons, activations);
         }
     }
 
     /** The matrices that shall be sparse, in the file's order. */
-    private Set<String> choose(Map<String, Source> sources, Map<String, String> reasons) {
+    private Map<String, SourceModel.Tensor> choose(Map<String, String> reasons) {
         for (var pattern : dense) {
-            if (sources.keySet().stream().noneMatch(pattern.asPredicate())) {
-                throw new LlamaException("no tensor of " + parts.getFirst().path() + " matches '" + pattern + "'; its tensors are called "
+            if (source.tensors().keySet().stream().noneMatch(pattern.asPredicate())) {
+                throw new LlamaException("no tensor of " + source.path() + " matches '" + pattern + "'; its tensors are called "
                         + "blk.0.ffn_down.weight and the like");
             }
         }
         Predicate<String> named = name -> dense.stream().anyMatch(pattern -> pattern.asPredicate().test(name));
-        var chosen = new LinkedHashSet<String>();
-        sources.forEach((name, source) -> {
-            boolean matrix = MATRIX.matcher(name).matches() && !SPECIAL.matcher(name).find() || pure && ENDS.contains(name);
-            if (!matrix || source.tensor.shape().size() < 2 || named.test(name)) {
+        var chosen = new LinkedHashMap<String, SourceModel.Tensor>();
+        source.tensors().forEach((name, tensor) -> {
+            if (!tensor.isBlockMatrix() && !(pure && tensor.isEnd()) || named.test(name)) {
                 return;
             }
-            if (source.columns() % type.blockSize() != 0) {
-                reasons.put(name, "its rows of " + source.columns() + " are no multiple of " + type.blockSize());
+            if (!tensor.fits(type)) {
+                reasons.put(name, "its rows of " + tensor.columns() + " are no multiple of " + type.blockSize());
                 return;
             }
-            var from = source.tensor.type();
-            if (!FLOATS.contains(from) && !requantize) {
-                throw new LlamaException("\"" + name + "\" in " + source.file.path() + " is of type " + from.label()
-                        + " already; sparsify a model in f32, f16 or bf16, or allow requantizing");
-            }
-            if (!Dequantizer.supports(from)) {
-                throw new LlamaException("\"" + name + "\" in " + source.file.path() + " is of type " + from.label()
-                        + ", which can't be converted to floats");
-            }
-            chosen.add(name);
+            tensor.requireFloats(requantize);
+            chosen.put(name, tensor);
         });
         if (chosen.isEmpty()) {
-            throw new LlamaException("no matrix of " + parts.getFirst().path() + " can be made sparse"
+            throw new LlamaException("no matrix of " + source.path() + " can be made sparse"
                     + (reasons.isEmpty() ? "" : ": \"" + reasons.keySet().iterator().next() + "\" stays dense, because "
                     + reasons.values().iterator().next()));
         }
         return chosen;
     }
 
-    private Result write(Path out, Map<String, Source> sources, Set<String> chosen, Map<String, String> reasons, Inputs inputs) {
-        var writer = new GgufWriter();
-        var metadata = parts.getFirst().metadata();
-        for (var key : metadata.keys()) {
-            if (!key.startsWith("split.")) {
-                writer.put(key, metadata);
-            }
-        }
+    private Result write(Path out, Map<String, SourceModel.Tensor> chosen, Map<String, String> reasons, Activations activations) {
+        var rounding = new Rounding(method, activations, chosen.values(), chosen.values(), memory);
         // llama.cpp's number of a file's type is here the number of the tensors' type
-        writer.putU32("general.file_type", type.id()).putU32("general.quantization_version", QUANTIZATION_VERSION);
-        writer.put(METHOD, method.name().toLowerCase(Locale.ROOT));
-        if (inputs != null) {
-            writer.putU64(TOKENS, inputs.activations.tokens());
-        }
-        var done = new int[1];
-        var unused = new LinkedHashMap<String, Integer>();
-        sources.forEach((name, source) -> {
-            boolean sparse = chosen.contains(name);
-            writer.tensor(name, sparse ? type : source.tensor.type(), source.tensor.shape(), to -> {
-                if (sparse) {
-                    int without = sparsify(source, inputs == null || ENDS.contains(name) ? null : inputs, to);
-                    if (without > 0) {
-                        unused.put(name, without);
-                    }
-                } else {
-                    copy(source, to);
-                }
-                progress.update(name, ++done[0], sources.size());
-            });
-        });
-        long bytes = writer.fileSize();
-        try {
-            var folder = out.toAbsolutePath().getParent();
-            long free = Files.getFileStore(folder).getUsableSpace();
-            if (free < bytes) {
-                throw new LlamaException("not enough disk space for " + out + ": it takes " + bytes + " bytes, " + free + " are free in "
-                        + folder);
-            }
-        } catch (IOException e) {
-            throw new LlamaException("can't write " + out + ": " + e, e);
-        }
-        writer.write(out);
+        long bytes = source.write(out, type.id(), metadata(method, activations),
+                tensor -> chosen.containsKey(tensor.name()) ? type : tensor.info().type(), rounding::write, progress);
         var notes = new LinkedHashMap<String, String>();
-        unused.forEach((name, without) -> notes.put(name, without + " of its " + inputs.activations.matrices(name)
+        rounding.unused().forEach((name, without) -> notes.put(name, without + " of its " + activations.matrices(name)
                 + " experts were given no token of the text and are pruned by magnitude"));
-        return new Result(List.copyOf(chosen), reasons, notes, bytes);
+        return new Result(List.copyOf(chosen.keySet()), reasons, notes, bytes);
     }
 
-    private static void copy(Source source, GgufWriter.Output to) throws IOException {
-        try (var arena = Arena.ofConfined()) {
-            to.write(source.file.map(source.tensor, arena));
+    /** What a sparse model says of its pruning. */
+    static Map<String, Object> metadata(Method method, Activations activations) {
+        var metadata = new LinkedHashMap<String, Object>();
+        metadata.put(METHOD, method.name().toLowerCase(Locale.ROOT));
+        if (activations != null) {
+            metadata.put(TOKENS, activations.tokens());
         }
-    }
-
-    /**
-     * What one matrix is pruned with.
-     *
-     * @param norms      of the input's columns; null for all alike
-     * @param gpt        null but for SparseGPT
-     * @param importance of the columns for the quantiser; null for all alike
-     */
-    private record Pruner(double[] norms, SparseGpt gpt, float[] importance) {
-        static final Pruner BY_MAGNITUDE = new Pruner(null, null, null);
-
-        void prune(float[] weights, int rows, int columns) {
-            if (gpt != null) {
-                gpt.prune(weights, rows);
-            } else {
-                TwoOfFour.prune(weights, rows, columns, norms);
-            }
-        }
-    }
-
-    /** Prunes each matrix; returns how many of them met no token of the text. */
-    private int sparsify(Source source, Inputs inputs, GgufWriter.Output to) throws IOException {
-        int matrices = inputs == null ? 1 : inputs.activations.matrices(source.tensor.name());
-        long rows = source.rows() / matrices;
-        int unused = 0;
-        for (int i = 0; i < matrices; i++) {
-            var pruner = inputs == null ? Pruner.BY_MAGNITUDE : inputs.pruner(new Activations.Matrix(source.tensor.name(), i));
-            unused += inputs != null && pruner == Pruner.BY_MAGNITUDE ? 1 : 0;
-            sparsify(source, pruner, i * rows, (i + 1) * rows, to);
-        }
-        return unused;
-    }
-
-    private void sparsify(Source source, Pruner pruner, long begin, long end, GgufWriter.Output to) throws IOException {
-        int columns = source.columns();
-        int taskRows = Math.max(SparseGpt.ROWS, TASK_ELEMENTS / columns);
-        try (var arena = Arena.ofShared()) {
-            var data = source.file.map(source.tensor, arena);
-            var blocks = arena.allocate(type.bytes(Math.min(end - begin, (long) TASKS * taskRows) * columns), 32);
-            for (long first = begin; first < end; first += (long) TASKS * taskRows) {
-                long start = first;
-                long count = Math.min(end - start, (long) TASKS * taskRows);
-                IntStream.range(0, Math.toIntExact(Math.ceilDiv(count, taskRows))).parallel().forEach(task -> {
-                    long from = (long) task * taskRows;
-                    int own = (int) Math.min(taskRows, count - from);
-                    sparsifyRows(source, data, pruner, start + from, own,
-                            blocks.asSlice(type.bytes(from * columns), type.bytes((long) own * columns)));
-                });
-                to.write(blocks.asSlice(0, type.bytes(count * columns)));
-            }
-        }
-    }
-
-    private void sparsifyRows(Source source, MemorySegment data, Pruner pruner, long first, int rows, MemorySegment to) {
-        int columns = source.columns();
-        var from = source.tensor.type();
-        var weights = new float[rows * columns];
-        Dequantizer.toFloats(from, data.asSlice(from.bytes(first * columns), from.bytes(weights.length)), weights, weights.length);
-        requireFinite(source, first, weights, "is");
-        pruner.prune(weights, rows, columns);
-        requireFinite(source, first, weights, "became");
-        BlockQuantizer.toBlocks(type, weights, rows, columns, pruner.importance, to);
-        Dequantizer.toFloats(type, to, weights, weights.length);
-        int fault = TwoOfFour.firstFault(weights, weights.length);
-        if (fault >= 0) {
-            throw new LlamaException(at(source, first, fault * TwoOfFour.GROUP) + " begins a group of 4 with more than 2 weights; "
-                    + "the quantiser of " + type.label() + " is broken");
-        }
-    }
-
-    private static void requireFinite(Source source, long first, float[] weights, String verb) {
-        for (int i = 0; i < weights.length; i++) {
-            if (!Float.isFinite(weights[i])) {
-                throw new LlamaException(at(source, first, i) + " " + verb + " " + weights[i] + "; the model or its calibration is broken");
-            }
-        }
-    }
-
-    private static String at(Source source, long first, int i) {
-        return source.file.path() + ": \"" + source.tensor.name() + "\" row " + (first + i / source.columns())
-                + " column " + i % source.columns();
-    }
-
-    /** What was gathered on the text: for Wanda of all matrices at once; for SparseGPT of as many as memory allows. */
-    private final class Inputs {
-        final Activations activations;
-        private final List<Activations.Matrix> order;
-        private final Map<String, Source> sources;
-        private Map<String, List<ColumnSquares>> squares;
-        private Map<Activations.Matrix, GramMatrix> grams = Map.of();
-        /** For SparseGPT, of equal inputs once. */
-        private final Map<Activations.Matrix, Pruner> factored = new HashMap<>();
-
-        Inputs(Activations activations, Set<String> chosen, Map<String, Source> sources) {
-            this.activations = activations;
-            this.sources = sources;
-            order = chosen.stream().filter(activations::readable).flatMap(name -> IntStream.range(0, activations.matrices(name))
-                    .mapToObj(i -> new Activations.Matrix(name, i))).toList();
-        }
-
-        /** {@link Pruner#BY_MAGNITUDE} itself where there was no token. */
-        Pruner pruner(Activations.Matrix matrix) {
-            if (method == Method.SPARSEGPT) {
-                return factored(matrix);
-            }
-            if (squares == null) {
-                squares = activations.squares(order.stream().map(Activations.Matrix::weight).distinct().toList());
-            }
-            var own = squares.get(matrix.weight()).get(matrix.index());
-            return own.tokens() == 0 ? Pruner.BY_MAGNITUDE
-                    : new Pruner(method == Method.WANDA ? own.norms() : null, null, own.importance());
-        }
-
-        private Pruner factored(Activations.Matrix matrix) {
-            if (!grams.containsKey(matrix)) {
-                factored.clear();
-                grams = Map.of();   // before the next ones take their memory
-                grams = activations.grams(run(matrix));
-            }
-            return factored.computeIfAbsent(source(matrix), source -> {
-                var gram = grams.get(matrix);
-                var importance = gram.squares().importance();
-                return importance == null ? Pruner.BY_MAGNITUDE : new Pruner(null, new SparseGpt(gram), importance);
-            });
-        }
-
-        private Activations.Matrix source(Activations.Matrix matrix) {
-            return new Activations.Matrix(activations.source(matrix.weight()), matrix.index());
-        }
-
-        /** This matrix and those behind it in the file, while memory allows. */
-        private List<Activations.Matrix> run(Activations.Matrix matrix) {
-            var run = new ArrayList<Activations.Matrix>();
-            var inputs = new LinkedHashSet<Activations.Matrix>();
-            long bytes = 0;
-            for (var next : order.subList(order.indexOf(matrix), order.size())) {
-                if (inputs.add(source(next))) {
-                    bytes += GramMatrix.bytes(sources.get(next.weight()).columns());
-                }
-                if (bytes > memory && !run.isEmpty()) {
-                    break;
-                }
-                run.add(next);
-            }
-            return run;
-        }
+        return metadata;
     }
 }
