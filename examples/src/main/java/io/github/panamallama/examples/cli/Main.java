@@ -131,6 +131,7 @@ final class Main implements Runnable {
         commands.put("quantize", QuantizeCommand.class);
         commands.put("imatrix", ImatrixCommand.class);
         commands.put("sparsify", SparsifyCommand.class);
+        commands.put("search-types", SearchTypesCommand.class);
         commands.put("bench", BenchCommand.class);
         return commands;
     }

@@ -18,7 +18,8 @@ class MainTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"complete", "generate", "chat", "grammar", "adapters", "learn-threshold", "inspect", "tokenize", "perplexity", "quantize", "bench"})
+    @ValueSource(strings = {"complete", "generate", "chat", "grammar", "adapters", "learn-threshold", "inspect", "tokenize", "perplexity", "quantize", "imatrix",
+            "sparsify", "search-types", "bench"})
     void everyCommandExplainsItself(String command) {
         var result = Cli.run(command, "--help");
         assertEquals(0, result.code());

@@ -8,6 +8,7 @@ import io.github.panamallama.models.DefaultModel;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
@@ -15,7 +16,7 @@ import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** inspect, tokenize, perplexity, quantize, imatrix, sparsify and bench. */
+/** inspect, tokenize, perplexity, quantize, imatrix, sparsify, search-types and bench. */
 class ModelCommandsTest {
     private static final String F16 = Path.of("..", "models", "java-tiny-f16.gguf").toString();
 
@@ -163,6 +164,87 @@ class ModelCommandsTest {
         var shorter = Cli.run("sparsify", F16, out, "--type", "S24_Q4", "--calib", text().toString(), "-c", "1024");
         assertEquals(1, shorter.code());
         assertTrue(shorter.err().contains("at least 2048"), shorter.err());
+        assertFalse(Files.exists(Path.of(out)));
+    }
+
+    private static final List<String> SMALL_SEARCH = List.of("-c", "64", "--chunks", "8", "--generations", "1", "--offspring", "2", "--tokens",
+            "128", "-t", "2");
+
+    private static Cli.Result run(List<String> more, String... arguments) {
+        var all = new ArrayList<>(List.of(arguments));
+        all.addAll(more);
+        return Cli.run(all.toArray(String[]::new));
+    }
+
+    @Test
+    void searchTypesFindsAPlanThatQuantizeApplies() throws IOException {
+        var text = text();
+        var plan = folder.resolve("plan.json").toString();
+        var out = folder.resolve("mixed.gguf").toString();
+        var found = run(SMALL_SEARCH, "search-types", F16, "--bpw", "4", "--calib", text.toString(), "-o", plan, "--types",
+                "S24_Q4,q3_k,Q4_K,Q8_0");
+        assertEquals(0, found.code(), found.err());
+        assertTrue(found.out().matches("(?s)3\\.9\\d\\d bits per weight, 0\\.\\d+ nats per token .*"), found.out());
+        var written = Cli.run("quantize", F16, out, "--plan", plan, "-t", "2");
+        assertEquals(0, written.code(), written.err());
+        assertTrue(Cli.run("inspect", "--json", out).json().get("bits_per_weight").asDouble() <= 4);
+        assertEquals(0, Cli.withInput("int x", "complete", "--stdin", "-n", "2", "-m", out, "-t", "2").code());
+
+        var again = Cli.run("quantize", F16, out, "--plan", plan);
+        assertEquals(1, again.code());
+        assertTrue(again.err().contains(out + " exists"), again.err());
+        var other = Cli.run("quantize", out, folder.resolve("twice.gguf").toString(), "--plan", plan);
+        assertEquals(1, other.code());
+        assertTrue(other.err().contains("the plan is for java-tiny-f16.gguf"), other.err());
+
+        var moved = Files.move(text, folder.resolve("moved.java"));
+        var lost = Cli.run("quantize", F16, out, "--plan", plan, "--force");
+        assertEquals(1, lost.code());
+        assertTrue(lost.err().contains("is no longer at " + text.toAbsolutePath()), lost.err());
+        assertEquals(0, Cli.run("quantize", F16, out, "--plan", plan, "--force", "--calib", moved.toString(), "-t", "2").code());
+        Files.writeString(moved, "// changed", StandardOpenOption.APPEND);
+        var changed = Cli.run("quantize", F16, out, "--plan", plan, "--force", "--calib", moved.toString());
+        assertEquals(1, changed.code());
+        assertTrue(changed.err().contains("another text"), changed.err());
+    }
+
+    @Test
+    void sparsifySearchesWhatStaysDense() throws IOException {
+        var out = folder.resolve("sparse.gguf").toString();
+        var result = run(SMALL_SEARCH, "sparsify", F16, out, "--type", "S24_Q4", "--calib", text().toString(), "--bpw", "6.8",
+                "--dense-type", "Q8_0");
+        assertEquals(0, result.code(), result.err());
+        assertTrue(result.err().contains("matrices stay dense: blk.") && result.err().contains("matrices are S24_Q4"), result.err());
+        var json = Cli.run("inspect", "--json", out).json();
+        assertTrue(json.get("bits_per_weight").asDouble() <= 6.8);
+        assertEquals("sparsegpt", json.get("metadata").get("general.sparsity.method").asString());
+    }
+
+    @Test
+    void searchesRefuseWhatTheyCannotDo() throws IOException {
+        var text = text().toString();
+        var plan = folder.resolve("plan.json").toString();
+        var out = folder.resolve("out.gguf").toString();
+        var search = List.of("search-types", F16, "-o", plan, "--calib", text, "-c", "64");
+        for (var wrong : List.of(List.of("--bpw", "0"), List.of("--bpw", "4", "--types", "Q4_K,Q4_X"), List.of("--bpw", "4", "--tokens", "0"),
+                List.of("--bpw", "4", "--generations", "0"))) {
+            assertEquals(2, run(wrong, search.toArray(String[]::new)).code(), wrong.toString());
+        }
+        for (var wrong : List.of(List.of("quantize", F16, out), List.of("quantize", F16, out, "Q4_0", "--plan", plan),
+                List.of("quantize", F16, out, "--plan", plan, "--pure"), List.of("quantize", F16, out, "Q4_0", "--calib", text),
+                List.of("sparsify", F16, out, "--type", "S24_Q4", "--bpw", "4"),
+                List.of("sparsify", F16, out, "--type", "S24_Q4", "--bpw", "4", "--calib", text, "--keep-dense", "attn_v"),
+                List.of("sparsify", F16, out, "--type", "S24_Q4", "--dense-type", "Q4_K"))) {
+            assertEquals(2, Cli.run(wrong.toArray(String[]::new)).code(), wrong.toString());
+        }
+        var small = run(List.of("--bpw", "1"), search.toArray(String[]::new));
+        assertEquals(1, small.code());
+        assertTrue(small.err().contains("1.0 bits per weight can't be reached"), small.err());
+        assertEquals(1, run(List.of("--bpw", "4", "--scratch", folder.resolve("none").toString()), search.toArray(String[]::new)).code());
+        Files.writeString(Path.of(plan), "{ \"format\" : 1");
+        var broken = Cli.run("quantize", F16, out, "--plan", plan);
+        assertEquals(1, broken.code());
+        assertTrue(broken.err().contains(plan + ": broken JSON"), broken.err());
         assertFalse(Files.exists(Path.of(out)));
     }
 
