@@ -77,13 +77,18 @@ final class Project {
     }
 
     static Result java(String main, List<String> arguments, String input) throws IOException, InterruptedException {
+        return run(javaCommand(main, arguments), input);
+    }
+
+    /** The command that starts it. */
+    static List<String> javaCommand(String main, List<String> arguments) {
         var command = new ArrayList<String>();
         command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
         command.addAll(List.of("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-CreateCoredumpOnCrash", "-XX:ErrorFile=/dev/null",
                 "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path")));
         command.add(main);
         command.addAll(arguments);
-        return run(command, input);
+        return command;
     }
 
     /** What {@code ggml-src/build} prints: the folder of the libraries and headers that the tests' JVM runs on too. */
@@ -94,6 +99,12 @@ final class Project {
     /** Folder of upstream's own programs, built on first use (some minutes). */
     static Path tools() throws IOException, InterruptedException {
         return Tools.FOLDER;
+    }
+
+    /** Where the programs of llama.cpp exactly as released are, if they are built. */
+    static Path releasedTools() throws IOException, InterruptedException {
+        var key = run(List.of(HOME.resolve("ggml-src/build").toString(), "--unpatched", "--print-key"), "").succeeded().out().strip();
+        return natives().resolveSibling(key).resolve("bin");
     }
 
     private static final class Natives {

@@ -4,7 +4,9 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
 import java.util.regex.Pattern;
@@ -57,6 +59,24 @@ class SparseTypesTest {
     void armGivesTheSumsOfTheReference(String flags) throws Exception {
         assumeTrue(CProgram.emulatesArm(), "needs aarch64-linux-gnu-g++ and qemu-aarch64 on the PATH");
         assertKernels(CProgram.compileKernelsForArm(folder, "s24", flags).run(seed), flags);
+    }
+
+    /** llama.cpp as released, which doesn't know the types. */
+    @ParameterizedTest
+    @ValueSource(strings = {"llama-completion -m FILE -p x -n 1 -no-cnv", "llama-bench -m FILE -p 8 -n 0", "llama-quantize FILE OUT Q8_0"})
+    void aProgramThatDoesNotKnowThemFailsCleanly(String line) throws Exception {
+        var tools = Project.releasedTools();
+        assumeTrue(Files.isDirectory(tools), "llama.cpp as released is not built; ggml-src/build --unpatched --tools builds it");
+        var sparse = folder.resolve("sparse.gguf");
+        Commands.run("quantize", Models.shippedF16().toString(), sparse.toString(), "S24_Q4").succeeded();
+        var command = new ArrayList<String>();
+        for (var word : line.split(" ")) {
+            command.add(word.equals("FILE") ? sparse.toString() : word.equals("OUT") ? folder.resolve("out.gguf").toString() : word);
+        }
+        command.set(0, tools.resolve(command.getFirst()).toString());
+        var result = Project.run(command, "");
+        assertTrue(result.code() > 0 && result.code() < 128, "exit code " + result.code());
+        assertTrue((result.out() + result.error()).contains("invalid ggml type 200"), result.out() + result.error());
     }
 
     private void assertKernels(List<String> lines, String flags) {
