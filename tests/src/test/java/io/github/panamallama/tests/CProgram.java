@@ -17,6 +17,8 @@ final class CProgram {
     /** Upstream's own sources; not there where the natives were taken from the cache and nothing else was asked for. */
     static final Path UPSTREAM = Project.HOME.resolve("ggml-src/upstream/src");
 
+    static final Path SOURCES = Project.HOME.resolve("tests/src/test/c");
+
     private final Path executable;
     private final List<String> emulator;
 
@@ -53,8 +55,8 @@ final class CProgram {
         var command = new ArrayList<>(List.of(System.getenv().getOrDefault("CXX", "c++"), "-std=gnu++17", "-O3", "-Wall", "-Wno-psabi",
                 "-Wno-maybe-uninitialized"));
         Arrays.stream(flags.split(" ")).filter(flag -> !flag.isEmpty()).forEach(command::add);
-        command.addAll(List.of("-I" + natives.resolve("include"), "-I" + Project.HOME.resolve("ggml-src/kernels"),
-                Project.HOME.resolve("tests/src/test/c/" + name + ".cpp").toString(), "-o", executable.toString(),
+        command.addAll(List.of("-I" + natives.resolve("include"), "-I" + Project.HOME.resolve("ggml-src/kernels"), "-I" + SOURCES,
+                SOURCES.resolve(name + ".cpp").toString(), "-o", executable.toString(),
                 "-L" + natives.resolve("lib"), "-lggml-base", "-lm", "-Wl,-rpath," + natives.resolve("lib")));
         Project.run(command, "").succeeded();
         return new CProgram(executable);
@@ -69,11 +71,23 @@ final class CProgram {
         return new CProgram(executable, "qemu-aarch64");
     }
 
+    /** Compiles a source of {@code src/test/c} for a GPU, without linking it. */
+    static void compileForGpu(Path folder, String source, String architecture, Path... includes) throws IOException, InterruptedException {
+        var command = new ArrayList<>(List.of("nvcc", "-x", "cu", "-std=c++17", "-arch=" + architecture, "-use_fast_math", "-extended-lambda",
+                "-Werror", "all-warnings", "-I" + Project.natives().resolve("include"), "-I" + Project.HOME.resolve("ggml-src/kernels"), "-I" + SOURCES));
+        Arrays.stream(includes).map(include -> "-I" + include).forEach(command::add);
+        command.addAll(List.of("-c", SOURCES.resolve(source).toString(), "-o", folder.resolve(source + ".o").toString()));
+        Project.run(command, "").succeeded();
+    }
+
     /** Whether a cross compiler for 64-bit Arm and an emulator of it are there. */
     static boolean emulatesArm() {
-        var folders = Arrays.stream(System.getenv().getOrDefault("PATH", "").split(java.io.File.pathSeparator)).map(Path::of).toList();
-        return List.of("aarch64-linux-gnu-g++", "qemu-aarch64").stream()
-                .allMatch(program -> folders.stream().anyMatch(folder -> Files.isExecutable(folder.resolve(program))));
+        return onPath("aarch64-linux-gnu-g++") && onPath("qemu-aarch64");
+    }
+
+    static boolean onPath(String program) {
+        return Arrays.stream(System.getenv().getOrDefault("PATH", "").split(java.io.File.pathSeparator))
+                .anyMatch(folder -> Files.isExecutable(Path.of(folder, program)));
     }
 
     /** Whether the compiler may use these instruction sets ({@code -mavx2 ...}) on this machine. */
