@@ -14,8 +14,9 @@ import java.util.stream.Collectors;
 
 /** A program of {@code src/test/c}, compiled against the headers and libraries that this JVM runs on. */
 final class CProgram {
+    private static final Path UPSTREAM_ROOT = Project.HOME.resolve("ggml-src/upstream");
     /** Upstream's own sources; not there where the natives were taken from the cache and nothing else was asked for. */
-    static final Path UPSTREAM = Project.HOME.resolve("ggml-src/upstream/src");
+    static final Path UPSTREAM = UPSTREAM_ROOT.resolve("src");
 
     static final Path SOURCES = Project.HOME.resolve("tests/src/test/c");
 
@@ -59,6 +60,32 @@ final class CProgram {
                 SOURCES.resolve(name + ".cpp").toString(), "-o", executable.toString(),
                 "-L" + natives.resolve("lib"), "-lggml-base", "-lm", "-Wl,-rpath," + natives.resolve("lib")));
         Project.run(command, "").succeeded();
+        return new CProgram(executable);
+    }
+
+    /** As {@link #compileKernels}, over headers of ggml too that upstream does not install. */
+    static CProgram compileInnerKernels(Path folder, String name, String flags) throws IOException, InterruptedException {
+        var inner = UPSTREAM_ROOT.resolve("ggml/src");
+        return compileKernels(folder, name, flags + " -I" + inner + " -I" + inner.resolve("ggml-cpu"));
+    }
+
+    /**
+     * One of upstream's own test programs ({@code tests/NAME.cpp}), with the lines that {@code src/test/patches/NAME.patch} adds, if there
+     * is such a file. Not optimised: what it tests is in the libraries.
+     */
+    static CProgram compileUpstream(Path folder, String name) throws IOException, InterruptedException {
+        var natives = Project.natives();
+        var source = Files.createDirectories(folder.resolve("tests")).resolve(name + ".cpp");
+        Files.copy(UPSTREAM_ROOT.resolve("tests").resolve(name + ".cpp"), source);
+        var patch = Project.HOME.resolve("tests/src/test/patches/" + name + ".patch");
+        if (Files.exists(patch)) {
+            Project.run(List.of("git", "-C", folder.toString(), "apply", "--unidiff-zero", patch.toString()), "").succeeded();
+        }
+        var executable = folder.resolve(name);
+        Project.run(List.of(System.getenv().getOrDefault("CXX", "c++"), "-std=c++17", "-O0", "-I" + natives.resolve("include"),
+                source.toString(), "-o", executable.toString(), "-L" + natives.resolve("lib"), "-lllama", "-lggml", "-lggml-cpu",
+                "-lggml-base", "-lm", "-pthread", "-Wl,-rpath," + natives.resolve("lib"), "-Wl,-rpath-link," + natives.resolve("lib")), "")
+                .succeeded();
         return new CProgram(executable);
     }
 

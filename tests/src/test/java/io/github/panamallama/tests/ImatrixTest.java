@@ -6,13 +6,17 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import io.github.panamallama.runtime.Dequantizer;
 import io.github.panamallama.runtime.gguf.GgufFile;
 import io.github.panamallama.runtime.gguf.GgufTensor;
+import io.github.panamallama.runtime.gguf.RandomModel.Architecture;
 import java.lang.foreign.Arena;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.stream.Collectors;
-import org.junit.jupiter.api.Test;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.MethodSource;
 
 /** {@code panama-llama imatrix} writes what {@code llama-imatrix} writes, and both programs quantise alike with it. */
 class ImatrixTest {
@@ -22,9 +26,14 @@ class ImatrixTest {
     @TempDir
     private Path folder;
 
-    @Test
-    void importanceMatrixEqualsUpstreamsAndQuantisesAlike() throws Exception {
-        var model = Models.shippedF16().toString();
+    static Stream<Arguments> modelsAndTypes() {
+        return Stream.of(Arguments.of(Models.shippedF16(), "IQ2_XS"), Arguments.of(Models.random(Architecture.QWEN3MOE), "IQ4_NL"));
+    }
+
+    @ParameterizedTest
+    @MethodSource("modelsAndTypes")
+    void importanceMatrixEqualsUpstreamsAndQuantisesAlike(Path path, String type) throws Exception {
+        var model = path.toString();
         var text = Files.writeString(folder.resolve("text.txt"), JavaText.below(Project.HOME.resolve("runtime/src/main/java")));
         var ours = folder.resolve("ours.gguf");
         var theirs = folder.resolve("theirs.gguf");
@@ -59,9 +68,9 @@ class ImatrixTest {
 
         var quantized = folder.resolve("quantized.gguf");
         var byUpstream = folder.resolve("by-upstream.gguf");
-        Commands.run("quantize", model, quantized.toString(), "IQ2_XS", "--imatrix", ours.toString()).succeeded();
+        Commands.run("quantize", model, quantized.toString(), type, "--imatrix", ours.toString()).succeeded();
         Project.run(List.of(Project.tools().resolve("llama-quantize").toString(), "--imatrix", ours.toString(), model,
-                byUpstream.toString(), "IQ2_XS", "2"), "").succeeded();
+                byUpstream.toString(), type, "2"), "").succeeded();
         var left = GgufFile.read(quantized);
         var right = GgufFile.read(byUpstream);
         for (var tensor : right.tensors()) {

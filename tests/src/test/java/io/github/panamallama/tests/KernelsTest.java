@@ -33,6 +33,14 @@ class KernelsTest {
         assertEquals(2 * (3 * 9 + 2 * 5) * 6 * 7, lines.size());
     }
 
+    @ParameterizedTest
+    @ValueSource(strings = {"", "-mavx2 -mfma -mf16c -mbmi2", "-mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd"})
+    void sanitizersFindNothingInAdapterKernels(String flags, @TempDir Path folder) throws Exception {
+        assumeTrue(flags.isEmpty() || CProgram.processorHas(flags), "this processor has not all of " + flags);
+        var sanitize = (flags + " -O1 -fsanitize=address,undefined -fno-sanitize-recover=all").strip();
+        assertEquals(2 * (3 * 9 + 2 * 5) * 6 * 7, CProgram.compileKernels(folder, "lora", sanitize).run("1").size());
+    }
+
     @Test
     void productsAndAttentionEqualSumsInDouble(@TempDir Path folder) throws Exception {
         var seed = Long.toUnsignedString(new SplittableRandom().nextLong());

@@ -54,6 +54,18 @@ class SparseTypesTest {
         assertKernels(CProgram.compileKernels(folder, "s24", sanitize).run(seed), sanitize);
     }
 
+    /** From floats to blocks and back, the check of blocks, and products shared by threads as ggml-cpu shares them. */
+    @ParameterizedTest
+    @ValueSource(strings = {"", AVX2, AVX512 + " -mavx512vbmi"})
+    void sanitizersFindNothingInBlocksAndThreads(String flags) throws Exception {
+        assumeTrue(Files.exists(CProgram.UPSTREAM), "no upstream tree: run ggml-src/vendor");
+        assumeTrue(flags.isEmpty() || CProgram.processorHas(flags), "this processor has not all of " + flags);
+        var sanitize = (flags + " -O1 -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -pthread").strip();
+        var lines = CProgram.compileInnerKernels(folder, "s24_blocks", sanitize).run(seed);
+        assertWithinBounds(lines, sanitize);
+        assertEquals(3 * (12 + 2 + 3 * 4), lines.size());
+    }
+
     @ParameterizedTest
     @ValueSource(strings = {"-march=armv8-a", "-march=armv8.2-a+dotprod"})
     void armGivesTheSumsOfTheReference(String flags) throws Exception {
