@@ -182,8 +182,8 @@ public final class Activations implements AutoCloseable {
     }
 
     /**
-     * Sums of squares, by weight: of experts one for each, over those tokens that were given to it, otherwise one. Weights with equal inputs
-     * have the same ones. Takes 8 bytes for each column.
+     * Sums of squares, by weight: of experts one for each, over the tokens that were given to it, otherwise one. Weights with equal
+     * inputs have the same ones. Takes 8 bytes for each column.
      *
      * @param weights that are {@link #readable}
      */

@@ -69,7 +69,8 @@ public final class ImportanceMatrix {
             counts[i / columns] = own.tokens();
             sums[i] = (float) own.sums()[i % columns];
             if (!Float.isFinite(sums[i])) {
-                throw new LlamaException("the input of \"" + weight + "\" is not finite in column " + i % columns + "; the model is broken");
+                throw new LlamaException("the input of \"" + weight + "\" is not finite in column " + i % columns
+                        + "; the model is broken");
             }
         }
         return new Entry(sums, counts);

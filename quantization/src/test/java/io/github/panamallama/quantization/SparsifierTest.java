@@ -108,6 +108,20 @@ class SparsifierTest {
         assertTrue(distance <= 3 * usual + 0.005, distance + " of the rms, q4_K " + usual);
     }
 
+    /** Its activations are not those of random weights. */
+    @ParameterizedTest
+    @EnumSource(value = GgmlType.class, names = {"S24_Q4", "S24_Q8", "S24_T"})
+    void theShippedModelMadeSparseComputesWhatItsDequantisedTwinComputes(GgmlType type) {
+        var out = folder.resolve("sparse.gguf");
+        sparsifier(TestModels.SHIPPED, Method.MAGNITUDE, type).run(out);
+        var usual = folder.resolve("q4_0.gguf");
+        Quantizer.to(Quantizer.Type.Q4_0).run(TestModels.SHIPPED, usual);
+        double distance = distanceToTwin(out);
+        double measure = distanceToTwin(usual);
+        System.out.printf("shipped, %s: %.4f, q4_0 %.4f%n", type.label(), distance, measure);
+        assertTrue(distance <= 3 * measure + 0.005, distance + " of the rms, q4_0 " + measure);
+    }
+
     private double distanceToTwin(Path path) {
         var file = GgufFile.read(path);
         var twin = folder.resolve("twin.gguf");

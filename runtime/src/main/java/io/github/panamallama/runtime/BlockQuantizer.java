@@ -24,7 +24,7 @@ public final class BlockQuantizer {
         return !IMPOSSIBLE.contains(type);
     }
 
-    /** Whether the quantiser asks for the importance of each column. */
+    /** Whether a type's quantiser needs the importance of each column. */
     public static boolean needsImportance(GgmlType type) {
         Natives.load();
         return LlamaH.ggml_quantize_requires_imatrix(type.id());
@@ -53,6 +53,7 @@ public final class BlockQuantizer {
                     + type.bytes(elements) + " bytes; there are " + from.length + " floats, " + to.byteSize() + " bytes"
                     + (importance == null ? "" : " and importances of " + importance.length + " columns"));
         }
+        Natives.load();
         if (importance == null && needsImportance(type)) {
             throw new IllegalArgumentException("type " + type.label() + " needs the importance of each column");
         }

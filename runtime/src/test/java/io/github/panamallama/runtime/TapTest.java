@@ -331,7 +331,8 @@ class TapTest {
         var router = values(file, "blk.1.ffn_gate_inp.weight");
         var gates = values(file, "blk.1.ffn_gate_exps.weight");
         var ups = values(file, "blk.1.ffn_up_exps.weight");
-        try (var model = Model.load(file); var engine = Engine.open(model, OPTIONS.withBatchSize(16)); var sequence = engine.newSequence()) {
+        try (var model = Model.load(file); var engine = Engine.open(model, OPTIONS.withBatchSize(16));
+                var sequence = engine.newSequence()) {
             var tap = Tap.inputs("blk.1.ffn_gate_inp.weight", "blk.1.ffn_gate_exps.weight", "blk.1.ffn_up_exps.weight",
                     "blk.1.ffn_down_exps.weight", "blk.3.ffn_down_exps.weight");
             var used = new HashSet<Integer>();
