@@ -6,8 +6,10 @@ open module panamallama.bench {
     requires panamallama.examples;
     requires panamallama.layers;
     requires panamallama.models;
+    requires panamallama.quantization;
     requires info.picocli;
     requires java.compiler;
+    requires java.desktop;
     requires java.management;
     requires jdk.compiler;
     requires static jdk.incubator.vector;

@@ -43,6 +43,8 @@ public final class Compare implements Callable<Integer> {
         adapters,
         /** Layer plans: blocks left out, changes of the plan, taps, self-drafts, and on the shipped model what it costs in quality. */
         layers,
+        /** What each type of weights costs in quality; the shipped model alone. */
+        quality,
         /** A worker process beside this one. */
         isolated,
         /** Next lines of held-out files; the shipped model alone. */
@@ -63,7 +65,7 @@ public final class Compare implements Callable<Integer> {
     Path home;
 
     @Option(names = "--parts", split = ",", description = "what to measure: ${COMPLETION-CANDIDATES}",
-            defaultValue = "bench,generate,concurrent,tokens,strategies,adapters,layers,isolated,asap,lines,masks")
+            defaultValue = "bench,generate,concurrent,tokens,strategies,adapters,layers,quality,isolated,asap,lines,masks")
     List<Part> parts;
 
     @Option(names = "--layers", split = ",", paramLabel = "WHAT", description = "of the part 'layers': ${COMPLETION-CANDIDATES}",
@@ -94,7 +96,7 @@ public final class Compare implements Callable<Integer> {
     double seconds;
 
     @Option(names = "--held-out", paramLabel = "DIR",
-            description = "Java files for 'lines' and 'layers'; skipped where there is no such folder",
+            description = "Java files for 'lines', 'layers' and 'quality'; skipped where there is no such folder",
             defaultValue = "../shared/models/heldout")
     Path heldOut;
 
@@ -180,6 +182,11 @@ public final class Compare implements Callable<Integer> {
                     try (var quality = new LayerQuality(model.path(), home.resolve(heldOut).normalize(), threads, seed)) {
                         quality.measure(model.name(), written);
                     }
+                }
+            }
+            if (wanted.contains(Part.quality) && model.shipped() && hasHeldOut("the quality of types is")) {
+                try (var quality = new TypeQuality(home.resolve("models/java-tiny-f16.gguf"), home.resolve(heldOut).normalize(), threads)) {
+                    quality.measure(written);
                 }
             }
             if (wanted.contains(Part.isolated)) {
