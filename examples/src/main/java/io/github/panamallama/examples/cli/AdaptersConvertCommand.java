@@ -44,7 +44,7 @@ final class AdaptersConvertCommand implements Callable<Integer> {
     @Parameters(index = "1", paramLabel = "OUT", description = "The GGUF file to write.")
     private Path out;
 
-    @Option(names = "--base", paramLabel = "MODEL",
+    @Option(names = "--base", paramLabel = "MODEL", converter = ModelFile.class,
             description = "GGUF file of the model that the adapter is for; needed for PEFT, checked in any case.")
     private Path base;
 

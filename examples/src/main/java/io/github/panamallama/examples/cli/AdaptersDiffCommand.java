@@ -27,7 +27,8 @@ final class AdaptersDiffCommand implements Callable<Integer> {
             description = "A LoRA or NOLA adapter as GGUF file, with its scale (without it: 1).")
     private ScaledAdapter adapter;
 
-    @Option(names = "--base", paramLabel = "BASE", description = "The model: norms are then also shown relative to those of its matrices.")
+    @Option(names = "--base", paramLabel = "BASE", converter = ModelFile.class,
+            description = "The model: norms are then also shown relative to those of its matrices.")
     private Path base;
 
     @Option(names = "--plot", paramLabel = "FILE.png",

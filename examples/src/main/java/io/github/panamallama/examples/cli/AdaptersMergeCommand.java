@@ -28,7 +28,8 @@ final class AdaptersMergeCommand implements Callable<Integer> {
     @Spec
     private CommandSpec spec;
 
-    @Parameters(index = "0", paramLabel = "BASE", description = "The model, a GGUF file; of a split one the first part.")
+    @Parameters(index = "0", paramLabel = "BASE", converter = ModelFile.class,
+            description = "The model, a GGUF file; of a split one the first part.")
     private Path base;
 
     @Parameters(index = "1..*", arity = "2..*", paramLabel = "ADAPTER[:SCALE]... OUT",

@@ -28,7 +28,7 @@ final class InspectCommand implements Callable<Integer> {
     @ParentCommand
     private Main main;
 
-    @Parameters(paramLabel = "FILE", description = "A GGUF file; of a split model, any part.")
+    @Parameters(paramLabel = "FILE", converter = ModelFile.class, description = "A GGUF file; of a split model, any part.")
     private Path file;
 
     @Option(names = "--json", description = "Everything as JSON, arrays and long values in full.")

@@ -133,6 +133,9 @@ final class Main implements Runnable {
         commands.put("sparsify", SparsifyCommand.class);
         commands.put("search-types", SearchTypesCommand.class);
         commands.put("bench", BenchCommand.class);
+        commands.put("pull", PullCommand.class);
+        commands.put("list", ListCommand.class);
+        commands.put("rm", RmCommand.class);
         return commands;
     }
 

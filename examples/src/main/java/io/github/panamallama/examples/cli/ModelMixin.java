@@ -11,7 +11,9 @@ final class ModelMixin {
     /** From this size on, loading takes long enough to be shown. */
     private static final long SLOW_BYTES = 1L << 30;
 
-    @Option(names = {"-m", "--model"}, paramLabel = "GGUF", description = "Model file; of a split model, its first part. Without it: the shipped model.")
+    @Option(names = {"-m", "--model"}, paramLabel = "MODEL", converter = ModelFile.class,
+            description = "GGUF file; of a split model, its first part. Or OWNER/REPOSITORY[:QUANT], a model that was pulled. "
+                    + "Without it: the shipped model.")
     private Path path;
 
     @Option(names = "--mlock", description = "Keep the weights in memory; never swap them out.")

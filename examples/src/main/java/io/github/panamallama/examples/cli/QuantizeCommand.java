@@ -27,7 +27,7 @@ final class QuantizeCommand implements Callable<Integer> {
     @Spec
     private CommandSpec spec;
 
-    @Parameters(index = "0", paramLabel = "IN", description = "A GGUF file, best in F32, F16 or BF16.")
+    @Parameters(index = "0", paramLabel = "IN", converter = ModelFile.class, description = "A GGUF file, best in F32, F16 or BF16.")
     private Path in;
 
     @Parameters(index = "1", paramLabel = "OUT", description = "The file to write.")

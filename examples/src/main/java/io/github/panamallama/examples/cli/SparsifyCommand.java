@@ -38,7 +38,8 @@ final class SparsifyCommand implements Callable<Integer> {
     @Spec
     private CommandSpec spec;
 
-    @Parameters(index = "0", paramLabel = "IN", description = "A GGUF file in F32, F16 or BF16; of a split model the first part.")
+    @Parameters(index = "0", paramLabel = "IN", converter = ModelFile.class,
+            description = "A GGUF file in F32, F16 or BF16; of a split model the first part.")
     private Path in;
 
     @Parameters(index = "1", paramLabel = "OUT", description = "The file to write.")

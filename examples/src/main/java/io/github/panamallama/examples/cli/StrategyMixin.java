@@ -90,8 +90,9 @@ final class StrategyMixin {
             description = "uscd: above this collision probability nothing is contrasted. Default: 0.6.")
     private Double kappa;
 
-    @Option(names = "--draft-model", paramLabel = "GGUF", description = "draft: a small model of the same vocabulary. Without it "
-            + "the model's own head for multi-token prediction (MTP), which some models have.")
+    @Option(names = "--draft-model", paramLabel = "MODEL", converter = ModelFile.class,
+            description = "draft: a small model of the same vocabulary. Without it the model's own head for multi-token prediction "
+                    + "(MTP), which some models have.")
     private Path draftModel;
 
     @Option(names = "--draft-tokens", paramLabel = "N", description = "draft: tokens drafted at a time. Default: 4; 2 with the model's own "
@@ -104,7 +105,8 @@ final class StrategyMixin {
     @Option(names = "--draft-nodes", paramLabel = "N", description = "ngram: tokens drafted at a time. Default: 12.")
     private Integer draftNodes;
 
-    @Option(names = "--small-model", paramLabel = "GGUF", description = "switch: the small model, of the same vocabulary.")
+    @Option(names = "--small-model", paramLabel = "MODEL", converter = ModelFile.class,
+            description = "switch: the small model, of the same vocabulary.")
     private Path smallModel;
 
     @Option(names = "--window", paramLabel = "N", description = "switch: tokens that the mean entropy is over. Default: 5.")
