@@ -14,7 +14,9 @@ import java.util.SplittableRandom;
 import java.util.concurrent.Callable;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
 
 /**
  * Compares this project with upstream's own programs in one run and writes a report. Exit code 0 when every target is reached, 3
@@ -47,6 +49,16 @@ public final class Compare implements Callable<Integer> {
         quality,
         /** A worker process beside this one. */
         isolated,
+        /** From the start of a process to its first token. */
+        startup,
+        /** The most memory of a process, with {@code llama-completion}. */
+        memory,
+        /** Several numbers of generations at once. */
+        scaling,
+        /** The cost of a token by the size of the vocabulary. */
+        vocabulary,
+        /** Other runtimes for Java; Maven fetches them. */
+        runtimes,
         /** Next lines of held-out files; the shipped model alone. */
         lines,
         /** Finding the tokens that a JSON Schema allows, with llama.cpp's grammar sampler. */
@@ -121,6 +133,9 @@ public final class Compare implements Callable<Integer> {
                 }).execute(arguments));
     }
 
+    @Spec
+    private CommandSpec spec;
+
     private Upstream upstream;
     private Report written;
     private SplittableRandom random;
@@ -134,10 +149,11 @@ public final class Compare implements Callable<Integer> {
         threads = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
         random = new SplittableRandom(seed);
         var wanted = EnumSet.copyOf(parts);
-        var beside = EnumSet.of(Part.bench, Part.generate, Part.concurrent, Part.constrained, Part.adapters, Part.masks);
+        var beside = EnumSet.of(Part.bench, Part.generate, Part.concurrent, Part.constrained, Part.adapters, Part.masks, Part.memory);
         beside.retainAll(wanted);
         upstream = beside.isEmpty() ? null : Upstream.build(home, unpatched);    // the others need none of its programs
         var setting = new LinkedHashMap<String, String>();
+        setting.put("command", "`bench/run " + String.join(" ", spec.commandLine().getParseResult().originalArgs()) + "`");
         setting.put("machine", Machine.describe());
         setting.put("Java", Runtime.version() + ", " + System.getProperty("java.vm.name"));
         if (upstream != null) {
@@ -150,7 +166,7 @@ public final class Compare implements Callable<Integer> {
         System.out.println("report: " + home.resolve(report));
         setting.forEach((name, value) -> System.out.println(name + ": " + value));
 
-        for (var model : wanted.stream().allMatch(part -> part == Part.tokens || part == Part.masks) ? List.<BenchModels.BenchModel>of()
+        for (var model : EnumSet.of(Part.tokens, Part.masks, Part.memory, Part.vocabulary).containsAll(wanted) ? List.<BenchModels.BenchModel>of()
                 : BenchModels.resolve(models)) {
             System.out.printf(Locale.ROOT, "%n%s: %s%n", model.name(), model.shape());
             if (wanted.contains(Part.bench)) {
@@ -192,6 +208,16 @@ public final class Compare implements Callable<Integer> {
             if (wanted.contains(Part.isolated)) {
                 IsolationCosts.measure(model, threads, model.shipped() ? 256 : generate, seconds, pairs, random, written);
             }
+            if (wanted.contains(Part.startup)) {
+                StartUp.measure(home, model, threads, Math.max(pairs, 3), written);
+            }
+            if (wanted.contains(Part.scaling)) {
+                var work = new GenerationWork(GenerationWork.SHORT_PROMPT, model.shipped() ? 64 : 16, 0, 0.8f, 40, 0.95f);
+                Scaling.measure(model, work, threads, Math.max(3, pairs / 3), seed, written);
+            }
+            if (wanted.contains(Part.runtimes) && !model.shipped()) {
+                new Runtimes(home, threads).measure(model, generate, Math.max(3, pairs / 3), written);
+            }
             if (wanted.contains(Part.asap) && model.shipped()) {
                 AsapCosts.measure(model, threads, written);
             }
@@ -200,6 +226,12 @@ public final class Compare implements Callable<Integer> {
                     lines.measure(model.name(), written);
                 }
             }
+        }
+        if (wanted.contains(Part.memory)) {
+            MemoryUse.measure(home, upstream, BenchModels.resolve(models), threads, written);
+        }
+        if (wanted.contains(Part.vocabulary)) {
+            Vocabularies.measure(written);
         }
         if (wanted.contains(Part.tokens)) {
             add(TokenCosts.measure());

@@ -20,8 +20,8 @@ import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.SerializationFeature;
 
 /**
- * Writes what was measured: {@code report.md} for people, {@code report.json} with every single pair, one plot of the ratios
- * per part. Rewritten after each comparison, so that a run that is stopped leaves what it had.
+ * Writes what was measured: {@code report.html} with tables and plots in one file, {@code report.md}, {@code report.json} with every
+ * single pair, one plot of the ratios per part. Rewritten after each comparison, so that a run that is stopped leaves what it had.
  */
 final class Report {
     private final Path folder;
@@ -29,6 +29,7 @@ final class Report {
     private final List<Comparison> comparisons = new ArrayList<>();
     private final List<TokenCost> costs = new ArrayList<>();
     private final List<Table> tables = new ArrayList<>();
+    private final Map<String, byte[]> plots = new LinkedHashMap<>();
 
     /**
      * What one token costs outside of evaluation.
@@ -70,10 +71,17 @@ final class Report {
         write();
     }
 
+    /** Keeps a plot beside the report and on its page. */
     void save(Chart<?, ?> chart, String name) throws IOException {
-        try (var out = Files.newOutputStream(folder.resolve(name + ".png"))) {
-            BitmapEncoder.saveBitmap(chart, out, BitmapEncoder.BitmapFormat.PNG);
-        }
+        var png = BitmapEncoder.getBitmapBytes(chart, BitmapEncoder.BitmapFormat.PNG);
+        Files.write(folder.resolve(name + ".png"), png);
+        plots.put(name, png);
+    }
+
+    /** Keeps a plot, and writes the page that shows it. */
+    void add(Chart<?, ?> chart, String name) throws IOException {
+        save(chart, name);
+        write();
     }
 
     /** Whether every target was reached. */
@@ -126,11 +134,11 @@ final class Report {
         return text.toString();
     }
 
-    private static String target(double target, boolean reached) {
+    static String target(double target, boolean reached) {
         return target == 0 ? "reported" : String.format(Locale.ROOT, "%.2f: %s", target, reached ? "reached" : "missed");
     }
 
-    private static String rate(double tokensPerSecond) {
+    static String rate(double tokensPerSecond) {
         return String.format(Locale.ROOT, tokensPerSecond < 100 ? "%.2f" : "%.1f", tokensPerSecond);
     }
 
@@ -147,6 +155,7 @@ final class Report {
         for (var part : parts) {
             plot(part);
         }
+        Files.writeString(folder.resolve("report.html"), new Page(setting, comparisons, costs, tables, plots).html());
     }
 
     private static Map<String, Object> fields(Comparison c) {

@@ -1,0 +1,266 @@
+package io.github.panamallama.bench;
+
+import io.github.panamallama.GenerationOptions;
+import io.github.panamallama.IsolatedLlama;
+import io.github.panamallama.IsolationOptions;
+import io.github.panamallama.Llama;
+import io.github.panamallama.LlamaOptions;
+import io.github.panamallama.TextModel;
+import io.github.panamallama.WorkerDiedException;
+import io.github.panamallama.models.DefaultModel;
+import io.github.panamallama.runtime.Adapter;
+import io.github.panamallama.runtime.AdapterSet;
+import io.github.panamallama.runtime.DecodeCancelledException;
+import io.github.panamallama.runtime.EngineOptions;
+import io.github.panamallama.runtime.gguf.GgufFile;
+import io.github.panamallama.runtime.gguf.RandomAdapter;
+import io.github.panamallama.sampling.grammar.Grammar;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.EnumMap;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.SplittableRandom;
+import java.util.concurrent.Callable;
+import java.util.concurrent.Executors;
+import java.util.concurrent.atomic.LongAdder;
+import java.util.function.ToLongFunction;
+import org.knowm.xchart.XYChartBuilder;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+
+/**
+ * Everything at random for a long time, on the shipped model: does memory grow, do file handles? Rounds of operations on several threads;
+ * between rounds nothing is open but two models, one of them in a worker, and what this process holds is counted. Exit code 3 if it grew.
+ */
+@Command(name = "bench/run soak", mixinStandardHelpOptions = true, sortOptions = false, showDefaultValues = true,
+        description = "Runs generations, forks, cancels, adapters, closes and killed workers at random; watches memory and file handles.")
+public final class Soak implements Callable<Integer> {
+    /** What a round is made of; each takes some tenths of a second. */
+    private enum Operation { text, cancelled, infilled, constrained, chat, forks, adapter, reopened, isolated, killed }
+
+    private static final String PROMPT = "public final class Point {\n    private final int x;\n\n    public ";
+    private static final Grammar NUMBERS = Grammar.regex("[0-9]{1,6}(, [0-9]{1,6})*;");
+    private static final int CONTEXT = 512;
+    /** Of what is in use after the first third: what caches and the JVM's own growth may still add. */
+    private static final double GROWTH = 0.03;
+    private static final int MORE_HANDLES = 8;
+
+    @Option(names = "--minutes", description = "how long", defaultValue = "30")
+    double minutes;
+
+    @Option(names = "--threads", description = "operations at once", defaultValue = "4")
+    int threads;
+
+    @Option(names = "--operations", description = "per round", defaultValue = "60")
+    int operations;
+
+    @Option(names = "--seed", description = "of the choice of operations", defaultValue = "1")
+    long seed;
+
+    @Option(names = "--home", paramLabel = "DIR", description = "root of the checkout", defaultValue = "")
+    Path home;
+
+    @Option(names = "--report", paramLabel = "DIR", description = "where the report goes", defaultValue = "bench/target/soak")
+    Path folder;
+
+    private final Map<Operation, LongAdder> done = new EnumMap<>(Operation.class);
+    private Path adapter;
+    private Llama llama;
+    private IsolatedLlama isolated;
+
+    /** What this process holds between two rounds; -1 where the system doesn't tell. */
+    private record Sample(double minutes, long resident, long anonymous, long inUse, int handles) {
+    }
+
+    public static void main(String[] arguments) {
+        System.exit(new CommandLine(new Soak()).setExecutionExceptionHandler((exception, line, result) -> {
+            exception.printStackTrace(line.getErr());
+            return 1;
+        }).execute(arguments));
+    }
+
+    @Override
+    public Integer call() throws Exception {
+        for (var operation : Operation.values()) {
+            done.put(operation, new LongAdder());
+        }
+        adapter = Files.createTempFile("soak", ".gguf");
+        RandomAdapter.of(seed).write(GgufFile.read(DefaultModel.path()), adapter);
+        var options = LlamaOptions.defaults().withEngine(EngineOptions.defaults().withContextSize(4 * CONTEXT).withThreads(1)
+                .withMaxSequences(32));
+        var random = new SplittableRandom(seed);
+        var samples = new ArrayList<Sample>();
+        long start = System.nanoTime();
+        try (var here = Llama.loadDefault(options);
+                var there = Llama.isolatedDefault(options, IsolationOptions.defaults().withHeap(128).withRestarts(Integer.MAX_VALUE)
+                        .withBackOff(Duration.ofMillis(1), Duration.ofMillis(100)))) {
+            llama = here;
+            isolated = there;
+            while (samples.isEmpty() || samples.getLast().minutes < minutes) {
+                round(random);
+                samples.add(sample((System.nanoTime() - start) / 6e10));
+                System.out.printf(Locale.ROOT, "%5.1f min  resident %.1f MiB, in use %.1f MiB, %d handles  %s%n", samples.getLast().minutes,
+                        samples.getLast().resident / 1048576.0, samples.getLast().inUse / 1048576.0, samples.getLast().handles, done);
+            }
+        } finally {
+            Files.delete(adapter);
+        }
+        return write(samples) ? 0 : 3;
+    }
+
+    private void round(SplittableRandom random) throws Exception {
+        try (var pool = Executors.newFixedThreadPool(threads)) {
+            var all = new ArrayList<Callable<Void>>();
+            for (int i = 0; i < operations; i++) {
+                var operation = Operation.values()[random.nextInt(Operation.values().length)];
+                var own = random.split();
+                all.add(() -> {
+                    run(operation, own);
+                    done.get(operation).increment();
+                    return null;
+                });
+            }
+            for (var ended : pool.invokeAll(all)) {
+                ended.get();
+            }
+        }
+    }
+
+    private void run(Operation operation, SplittableRandom random) throws Exception {
+        var options = GenerationOptions.defaults().withMaxTokens(random.nextInt(1, 48)).withSeed(random.nextLong())
+                .withTemperature(random.nextBoolean() ? 0 : 0.8f);
+        switch (operation) {
+            case text -> llama.complete(PROMPT, options.withLogProbs(random.nextInt(3))).text();
+            case cancelled -> cancel(llama, options, random);
+            case infilled -> llama.infill(PROMPT, "\n}\n", options).text();
+            case constrained -> llama.generate("int[] sizes = ", NUMBERS, options.withMaxTokens(40));
+            case chat -> {
+                try (var chat = llama.chat()) {
+                    for (int i = random.nextInt(1, 4); i > 0; i--) {
+                        chat.send("What is a `List`?", Grammar.regex("[a-z ]{1,40}"));
+                    }
+                }
+            }
+            case forks -> fork(random);
+            case adapter -> {
+                try (var own = Adapter.load(llama.model(), adapter)) {
+                    llama.complete(PROMPT, options.withAdapters(AdapterSet.of(own, random.nextBoolean() ? 1 : 0.5f))).text();
+                }
+            }
+            case reopened -> {
+                try (var other = Llama.loadDefault(LlamaOptions.defaults().withContextSize(CONTEXT).withThreads(1))) {
+                    other.complete(PROMPT, options).text();
+                }
+            }
+            case isolated -> surviving(() -> isolated.complete(PROMPT, options).text());
+            case killed -> {
+                surviving(() -> cancel(isolated, options, random));
+                ProcessHandle.of(isolated.workerPid()).ifPresent(ProcessHandle::destroyForcibly);
+                surviving(() -> isolated.complete(PROMPT, options).text());
+            }
+        }
+    }
+
+    private interface Call {
+        void run();
+    }
+
+    /** Another thread may kill the worker at any time. */
+    private static void surviving(Call call) {
+        try {
+            call.run();
+        } catch (WorkerDiedException e) {
+            // what it is for
+        }
+    }
+
+    private static void cancel(TextModel model, GenerationOptions options, SplittableRandom random) {
+        try (var completion = model.complete(PROMPT, options)) {
+            int pieces = random.nextInt(4);
+            for (var pieceOf = completion.iterator(); pieces > 0 && pieceOf.hasNext(); pieces--) {
+                pieceOf.next();
+            }
+        }
+    }
+
+    private void fork(SplittableRandom random) {
+        var engine = llama.engine();
+        var row = engine.newRow();
+        try (var trunk = engine.newSequence()) {
+            trunk.append(llama.model().vocabulary().tokenize(PROMPT, true, false), row);
+            for (int i = random.nextInt(1, 5); i > 0; i--) {
+                try (var branch = trunk.fork()) {
+                    branch.append(random.nextInt(300, 1000), row);
+                    branch.truncate(random.nextInt(1, branch.length()));
+                    branch.append(random.nextInt(300, 1000), row);
+                    if (random.nextBoolean()) {
+                        branch.cancel();
+                        branch.append(random.nextInt(300, 1000), row);
+                    }
+                } catch (DecodeCancelledException e) {
+                    // was asked for
+                }
+            }
+        }
+    }
+
+    private static Sample sample(double minutes) throws IOException {
+        long inUse = MemoryInUse.bytes().orElse(-1);     // collects garbage first
+        var resident = Resident.bytes(ProcessHandle.current().pid());
+        return new Sample(minutes, resident.getOrDefault("VmRSS", -1L), resident.getOrDefault("RssAnon", -1L), inUse, Resident.handles());
+    }
+
+    private boolean write(List<Sample> samples) throws IOException {
+        int third = samples.size() / 3;
+        var early = samples.subList(third, Math.max(third + 1, 2 * third));
+        var late = samples.subList(Math.min(2 * third, samples.size() - 1), samples.size());
+        double before = median(early, Sample::inUse);
+        double after = median(late, Sample::inUse);
+        double handles = median(late, Sample::handles) - median(early, Sample::handles);
+        boolean flat = after <= before * (1 + GROWTH) && handles <= MORE_HANDLES;
+
+        var setting = new LinkedHashMap<String, String>();
+        setting.put("machine", Machine.describe());
+        setting.put("Java", Runtime.version() + ", " + System.getProperty("java.vm.name"));
+        setting.put("command", String.format(Locale.ROOT, "`bench/run soak --minutes %s --threads %d --operations %d --seed %d`",
+                minutes, threads, operations, seed));
+        var report = new Report(home.toAbsolutePath().resolve(folder), setting);
+        report.add(new Report.Table("Operations", "How often each was done.", List.of("operation", "times"),
+                done.entrySet().stream().map(entry -> List.of(entry.getKey().toString(), entry.getValue().toString())).toList()));
+        report.add(new Report.Table("What the process holds", String.format(Locale.ROOT, "Medians over thirds of the run; between rounds, "
+                + "after a collection of garbage. In use is the heap's objects and what the C library has handed out. The last third "
+                + "against the second: %+.2f %% (at most %.0f %%), %+.0f file handles (at most %d): %s", 100 * (after / before - 1), 100 * GROWTH,
+                handles, MORE_HANDLES, flat ? "flat" : "it grew"),
+                List.of("part of the run", "resident, MiB", "of that not files, MiB", "in use, MiB", "file handles"),
+                List.of(row("first third", samples.subList(0, Math.max(1, third))), row("second third", early), row("last third", late))));
+        var time = samples.stream().mapToDouble(Sample::minutes).toArray();
+        var chart = new XYChartBuilder().width(900).height(480).title("Memory of the process").xAxisTitle("minutes").yAxisTitle("MiB")
+                .build();
+        chart.addSeries("resident", time, samples.stream().mapToDouble(sample -> sample.resident / 1048576.0).toArray());
+        chart.addSeries("in use", time, samples.stream().mapToDouble(sample -> sample.inUse / 1048576.0).toArray());
+        chart.getStyler().setYAxisMin(0.0);
+        report.add(chart, "soak");
+        System.out.println(report.markdown());
+        return flat;
+    }
+
+    private static List<String> row(String name, List<Sample> samples) {
+        return List.of(name, mebibytes(median(samples, Sample::resident)), mebibytes(median(samples, Sample::anonymous)),
+                mebibytes(median(samples, Sample::inUse)), String.format(Locale.ROOT, "%.0f", median(samples, Sample::handles)));
+    }
+
+    private static double median(List<Sample> samples, ToLongFunction<Sample> figure) {
+        return Statistics.median(samples.stream().mapToDouble(sample -> figure.applyAsLong(sample)).toArray());
+    }
+
+    private static String mebibytes(double bytes) {
+        return String.format(Locale.ROOT, "%.1f", bytes / 1048576);
+    }
+}

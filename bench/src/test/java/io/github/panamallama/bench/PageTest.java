@@ -1,0 +1,52 @@
+package io.github.panamallama.bench;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.awt.image.BufferedImage;
+import java.io.ByteArrayInputStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Base64;
+import java.util.List;
+import java.util.Map;
+import java.util.regex.Pattern;
+import javax.imageio.ImageIO;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class PageTest {
+    private static final Pattern IMAGE = Pattern.compile("src=\"data:image/png;base64,([^\"]+)\"");
+
+    @TempDir
+    private Path folder;
+
+    @Test
+    void onePageHoldsTablesAndPlotsAndNeedsNothingElse() throws Exception {
+        var report = new Report(folder, Map.of("command", "`bench/run <all>`"));
+        report.add(new Comparison("decode", "a & b", "32 tokens", 2, "ours", "theirs", 0.99,
+                List.of(new Comparison.Pair(90, 100, true), new Comparison.Pair(91, 100, false))));
+        report.add(List.of(new Report.TokenCost("start", 700, Double.NaN, "ms", 600)));
+        report.add(new Report.Table("Runtimes", "by `Maven`", List.of("runtime", "tokens/s"), List.of(List.of("<other>", "12.5"))));
+        var html = Files.readString(folder.resolve("report.html"));
+        assertTrue(html.contains("<td><code>bench/run &lt;all&gt;</code></td>") && html.contains("a &amp; b"), html);
+        assertTrue(html.contains("<td class=\"missed\">0.99: missed</td>") && html.contains("<td class=\"missed\">600: missed</td>"), html);
+        assertTrue(html.contains("<td>&lt;other&gt;</td><td class=\"number\">12.5</td>") && html.contains("by <code>Maven</code>"), html);
+        assertFalse(html.contains("http://") || html.contains("https://") || html.contains("<script"), "refers to something else");
+
+        var image = IMAGE.matcher(html);
+        assertTrue(image.find());
+        var png = Base64.getDecoder().decode(image.group(1));
+        BufferedImage plot = ImageIO.read(new ByteArrayInputStream(png));
+        assertEquals(900, plot.getWidth());
+        assertArrayEquals(png, Files.readAllBytes(folder.resolve("decode.png")));
+    }
+
+    @Test
+    void aSingleBacktickIsOne() {
+        assertEquals("a ` b", Page.escape("a ` b"));
+        assertEquals("<code>a</code> &quot;b&quot;", Page.escape("`a` \"b\""));
+    }
+}
