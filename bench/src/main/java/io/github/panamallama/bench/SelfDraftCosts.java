@@ -27,7 +27,8 @@ import java.util.SplittableRandom;
 /**
  * When drafts by a part of a model's own blocks pay: what a draft and its verification cost on a shape, from which acceptance on that is
  * less than the tokens it gives would have cost one by one, and what it comes to end to end. Random weights accept what the
- * {@link QuietModel} makes them accept: as often as the shipped model does without the same share of its blocks, and nine times in ten.
+ * {@link QuietModel} makes them accept: as often as the shipped model does on a piece of Java without the same share of its blocks, and
+ * nine times in ten.
  */
 final class SelfDraftCosts {
     /** What a draft without this part of the blocks is measured for. */
@@ -36,8 +37,9 @@ final class SelfDraftCosts {
     private static final double HIGH = 0.9;
     private static final int TRIALS = 6;
     private static final double NEAR = 0.02;
-    /** Tokens of the text that a dial is set by; positions that are drafted behind at once. */
+    /** Tokens of the text that a dial is set by; those at the beginning of a text that do not count; positions drafted behind at once. */
     private static final int TEXT = 256;
+    private static final int BEGINNING = 16;
     private static final int TOGETHER = 32;
 
     private final BenchModels.BenchModel bench;
@@ -66,8 +68,9 @@ final class SelfDraftCosts {
                 measure(bench.path(), part);
             } else if (bench.random().type() == GgmlType.Q8_0) {
                 double shipped;
-                try (var model = Model.load(DefaultModel.path()); var engine = Engine.open(model, options)) {
-                    shipped = acceptance(engine, without(model, part), text(engine), 256);
+                try (var model = Model.load(DefaultModel.path());
+                        var engine = Engine.open(model, options.withMaxSequences(1 + TOGETHER))) {
+                    shipped = acceptance(engine, without(model, part), text(engine));
                 }
                 LayerPlan plan;
                 try (var model = Model.load(bench.path())) {
@@ -89,7 +92,8 @@ final class SelfDraftCosts {
                 + "tokens that must be right for drafts of the length at which fewest must. Acceptance is the share that was; the speed-up "
                 + "is that of drafts of 0 to 16 tokens as it pays, prompt not counted."
                 + (bench.random() == null ? "" : " The weights are random, and the blocks that are left out were made to matter less, "
-                + "until drafts were right as often as those of the shipped model, and nine times in ten: a dial, not a trained model."),
+                + "until drafts were right as often as the shipped model's on a piece of Java, and nine times in ten: a dial, not a "
+                + "trained model."),
                 List.of("blocks that draft", "draft", "verify 1", "verify 4", "verify 8", "break-even", "at length", "acceptance",
                         "speed-up"), rows));
     }
@@ -112,7 +116,8 @@ final class SelfDraftCosts {
             var file = quiet.with(Math.exp(middle));
             double accepted;
             try (var model = Model.load(file); var engine = Engine.open(model, options.withMaxSequences(1 + TOGETHER))) {
-                accepted = dialled(engine, plan);
+                // random tokens: quicker than a text that must be written first
+                accepted = acceptance(engine, plan, new SplittableRandom(1).ints(TEXT, 300, model.vocabulary().size()).toArray());
             }
             System.out.printf(Locale.ROOT, "  blocks times %.3f: %.3f of the drafts right, %.3f wanted%n", Math.exp(middle), accepted,
                     wanted);
@@ -124,17 +129,17 @@ final class SelfDraftCosts {
         }
     }
 
-    /** On random tokens, which is quicker than on a text that must be written first. */
-    private static double dialled(Engine engine, LayerPlan plan) {
-        var rows = new Row[TEXT];
+    /** Share of the positions of a text behind which a draft would be right. */
+    private static double acceptance(Engine engine, LayerPlan plan, int[] text) {
+        var rows = new Row[text.length];
         Arrays.setAll(rows, i -> engine.newRow());
         try (var sequence = engine.newSequence()) {
-            int[] text = new SplittableRandom(1).ints(TEXT, 300, engine.model().vocabulary().size()).toArray();
             engine.decode(Append.all(sequence, text, rows));
-            return DraftAcceptance.count(sequence, plan, rows, 16, TEXT, TOGETHER) / (TEXT - 16.0);
+            return DraftAcceptance.count(sequence, plan, rows, BEGINNING, text.length, TOGETHER) / (double) (text.length - BEGINNING);
         }
     }
 
+    /** The same of a text that is written. */
     private static double acceptance(Engine engine, LayerPlan plan, int[] text, int tokens) {
         var work = new Work[1];
         write(engine, PlanDrafts.of(plan).withLength(1), text, tokens, work);
