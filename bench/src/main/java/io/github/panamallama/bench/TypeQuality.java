@@ -56,6 +56,10 @@ final class TypeQuality implements AutoCloseable {
     private static final int TASK_ROWS = 64;
     /** Divergences below are equal for a plot. */
     private static final double LEAST = 1e-5;
+    /** Perplexities above so many times that in F16 are left out of a plot. */
+    private static final double MOST_PERPLEXITY = 2.5;
+    /** Bits per weight up to which a plot goes. */
+    private static final double MOST_BITS = 9;
 
     private final Path source;
     private final int threads;
@@ -77,7 +81,9 @@ final class TypeQuality implements AutoCloseable {
         calibration = Calibration.of(IntStream.range(0, files.size()).filter(i -> i % 2 == 0).mapToObj(i -> text(files.get(i)))
                 .collect(Collectors.joining("\n"))).withWindow(WINDOW).withWindows(CALIBRATION);
         var all = new ArrayList<int[]>();
+        int vocabulary;
         try (var model = Model.load(source)) {
+            vocabulary = model.vocabulary().size();
             for (int i = 1; i < files.size(); i += 2) {
                 int[] tokens = model.vocabulary().tokenize(text(files.get(i)), true, false);
                 for (int at = 0; at + WINDOW <= tokens.length; at += WINDOW) {
@@ -90,11 +96,8 @@ final class TypeQuality implements AutoCloseable {
                     + " are needed");
         }
         scored = IntStream.range(0, SCORED).mapToObj(i -> all.get((int) ((long) i * all.size() / SCORED))).toList();
-        reference = new float[SCORED][];
+        reference = new float[SCORED][WINDOW * vocabulary];
         evaluate(source, (window, position, row) -> {
-            if (reference[window] == null) {
-                reference[window] = new float[WINDOW * row.size()];
-            }
             double sum = RowMath.logSumExp(row);
             for (int token = 0; token < row.size(); token++) {
                 reference[window][position * row.size() + token] = (float) (row.get(token) - sum);
@@ -118,8 +121,8 @@ final class TypeQuality implements AutoCloseable {
     }
 
     private void evaluate(Path path, RowSink sink) {
-        try (var model = Model.load(path);
-                var engine = Engine.open(model, EngineOptions.defaults().withContextSize(WINDOW).withThreads(threads).withMaxSequences(1))) {
+        var options = EngineOptions.defaults().withContextSize(WINDOW).withThreads(threads).withMaxSequences(1);
+        try (var model = Model.load(path); var engine = Engine.open(model, options)) {
             var rows = new Row[WINDOW];
             Arrays.setAll(rows, i -> engine.newRow());
             for (int window = 0; window < scored.size(); window++) {
@@ -148,6 +151,11 @@ final class TypeQuality implements AutoCloseable {
         double perplexity() {
             return Math.exp(loss());
         }
+
+        /** With what it shares a colour. */
+        String group() {
+            return type.startsWith("s24") ? "2:4, " + how : how.isEmpty() ? "dense" : "dense, " + how;
+        }
     }
 
     private Scored score(String type, String how, Path path) {
@@ -172,7 +180,7 @@ final class TypeQuality implements AutoCloseable {
             losses[window][position] = position + 1 < WINDOW ? sum - row.get(scored.get(window)[position + 1]) : 0;
         });
         return new Scored(type, how, bits(path), Arrays.stream(losses).mapToDouble(each -> Arrays.stream(each).sum() / (WINDOW - 1))
-                .toArray(), mean(divergences), mean(same));
+                .toArray(), Math.max(0, mean(divergences)), mean(same));
     }
 
     private static double mean(double[][] values) {
@@ -234,7 +242,10 @@ final class TypeQuality implements AutoCloseable {
                 List.of("type", "how", "bits per weight", "perplexity", "loss beyond F16", "KL", "same token", "front"),
                 all.stream().map(each -> line(each, all, front.contains(each))).toList()));
         report.save(chart(all, front, "KL divergence from F16 in nats", each -> Math.max(LEAST, each.divergence)), "types-divergence");
-        report.save(chart(all, front, "perplexity", Scored::perplexity), "types-perplexity");
+        double most = MOST_PERPLEXITY * all.getLast().perplexity();
+        var plotted = all.stream().filter(each -> each.perplexity() <= most).toList();
+        report.save(chart(plotted, front.stream().filter(plotted::contains).toList(), String.format(Locale.ROOT, "perplexity, up to %.0f",
+                most), Scored::perplexity), "types-perplexity");
     }
 
     private static void add(List<Scored> all, Scored each) {
@@ -273,18 +284,21 @@ final class TypeQuality implements AutoCloseable {
         var chart = new XYChartBuilder().width(1100).height(640).title("Quality by type of weights, held-out Java, shipped model")
                 .xAxisTitle("bits per weight of the matrices in blocks").yAxisTitle(what).build();
         chart.getStyler().setYAxisLogarithmic(true).setLegendPosition(LegendPosition.InsideNE);
-        chart.getStyler().setXAxisMin(1.0).setXAxisMax(9.0).setAnnotationTextFontColor(Color.DARK_GRAY);
+        chart.getStyler().setXAxisMin(1.0).setXAxisMax(MOST_BITS).setAnnotationTextFontColor(Color.DARK_GRAY);
         var groups = new LinkedHashMap<String, List<Scored>>();
-        all.stream().filter(each -> each.bits < 9).forEach(each -> groups.computeIfAbsent(each.type.startsWith("s24") ? "2:4, " + each.how
-                : each.how.isEmpty() ? "dense" : "dense, " + each.how, key -> new ArrayList<>()).add(each));
+        all.stream().filter(each -> each.bits < MOST_BITS)
+                .forEach(each -> groups.computeIfAbsent(each.group(), key -> new ArrayList<>()).add(each));
         groups.forEach((name, members) -> chart.addSeries(name, members.stream().mapToDouble(Scored::bits).toArray(),
                 members.stream().mapToDouble(value).toArray()).setXYSeriesRenderStyle(XYSeriesRenderStyle.Scatter));
-        var shown = front.stream().filter(each -> each.bits < 9).toList();
+        var shown = front.stream().filter(each -> each.bits < MOST_BITS).toList();
         chart.addSeries("front", shown.stream().mapToDouble(Scored::bits).toArray(), shown.stream().mapToDouble(value).toArray())
                 .setXYSeriesRenderStyle(XYSeriesRenderStyle.Line).setMarker(SeriesMarkers.NONE).setLineColor(Color.GRAY);
+        // labels stand below their points
+        var extent = all.stream().filter(each -> each.bits < MOST_BITS).mapToDouble(value).summaryStatistics();
+        double below = Math.pow(extent.getMin() / extent.getMax(), 0.025);
         for (var each : all) {
             if (shown.contains(each) || each.type.startsWith("s24") && each.how.equals("sparsegpt")) {
-                chart.addAnnotation(new AnnotationText(each.type, each.bits, value.applyAsDouble(each), false));
+                chart.addAnnotation(new AnnotationText(each.type, each.bits, below * value.applyAsDouble(each), false));
             }
         }
         return chart;
