@@ -1,19 +1,11 @@
-// So much of CUDA on the host that the kernels of ggml-src/kernels/cuda run there, for tests of what they compute. The threads of a block
-// are coroutines, which go on in random order from one barrier to the next; shared memory begins as NaN; a barrier that not all reach ends
-// the program. mma.sp does what the PTX ISA says of mma.sp.m16n8k32 for F16: fragments of A, B and C, metadata and sparsity selector 0.
+// So much of CUDA on the host (threads_on_cpu.h) that the kernels of ggml-src/kernels/cuda run there. mma.sp does what the PTX ISA says of
+// mma.sp.m16n8k32 for F16: fragments of A, B and C, metadata and sparsity selector 0.
 #pragma once
 
 #include "ggml.h"
+#include "threads_on_cpu.h"
 
-#include <array>
 #include <cmath>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <ucontext.h>
-#include <vector>
 
 #define __global__
 #define __device__
@@ -24,10 +16,7 @@ struct uint2 { uint32_t x, y; };
 struct alignas(16) uint4 { uint32_t x, y, z, w; };
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return { x, y, z, w }; }
 
-struct dim3 {
-    unsigned x, y, z;
-    dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
-};
+using on_cpu::dim3;
 typedef void * cudaStream_t;
 
 struct half { uint16_t bits; };
@@ -69,122 +58,6 @@ inline int __dp4a(int a, int b, int sum) {
     return sum;
 }
 
-namespace on_cpu {
-
-struct barrier {
-    unsigned arrived = 0, times = 0;
-};
-
-struct thread {
-    dim3 index;
-    ucontext_t context;
-    std::unique_ptr<char[]> stack;
-    bool done = false;
-    const barrier * waits = nullptr; // until it was passed more than `times` times
-    unsigned times = 0;
-};
-
-struct block {
-    dim3 index, size;
-    std::vector<thread> threads;
-    std::vector<barrier> warps;
-    barrier all;
-    std::vector<uint8_t> shared;
-    std::vector<unsigned char> exchanged; // 64 bytes a thread
-    ucontext_t scheduler;
-};
-
-inline block * current_block;
-inline thread * current;
-inline dim3 grid;
-inline uint64_t order = 1; // what the order of threads is drawn from
-
-inline void fail(const char * what) {
-    fprintf(stderr, "block (%u, %u, %u), thread %u: %s\n", current_block->index.x, current_block->index.y, current_block->index.z,
-            current != nullptr ? current->index.x : 0, what);
-    exit(1);
-}
-
-inline void wait(barrier & b, unsigned count) {
-    if (++b.arrived == count) {
-        b.arrived = 0;
-        b.times++;
-        return;
-    }
-    current->waits = &b;
-    current->times = b.times;
-    swapcontext(&current->context, &current_block->scheduler);
-}
-
-inline unsigned lane() { return current->index.x % 32; }
-inline void wait_warp() { wait(current_block->warps[current->index.x / 32], 32); }
-
-// What all lanes of the warp gave.
-template <class T> std::array<T, 32> exchange(const T & mine) {
-    static_assert(sizeof(T) <= 64, "too large");
-    auto & bytes = current_block->exchanged;
-    memcpy(&bytes[64 * current->index.x], &mine, sizeof(T));
-    wait_warp();
-    std::array<T, 32> all;
-    for (unsigned i = 0; i < 32; i++) {
-        memcpy(&all[i], &bytes[64 * (current->index.x / 32 * 32 + i)], sizeof(T));
-    }
-    wait_warp();
-    return all;
-}
-
-template <class F> struct trampoline {
-    static inline F * body;
-    static void enter() {
-        (*body)();
-        current->done = true;
-        swapcontext(&current->context, &current_block->scheduler);
-    }
-};
-
-template <class F> void run_block(block & b, F body) {
-    constexpr size_t stack_bytes = 256 * 1024;
-    trampoline<F>::body = &body;
-    current_block = &b;
-    size_t running = b.threads.size();
-    for (unsigned i = 0; i < b.threads.size(); i++) {
-        thread & t = b.threads[i];
-        t.index = dim3(i, 0, 0);
-        t.done = false;
-        t.waits = nullptr;
-        if (t.stack == nullptr) {
-            t.stack.reset(new char[stack_bytes]);
-        }
-        getcontext(&t.context);
-        t.context.uc_stack.ss_sp = t.stack.get();
-        t.context.uc_stack.ss_size = stack_bytes;
-        t.context.uc_link = nullptr;
-        makecontext(&t.context, trampoline<F>::enter, 0);
-    }
-    while (running > 0) {
-        bool moved = false;
-        order = order * 6364136223846793005u + 1442695040888963407u;
-        const size_t n = b.threads.size(), start = (size_t) (order >> 33) % n;
-        const bool up = (order >> 32 & 1) != 0;
-        for (size_t i = 0; i < n; i++) {
-            thread & t = b.threads[(start + (up ? i : n - i)) % n];
-            if (t.done || (t.waits != nullptr && t.waits->times == t.times)) {
-                continue;
-            }
-            t.waits = nullptr;
-            current = &t;
-            swapcontext(&b.scheduler, &t.context);
-            running -= t.done;
-            moved = true;
-        }
-        if (!moved) {
-            fail("a barrier that not all threads reach");
-        }
-    }
-}
-
-} // namespace on_cpu
-
 #define threadIdx (on_cpu::current->index)
 #define blockIdx (on_cpu::current_block->index)
 #define blockDim (on_cpu::current_block->size)
@@ -201,22 +74,7 @@ namespace cuda {
 
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 size, size_t shared, cudaStream_t, const A &... arguments) {
-    on_cpu::grid = grid;
-    on_cpu::block b;
-    b.size = size;
-    b.threads.resize(size.x);
-    b.exchanged.resize(64 * size.x);
-    for (unsigned z = 0; z < grid.z; z++) {
-        for (unsigned y = 0; y < grid.y; y++) {
-            for (unsigned x = 0; x < grid.x; x++) {
-                b.index = dim3(x, y, z);
-                b.all = {};
-                b.warps.assign((size.x + 31) / 32, {});
-                b.shared.assign(shared, 0xff); // NaN as float and as half
-                on_cpu::run_block(b, [&] { kernel(arguments...); });
-            }
-        }
-    }
+    on_cpu::run_grid(grid, size, shared, [&] { kernel(arguments...); });
 }
 
 template <class Word> void copy_later(void * shared, const void * from) { memcpy(shared, from, sizeof(Word)); }

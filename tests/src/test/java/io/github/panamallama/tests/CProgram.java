@@ -54,7 +54,7 @@ final class CProgram {
         var natives = Project.natives();
         var executable = folder.resolve(name);
         var command = new ArrayList<>(List.of(System.getenv().getOrDefault("CXX", "c++"), "-std=gnu++17", "-O3", "-Wall", "-Wno-psabi",
-                "-Wno-maybe-uninitialized"));
+                "-Wno-maybe-uninitialized", "-Wno-attributes"));
         Arrays.stream(flags.split(" ")).filter(flag -> !flag.isEmpty()).forEach(command::add);
         command.addAll(List.of("-I" + natives.resolve("include"), "-I" + Project.HOME.resolve("ggml-src/kernels"), "-I" + SOURCES,
                 SOURCES.resolve(name + ".cpp").toString(), "-o", executable.toString(),
