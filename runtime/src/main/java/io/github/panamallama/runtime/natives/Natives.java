@@ -78,7 +78,21 @@ public final class Natives {
         if (error.failed()) {
             throw new NativeLibraryException("llama.cpp did not start: " + error.message());
         }
+        folder.plugins().forEach(Natives::warnIfUseless);
         return folder;
+    }
+
+    /** A plug-in whose driver or device is missing is no error: everything runs on the processor then. */
+    private static void warnIfUseless(String plugin) {
+        try (var arena = Arena.ofConfined()) {
+            var registry = LlamaH.ggml_backend_reg_by_name(arena.allocateFrom(plugin.equals("cuda") ? "CUDA" : "Vulkan"));
+            boolean loaded = !registry.equals(MemorySegment.NULL);
+            if (!loaded || LlamaH.ggml_backend_reg_dev_count(registry) == 0) {
+                System.getLogger(NativeLog.NAME).log(System.Logger.Level.WARNING, "the " + plugin + " plug-in is there, but "
+                        + (loaded ? "no device for it was found" : "it could not be loaded: its driver or runtime libraries are missing or too old")
+                        + "; models run on the processor");
+            }
+        }
     }
 
     private static void checkAbi(NativesFolder folder) {

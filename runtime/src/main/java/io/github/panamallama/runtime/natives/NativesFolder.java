@@ -32,6 +32,9 @@ final class NativesFolder {
     static final String VARIABLE = "PANAMA_LLAMA_NATIVES";
     static final String DESCRIPTION = "natives.properties";
 
+    /** Back ends that may come in jars of their own, {@code plugin-NAME.properties} in each, as {@code ggml-src/build --plugin} writes them. */
+    private static final List<String> PLUGINS = List.of("cuda", "vulkan");
+
     private static final List<String> PLATFORMS = List.of("linux-x86_64", "linux-aarch64", "macos-aarch64", "macos-x86_64", "windows-x86_64");
 
     private final Path libraryFolder;
@@ -58,6 +61,11 @@ final class NativesFolder {
     /** Whether ggml has to load back ends from the folder itself. */
     boolean hasModules() {
         return !list(properties, "modules").isEmpty();
+    }
+
+    /** The back ends that came as plug-ins. */
+    List<String> plugins() {
+        return list(properties, "plugins");
     }
 
     List<String> cpuFeatures() {
@@ -107,7 +115,12 @@ final class NativesFolder {
         try {
             var text = read(description);
             var properties = parse(new String(text, StandardCharsets.UTF_8));
-            var name = properties.getProperty("version") + "-" + platform + "-" + hex(sha256().digest(text)).substring(0, 16);
+            var digest = sha256();
+            digest.update(text);
+            for (var plugin : PLUGINS) {
+                addPlugin(plugin, platform, loader, properties, digest);
+            }
+            var name = properties.getProperty("version") + "-" + platform + "-" + hex(digest.digest()).substring(0, 16);
             Path folder;
             try {
                 folder = unpack(platform, loader, properties, cacheRoot.resolve("unpacked"), name);
@@ -120,6 +133,30 @@ final class NativesFolder {
             return new NativesFolder(folder.toAbsolutePath(), properties);
         } catch (IOException e) {
             throw new NativeLibraryException("cannot unpack the native libraries for " + platform + " to " + cacheRoot + " or the temporary folder: " + e, e);
+        }
+    }
+
+    /** Adds the module of a plug-in, if its jar is there, to the files of the natives. */
+    private static void addPlugin(String plugin, String platform, ClassLoader loader, Properties properties, MessageDigest digest) throws IOException {
+        var description = resource(loader, platform, "plugin-" + plugin + ".properties");
+        if (description == null) {
+            return;
+        }
+        var text = read(description);
+        var added = parse(new String(text, StandardCharsets.UTF_8));
+        if (!added.getProperty("sources", "unknown").equals(properties.getProperty("sources"))) {
+            throw new NativeLibraryException("the plug-in " + plugin + " for " + platform + " was built from other sources (" + added.getProperty("sources")
+                    + ") than the native libraries (" + properties.getProperty("sources") + "); take both jars of one release, or build both anew");
+        }
+        digest.update(text);
+        for (var name : List.of("modules", "plugins")) {
+            var both = new ArrayList<>(list(properties, name));
+            both.addAll(name.equals("plugins") ? List.of(plugin) : list(added, name));
+            properties.setProperty(name, String.join(",", both));
+        }
+        for (var module : list(added, "modules")) {
+            properties.setProperty("size." + module, added.getProperty("size." + module, "-1"));
+            properties.setProperty("sha256." + module, added.getProperty("sha256." + module, "unknown"));
         }
     }
 

@@ -38,7 +38,7 @@ class NativesFolderTest {
         jar = folder.resolve("jar");
         cache = folder.resolve("cache");
         var natives = Files.createDirectories(jar.resolve("natives").resolve(PLATFORM));
-        var text = new StringBuilder("version=0.5.0\nkey=abc\nlibraries=liba.so,libb.so\nmodules=\ncpu.features=avx2,fma\n");
+        var text = new StringBuilder("version=0.5.0\nkey=abc\nsources=s1\nlibraries=liba.so,libb.so\nmodules=\ncpu.features=avx2,fma\n");
         for (var name : List.of("liba.so", "libb.so")) {
             var bytes = name.repeat(1000).getBytes();
             Files.write(natives.resolve(name), bytes);
@@ -129,6 +129,34 @@ class NativesFolderTest {
         try (Stream<Path> left = Files.list(cache.resolve("unpacked"))) {
             assertEquals(1, left.count());
         }
+    }
+
+    @Test
+    void aPlugInOfTheSameSourcesIsUnpackedBesideTheLibraries() throws Exception {
+        var without = NativesFolder.ofResources(PLATFORM, loader(), cache);
+        assertEquals(List.of(), without.plugins());
+        addPlugIn("s1");
+        var with = NativesFolder.ofResources(PLATFORM, loader(), cache);
+        assertEquals(List.of("cuda"), with.plugins());
+        assertTrue(with.hasModules());
+        assertEquals(without.libraries().size(), with.libraries().size());
+        assertArrayEquals("module".getBytes(), Files.readAllBytes(with.libraryFolder().resolve("libggml-cuda.so")));
+        assertFalse(Files.exists(without.libraryFolder().resolve("libggml-cuda.so")), "a program without the plug-in does not load it");
+    }
+
+    @Test
+    void aPlugInOfOtherSourcesIsRefused() throws Exception {
+        addPlugIn("s2");
+        var error = assertThrows(NativeLibraryException.class, () -> NativesFolder.ofResources(PLATFORM, loader(), cache));
+        assertTrue(error.getMessage().contains("plug-in cuda") && error.getMessage().contains("s2") && error.getMessage().contains("s1"), error::getMessage);
+    }
+
+    private void addPlugIn(String sources) throws Exception {
+        var natives = jar.resolve("natives").resolve(PLATFORM);
+        var bytes = "module".getBytes();
+        Files.write(natives.resolve("libggml-cuda.so"), bytes);
+        Files.writeString(natives.resolve("plugin-cuda.properties"), "sources=" + sources + "\nmodules=libggml-cuda.so\nsize.libggml-cuda.so=" + bytes.length
+                + "\nsha256.libggml-cuda.so=" + HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(bytes)) + "\n");
     }
 
     @Test
