@@ -1,6 +1,7 @@
 // Guards over contexts: evaluation, rows, memory of sequences, state.
 #include "guard.hpp"
 #include "hooked.hpp"
+#include "threads.hpp"
 
 #include <cstring>
 #include <mutex>
@@ -42,11 +43,11 @@ llama_context * pl_context_new(llama_model * model, const llama_context_params *
 }
 
 int32_t pl_encode(llama_context * ctx, const llama_batch * batch, pl_error * err) {
-    return pl::guard_upstream_code(err, [&] { return llama_encode(ctx, *batch); });
+    return pl::evaluate(ctx, [&] { return pl::guard_upstream_code(err, [&] { return llama_encode(ctx, *batch); }); });
 }
 
 int32_t pl_decode(llama_context * ctx, const llama_batch * batch, pl_error * err) {
-    return pl::guard_upstream_code(err, [&] { return llama_decode(ctx, *batch); });
+    return pl::evaluate(ctx, [&] { return pl::guard_upstream_code(err, [&] { return llama_decode(ctx, *batch); }); });
 }
 
 int32_t pl_synchronize(llama_context * ctx, pl_error * err) {

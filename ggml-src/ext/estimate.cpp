@@ -1,7 +1,8 @@
-// What a model and a context would take, planned by upstream on buffers without memory.
+// What a model and a context take, or would: planned by upstream on buffers without memory.
 #include "guard.hpp"
 #include "hooked.hpp"
 #include "model.hpp"
+#include "threads.hpp"
 
 #include "llama-ext.h"
 
@@ -11,8 +12,18 @@
 
 namespace {
 
-struct free_model { void operator()(llama_model * m) const { llama_model_free(m); } };
-struct free_context { void operator()(llama_context * c) const { llama_free(c); } };
+struct free_model {
+    void operator()(llama_model * m) const {
+        const pl::letting_go scope;
+        llama_model_free(m);
+    }
+};
+struct free_context {
+    void operator()(llama_context * c) const {
+        const pl::letting_go scope;
+        llama_free(c);
+    }
+};
 
 void describe(pl_memory_use & use, ggml_backend_dev_t device, bool host) {
     snprintf(use.device, sizeof(use.device), "%s", ggml_backend_dev_name(device));
@@ -22,6 +33,45 @@ void describe(pl_memory_use & use, ggml_backend_dev_t device, bool host) {
     ggml_backend_dev_memory(device, &free, &total);
     use.free  = free;
     use.total = total;
+}
+
+// By device, the host first.
+std::vector<pl_memory_use> breakdown(const llama_context * ctx, bool context) {
+    std::vector<pl_memory_use> uses(1);
+    std::vector<ggml_backend_dev_t> devices(1, ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU));
+    describe(uses[0], devices[0], true);
+    for (const auto & [type, bytes] : llama_get_memory_breakdown(ctx)) {
+        size_t at = 0;
+        const bool host = ggml_backend_buft_is_host(type);
+        if (!host) {
+            ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
+            // Buffers of the CPU's own layouts (repacked weights) are not "host" to ggml, but are the machine's memory.
+            while (device != nullptr && at < devices.size() && devices[at] != device) {
+                at++;
+            }
+            if (at == devices.size()) {
+                devices.push_back(device);
+                uses.emplace_back();
+                describe(uses[at], device, false);
+            }
+        }
+        uses[at].model += bytes.model;
+        if (!host) {
+            uses[at].copied += bytes.model;
+        }
+        if (context) {
+            uses[at].context += bytes.context;
+            uses[at].compute += bytes.compute;
+        }
+    }
+    return uses;
+}
+
+int32_t give(const std::vector<pl_memory_use> & uses, pl_memory_use * out, int32_t n_max) {
+    for (size_t i = 0; i < uses.size() && i < (size_t) n_max; i++) {
+        out[i] = uses[i];
+    }
+    return (int32_t) uses.size();
 }
 
 } // namespace
@@ -51,36 +101,10 @@ extern "C" int32_t pl_memory_estimate(const char * const * paths, size_t n_paths
             return PL_FAILED;
         }
 
-        std::vector<pl_memory_use> uses(1);
-        std::vector<ggml_backend_dev_t> devices(1, ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU));
-        describe(uses[0], devices[0], true);
-        for (const auto & [type, bytes] : llama_get_memory_breakdown(ctx.get())) {
-            size_t at = 0;
-            const bool host = ggml_backend_buft_is_host(type);
-            if (!host) {
-                ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
-                // Buffers of the CPU's own layouts (repacked weights) are not "host" to ggml, but are the machine's memory.
-                while (device != nullptr && at < devices.size() && devices[at] != device) {
-                    at++;
-                }
-                if (at == devices.size()) {
-                    devices.push_back(device);
-                    uses.emplace_back();
-                    describe(uses[at], device, false);
-                }
-            }
-            uses[at].model += bytes.model;
-            if (!host) {
-                uses[at].copied += bytes.model;
-            }
-            if (context != nullptr) {
-                uses[at].context += bytes.context;
-                uses[at].compute += bytes.compute;
-            }
-        }
-        for (size_t i = 0; i < uses.size() && i < (size_t) n_max; i++) {
-            out[i] = uses[i];
-        }
-        return (int32_t) uses.size();
+        return give(breakdown(ctx.get(), context != nullptr), out, n_max);
     });
+}
+
+extern "C" int32_t pl_memory_used(const llama_context * ctx, pl_memory_use * out, int32_t n_max, pl_error * err) {
+    return pl::guard_code(err, [&]() -> int32_t { return give(breakdown(ctx, true), out, n_max); });
 }

@@ -9,6 +9,7 @@
 // Every node is a barrier for all threads, so that norms are measured for some blocks at a time.
 #include "guard.hpp"
 #include "hooked.hpp"
+#include "threads.hpp"
 
 #include "llama-batch.h"
 #include "llama-ext.h"
@@ -824,11 +825,13 @@ bool pl_layers_chosen(pl_layers * layers, int32_t index, int32_t token, int32_t 
 }
 
 int32_t pl_hooked_decode(llama_context * ctx, pl_adapters * adapters, pl_layers * layers, const llama_batch * batch, pl_error * err) {
-    return pl::guard_upstream_code(err, [&] {
-        pl::hook_chain chain({ pl::hook_of(adapters), pl::hook_of(layers) });
-        pl::start(layers, batch->n_tokens);
-        const pl::hooked scope(&chain);
-        return llama_decode(ctx, *batch);
+    return pl::evaluate(ctx, [&] {
+        return pl::guard_upstream_code(err, [&] {
+            pl::hook_chain chain({ pl::hook_of(adapters), pl::hook_of(layers) });
+            pl::start(layers, batch->n_tokens);
+            const pl::hooked scope(&chain);
+            return llama_decode(ctx, *batch);
+        });
     });
 }
 

@@ -2,6 +2,7 @@
 #include "guard.hpp"
 #include "llama-model.h"
 #include "model.hpp"
+#include "threads.hpp"
 
 #include <vector>
 
@@ -27,7 +28,10 @@ llama_model * pl_model_load(const char * const * paths, size_t n_paths, const ll
 
 void pl_model_free(llama_model * model) {
     pl_error ignored;
-    pl::guard_void(&ignored, [&] { llama_model_free(model); });
+    pl::guard_void(&ignored, [&] {
+        const pl::letting_go scope;
+        llama_model_free(model);
+    });
 }
 
 int32_t pl_model_save(const llama_model * model, const char * path, pl_error * err) {

@@ -122,6 +122,22 @@ PL_API int32_t pl_memory_estimate(const char * const * paths, size_t n_paths, co
                                   const struct llama_context_params * context, uint32_t spare_layers, struct pl_memory_use * out,
                                   int32_t n_max, struct pl_error * err);
 
+/* The same of a context that exists. */
+PL_API int32_t pl_memory_used(const struct llama_context * ctx, struct pl_memory_use * out, int32_t n_max, struct pl_error * err);
+
+/* ---- devices ----------------------------------------------------------------------------------------------------------------- */
+
+/* Bytes; 0 where the back end does not say. */
+PL_API int32_t pl_device_memory(ggml_backend_dev_t device, uint64_t * free, uint64_t * total, struct pl_error * err);
+
+/* The devices of ggml's RPC server at host:port. They are not registered: no model uses them unless it is told to. A server that does
+ * not answer makes this wait for long, so ask it first. Returns how many there are, or a negative code. */
+PL_API int32_t pl_rpc_devices(const char * endpoint, ggml_backend_dev_t * devices, int32_t n_max, struct pl_error * err);
+
+/* Serves the devices of this machine (device NULL: the first accelerator, else the CPU) at host:port, host being an address; returns
+ * only when that fails. Clients are trusted: a malformed request ends the process. */
+PL_API int32_t pl_rpc_serve(const char * endpoint, ggml_backend_dev_t device, int32_t n_threads, struct pl_error * err);
+
 /* ---- adapters ---------------------------------------------------------------------------------------------------------------- */
 
 PL_API struct llama_adapter_lora * pl_adapter_lora_init(struct llama_model * model, const char * path, struct pl_error * err);
@@ -213,9 +229,23 @@ PL_API struct llama_context * pl_context_new(struct llama_model * model, const s
 /* Threads that stay with a context: one pool for single rows and, if its size differs, another for batches. */
 struct pl_threads;
 
-/* poll: 0 sleeps between graphs, 100 spins; upstream's tools use 50. Numbers of threads are from 1 to GGML_MAX_N_THREADS. */
-PL_API struct pl_threads * pl_threads_attach(struct llama_context * ctx, int32_t n_threads, int32_t n_threads_batch, int32_t poll,
-                                             struct pl_error * err);
+struct pl_thread_options {
+    int32_t n_threads;        /* of a single row, 1 to GGML_MAX_N_THREADS */
+    int32_t n_threads_batch;
+    int32_t poll;             /* 0 sleeps between graphs, 100 spins; upstream's tools use 50 */
+    int32_t priority;         /* enum ggml_sched_priority; above normal the system may refuse */
+    int32_t niceness;         /* 0 to 19, added to the process's; of no effect where threads have none of their own */
+    bool    strict;           /* one processor for each thread instead of all of them for all */
+    const int32_t * cpus;     /* numbers of the processors that threads may run on; n_cpus = 0 for any */
+    int32_t n_cpus;
+};
+
+/* With priority, niceness or processors given, what the context evaluates runs on threads of its own alone: callers of pl_decode and
+ * pl_encode wait, and keep their own settings. */
+PL_API struct pl_threads * pl_threads_attach(struct llama_context * ctx, const struct pl_thread_options * options, struct pl_error * err);
+
+/* Evaluates with fewer threads of the pools, or with all again. */
+PL_API void pl_threads_use(const struct pl_threads * threads, struct llama_context * ctx, int32_t n_threads, int32_t n_threads_batch);
 
 /* Lets a second context compute with the same pools, which must outlive it; never while the first one computes. */
 PL_API int32_t pl_threads_share(const struct pl_threads * threads, struct llama_context * ctx, struct pl_error * err);
@@ -347,6 +377,52 @@ PL_API int32_t pl_row_sample(const float * row, int32_t n, int32_t top_k, float 
  * only the first capacity are written. */
 PL_API int32_t pl_row_distribution(const float * row, int32_t n, int32_t top_k, float top_p, float min_p, float temperature,
                                    int32_t capacity, int32_t * tokens, float * probabilities);
+
+/* Chains of samplers in any order. What a step needs is in n, a, b, c:
+ *   NOTHING      skipped
+ *   TOP_K        n tokens, at least 1
+ *   TOP_P        mass a
+ *   MIN_P        a times the largest probability, above 0
+ *   TYPICAL      mass a of the tokens whose surprise is nearest to the entropy
+ *   TOP_N_SIGMA  within a standard deviations of the largest logit, above 0
+ *   XTC          of the tokens with a probability of at least a only the least likely stays
+ *   TEMPERATURE  a; with b > 0 from a - b to a + b by the normalised entropy to the power of c; 0 keeps the best token
+ *   MIROSTAT     surprise of at most a bits, the best in any case (second version)
+ *   CHANGES      logit = (logit > 0 ? logit / a : logit * a) - minus, of the tokens in changes
+ *   INFILL       end of text where that is likely enough, else the likely ones with common beginnings made one */
+enum pl_row_step_kind {
+    PL_ROW_NOTHING, PL_ROW_TOP_K, PL_ROW_TOP_P, PL_ROW_MIN_P, PL_ROW_TYPICAL, PL_ROW_TOP_N_SIGMA, PL_ROW_XTC, PL_ROW_TEMPERATURE,
+    PL_ROW_MIROSTAT, PL_ROW_CHANGES, PL_ROW_INFILL
+};
+
+struct pl_row_change {
+    float   minus;
+    int32_t token;
+};
+
+/* What tokens stand for: the bytes of token t end at ends[t] and begin where those of t - 1 end; ending[t] is nonzero for tokens that
+ * end a text, of which end is the usual one. */
+struct pl_row_pieces {
+    const int32_t * ends;
+    const uint8_t * bytes;
+    const uint8_t * ending;
+    int32_t end;
+};
+
+struct pl_row_step {
+    int32_t kind;
+    int32_t n; /* of CHANGES: how many */
+    float   a;
+    float   b;
+    float   c;
+    const struct pl_row_change * changes; /* each token once */
+    const struct pl_row_pieces * pieces;
+};
+
+/* As pl_row_sample and pl_row_distribution. Tokens at -infinity have no chance, but count where upstream's samplers count them. */
+PL_API int32_t pl_row_chain_sample(const float * row, int32_t n, const struct pl_row_step * steps, int32_t n_steps, double u);
+PL_API int32_t pl_row_chain_distribution(const float * row, int32_t n, const struct pl_row_step * steps, int32_t n_steps, int32_t capacity,
+                                         int32_t * tokens, float * probabilities);
 
 #ifdef __cplusplus
 }

@@ -6,8 +6,10 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <new>
+#include <utility>
 #include <vector>
 
 // A portable x86-64 build carries three versions of the hot loops and picks one when the library is loaded; a build for this machine
@@ -224,6 +226,8 @@ struct scratch {
     std::vector<float> logits;
     std::vector<float> terms;
     std::vector<double> totals;
+    std::vector<std::pair<double, uint64_t>> scores;  // of items
+    std::vector<pl_row_change> changes;
 };
 
 scratch & local() {
@@ -518,6 +522,312 @@ int32_t index_at(const float * terms, int32_t count, double before, double targe
     return last;
 }
 
+// ---- chains of samplers: candidates by ascending id in scratch.items ----
+
+struct candidates {
+    const float * row;
+    int32_t count;
+    int32_t excluded;  // at -infinity: upstream counts them among its candidates
+
+    int32_t size() const { return count + excluded; }
+};
+
+PL_INLINE float best_logit(const scratch & s, int32_t count) {
+    return logit_of(*std::min_element(s.items.data(), s.items.data() + count));
+}
+
+// Softmax terms in s.terms relative to the best logit; their sum.
+double terms_of(const candidates & c, scratch & s, float max) {
+    double total;
+    soften(c.count, max, 1.0f, s, &total);
+    return total;
+}
+
+// -sum p ln p in nats.
+double entropy_of(const candidates & c, scratch & s, float max, double total) {
+    double moment = 0;
+    for (int32_t i = 0; i < c.count; i++) {
+        if (s.terms[i] > 0) {
+            moment += s.terms[i] * static_cast<double>(logit_of(s.items[i]) - max);
+        }
+    }
+    return std::log(total) - moment / total;
+}
+
+template <typename F> void keep_if(candidates & c, scratch & s, F && kept) {
+    int32_t count = 0;
+    for (int32_t i = 0; i < c.count; i++) {
+        const uint64_t item = s.items[i];
+        if (kept(i, item)) {
+            s.items[count++] = item;
+        }
+    }
+    c.count = count;
+}
+
+void chain_top_k(candidates & c, scratch & s, int32_t k) {
+    const int32_t size = std::min(k, c.size());
+    c.count = keep_best(s.items.data(), c.count, k, s);
+    c.excluded = size - c.count;
+}
+
+void chain_top_p(candidates & c, scratch & s, float p) {
+    const float max = best_logit(s, c.count);
+    const double target = p * mass_of(s.items.data(), c.count, max);
+    c.count = keep_up_to(s.items.data(), c.count, last_for_mass(s.items.data(), c.count, 0.0, target, max, s));
+    c.excluded = 0;
+}
+
+void chain_min_p(candidates & c, scratch & s, float p) {
+    const int32_t key = key_of(best_logit(s, c.count) + std::log(p));
+    c.count = keep_up_to(s.items.data(), c.count, pack(key, std::numeric_limits<int32_t>::max()));
+    c.excluded = 0;
+}
+
+// Meister et al., Locally Typical Sampling, TACL 2023.
+void chain_typical(candidates & c, scratch & s, float p) {
+    const float max = best_logit(s, c.count);
+    const double total = terms_of(c, s, max);
+    const double log_total = std::log(total);
+    const double entropy = entropy_of(c, s, max, total);
+    auto & ranked = s.scores;  // a heap whose top is the most typical of what is left
+    ranked.clear();
+    for (int32_t i = 0; i < c.count; i++) {
+        const double surprise = log_total - static_cast<double>(logit_of(s.items[i]) - max);
+        ranked.emplace_back(std::abs(surprise - entropy), s.items[i]);
+    }
+    std::make_heap(ranked.begin(), ranked.end(), std::greater<>());
+    double mass = 0;
+    auto left = ranked.end();
+    while (left != ranked.begin() && !(mass > p * total)) {
+        std::pop_heap(ranked.begin(), left--, std::greater<>());
+        mass += exp_nonpositive(logit_of(left->second) - max);
+    }
+    c.count = static_cast<int32_t>(ranked.end() - left);
+    std::transform(left, ranked.end(), s.items.begin(), [](const auto & scored) { return scored.second; });
+    std::sort(s.items.begin(), s.items.begin() + c.count, [](uint64_t x, uint64_t y) { return token_of(x) < token_of(y); });
+    c.excluded = 0;
+}
+
+// Tang et al., Top-n-sigma: Not All Logits Are You Need, 2024.
+void chain_top_n_sigma(candidates & c, scratch & s, float n) {
+    if (c.size() <= 1) {
+        return;
+    }
+    double sum = 0;
+    double squares = 0;
+    for (int32_t i = 0; i < c.count; i++) {
+        sum += logit_of(s.items[i]);
+    }
+    const double mean = sum / c.count;
+    for (int32_t i = 0; i < c.count; i++) {
+        const double apart = logit_of(s.items[i]) - mean;
+        squares += apart * apart;
+    }
+    const auto bar = static_cast<float>(best_logit(s, c.count) - n * std::sqrt(squares / c.count));
+    const int32_t before = c.count;
+    keep_if(c, s, [bar](int32_t, uint64_t item) { return logit_of(item) >= bar; });
+    c.excluded += before - c.count;
+}
+
+// Exclude top choices: all that are likely enough but the last of them.
+void chain_xtc(candidates & c, scratch & s, float threshold) {
+    if (c.size() < 2) {
+        return;
+    }
+    const double total = terms_of(c, s, best_logit(s, c.count));
+    uint64_t last = 0;  // before every item
+    for (int32_t i = 0; i < c.count; i++) {
+        if (static_cast<float>(s.terms[i] / total) >= threshold) {
+            last = std::max(last, s.items[i]);
+        }
+    }
+    keep_if(c, s, [last](int32_t, uint64_t item) { return item >= last; });
+}
+
+// Logits become distances to the best, which nothing can overflow, unless a later step looks at their signs.
+void chain_temperature(candidates & c, scratch & s, float temperature, float range, float exponent, bool signs) {
+    const float max = best_logit(s, c.count);
+    float t = temperature;
+    if (range > 0) {
+        if (c.size() <= 1) {
+            return;
+        }
+        const float low = std::max(0.0f, temperature - range);
+        const double entropy = entropy_of(c, s, max, terms_of(c, s, max)) / std::log(static_cast<double>(c.size()));
+        t = low + (temperature + range - low) * static_cast<float>(std::pow(std::max(0.0, entropy), exponent));
+    }
+    if (t <= 0) {
+        const uint64_t best = *std::min_element(s.items.data(), s.items.data() + c.count);
+        c.excluded += c.count - 1;
+        c.count = 1;
+        s.items[0] = best;
+        return;
+    }
+    constexpr float LARGE = 1e30f;
+    const float inverse = inverse_of(t);
+    const float shift = signs ? std::min(std::max(max * inverse, -LARGE), LARGE) : 0.0f;
+    for (int32_t i = 0; i < c.count; i++) {
+        const float apart = (logit_of(s.items[i]) - max) * inverse;
+        s.items[i] = pack(key_of(std::max(apart + shift, std::numeric_limits<float>::lowest())), token_of(s.items[i]));
+    }
+}
+
+// Basu et al., Mirostat, ICLR 2021, in the form that truncates by surprise.
+void chain_mirostat(candidates & c, scratch & s, float mu) {
+    const float max = best_logit(s, c.count);
+    const double log_total = std::log(terms_of(c, s, max));
+    const uint64_t best = *std::min_element(s.items.data(), s.items.data() + c.count);
+    keep_if(c, s, [=](int32_t, uint64_t item) {
+        const double bits = (log_total - static_cast<double>(logit_of(item) - max)) / 0.6931471805599453;
+        return static_cast<float>(bits) <= mu || item == best;
+    });
+    c.excluded = 0;
+}
+
+// 0, or the code for a candidate that is no number any more.
+int32_t chain_changes(candidates & c, scratch & s, const pl_row_step & step) {
+    s.changes.assign(step.changes, step.changes + step.n);
+    std::sort(s.changes.begin(), s.changes.end(), [](const auto & x, const auto & y) { return x.token < y.token; });
+    const auto end = s.changes.cend();
+    auto next = s.changes.cbegin();
+    int32_t count = 0;
+    for (int32_t i = 0; i < c.count; i++) {
+        uint64_t item = s.items[i];
+        const int32_t token = token_of(item);
+        next = std::lower_bound(next, end, token, [](const pl_row_change & change, int32_t t) { return change.token < t; });
+        if (next != end && next->token == token) {
+            float x = logit_of(item);
+            x = (x <= 0 ? x * step.a : x / step.a) - next->minus;
+            if (!(x < std::numeric_limits<float>::infinity())) {
+                return PL_ROW_BAD_LOGIT - token;
+            }
+            if (x == -std::numeric_limits<float>::infinity()) {
+                c.excluded++;
+                continue;
+            }
+            item = pack(key_of(x), token);
+        }
+        s.items[count++] = item;
+    }
+    c.count = count;
+    return count == 0 ? PL_ROW_EMPTY : 0;
+}
+
+// Upstream's sampler for code that is filled in, see llama_sampler_init_infill in llama.h.
+void chain_infill(candidates & c, scratch & s, const pl_row_pieces & pieces) {
+    const double total = terms_of(c, s, best_logit(s, c.count));
+    auto & ranked = s.scores;  // probability and item, best first
+    ranked.clear();
+    double ending = 0;
+    for (int32_t i = 0; i < c.count; i++) {
+        ranked.emplace_back(s.terms[i] / total, s.items[i]);
+        ending += pieces.ending[token_of(s.items[i])] ? ranked.back().first : 0.0;
+    }
+    std::sort(ranked.begin(), ranked.end(), [](const auto & x, const auto & y) { return x.second < y.second; });
+    const auto ends = [&pieces](uint64_t item) { return pieces.ending[token_of(item)] != 0; };
+    if (3 * ending * c.size() > 1 - ending) {
+        keep_if(c, s, [&ends](int32_t, uint64_t item) { return ends(item); });
+        c.excluded = 0;
+        return;
+    }
+
+    const auto first = [&pieces](int32_t token) { return token == 0 ? 0 : pieces.ends[token - 1]; };
+    const auto begins = [&](uint64_t item, uint64_t other) {
+        const int32_t from = first(token_of(item));
+        const int32_t other_from = first(token_of(other));
+        const int32_t length = pieces.ends[token_of(item)] - from;
+        return length > 0 && length <= pieces.ends[token_of(other)] - other_from
+            && std::memcmp(pieces.bytes + from, pieces.bytes + other_from, length) == 0;
+    };
+    for (size_t i = 0; i < ranked.size(); i++) {
+        for (size_t j = 0; j < ranked.size() && ranked[i].first > 0; j++) {
+            if (i != j && ranked[j].first > 0 && begins(ranked[i].second, ranked[j].second)) {
+                const bool up = ranked[j].first > ranked[i].first;
+                auto & into = ranked[up ? j : i];
+                auto & gone = ranked[up ? i : j];
+                into.first += gone.first;
+                gone.first = 0;
+            }
+        }
+    }
+
+    const auto likely = [&](double bar) {
+        ranked.erase(std::remove_if(ranked.begin(), ranked.end(), [&](const auto & scored) {
+            return scored.first == 0 || (scored.first < bar && !ends(scored.second));
+        }), ranked.end());
+        return std::count_if(ranked.begin(), ranked.end(), [&](const auto & scored) { return !ends(scored.second); });
+    };
+    const auto texts = likely(0.2);
+    if (texts == 0) {
+        const float logit = pieces.end < 0 ? -std::numeric_limits<float>::infinity() : c.row[pieces.end];
+        if (logit > -std::numeric_limits<float>::infinity()) {  // else a constraint forbids the end, and the candidates stay
+            s.items[0] = pack(key_of(logit), pieces.end);
+            c.count = 1;
+            c.excluded = 0;
+        }
+        return;
+    }
+    double sum = 0;
+    for (const auto & scored : ranked) {
+        sum += scored.first;
+    }
+    likely(sum / (texts + 1));
+    c.count = static_cast<int32_t>(ranked.size());
+    std::transform(ranked.begin(), ranked.end(), s.items.begin(), [](const auto & scored) { return scored.second; });
+    std::sort(s.items.begin(), s.items.begin() + c.count, [](uint64_t x, uint64_t y) { return token_of(x) < token_of(y); });
+    c.excluded = 0;
+}
+
+int32_t chain_step(candidates & c, scratch & s, const pl_row_step & step, bool signs) {
+    switch (step.kind) {
+        case PL_ROW_TOP_K:       chain_top_k(c, s, step.n); break;
+        case PL_ROW_TOP_P:       chain_top_p(c, s, step.a); break;
+        case PL_ROW_MIN_P:       chain_min_p(c, s, step.a); break;
+        case PL_ROW_TYPICAL:     chain_typical(c, s, step.a); break;
+        case PL_ROW_TOP_N_SIGMA: chain_top_n_sigma(c, s, step.a); break;
+        case PL_ROW_XTC:         chain_xtc(c, s, step.a); break;
+        case PL_ROW_TEMPERATURE: chain_temperature(c, s, step.a, step.b, step.c, signs); break;
+        case PL_ROW_MIROSTAT:    chain_mirostat(c, s, step.a); break;
+        case PL_ROW_CHANGES:     return chain_changes(c, s, step);
+        case PL_ROW_INFILL:      chain_infill(c, s, *step.pieces); break;
+        default: break;
+    }
+    return 0;
+}
+
+// Leaves candidates with softmax terms in s.items and s.terms; a code below 0, or how many there are.
+int32_t run_chain(const float * row, int32_t n, const pl_row_step * steps, int32_t n_steps, scratch & s, double * total) {
+    row_view v;
+    int32_t code = view(row, n, s, v);
+    if (code) {
+        return code;
+    }
+    uint64_t * items = at_least(s.items, n);
+    candidates c = { row, 0, 0 };
+    int32_t i = 0;
+    while (i < n_steps && steps[i].kind == PL_ROW_NOTHING) {
+        i++;
+    }
+    if (i < n_steps && steps[i].kind == PL_ROW_TOP_K && steps[i].n < n) {
+        c.count = collect(v, key_for_top(v, steps[i].n, s), items);
+        c.excluded = std::max(0, steps[i].n - c.count);
+    } else {
+        c.count = collect(v, KEY_MINUS_INFINITY + 1, items);
+        c.excluded = n - c.count;
+    }
+    for (; i < n_steps; i++) {
+        const bool signs = std::any_of(steps + i + 1, steps + n_steps,
+                                       [](const pl_row_step & later) { return later.kind == PL_ROW_CHANGES && later.a != 1.0f; });
+        code = chain_step(c, s, steps[i], signs);
+        if (code) {
+            return code;
+        }
+    }
+    *total = terms_of(c, s, best_logit(s, c.count));
+    return c.count;
+}
+
 }  // namespace
 
 int32_t pl_row_argmax(const float * row, int32_t n) {
@@ -659,6 +969,29 @@ int32_t pl_row_distribution(const float * row, int32_t n, int32_t top_k, float t
         const int32_t count = truncate(v, top_k, top_p, min_p, s);
         double total;
         soften(count, v.max(), temperature, s, &total);
+        for (int32_t i = 0; i < std::min(count, capacity); i++) {
+            tokens[i] = token_of(s.items[i]);
+            probabilities[i] = static_cast<float>(s.terms[i] / total);
+        }
+        return count;
+    });
+}
+
+int32_t pl_row_chain_sample(const float * row, int32_t n, const pl_row_step * steps, int32_t n_steps, double u) {
+    return guarded([=] {
+        scratch & s = local();
+        double total;
+        const int32_t count = run_chain(row, n, steps, n_steps, s, &total);
+        return count < 0 ? count : token_of(s.items[index_at(s.terms.data(), count, 0.0, u * total)]);
+    });
+}
+
+int32_t pl_row_chain_distribution(const float * row, int32_t n, const pl_row_step * steps, int32_t n_steps, int32_t capacity,
+                                  int32_t * tokens, float * probabilities) {
+    return guarded([=] {
+        scratch & s = local();
+        double total;
+        const int32_t count = run_chain(row, n, steps, n_steps, s, &total);
         for (int32_t i = 0; i < std::min(count, capacity); i++) {
             tokens[i] = token_of(s.items[i]);
             probabilities[i] = static_cast<float>(s.terms[i] / total);

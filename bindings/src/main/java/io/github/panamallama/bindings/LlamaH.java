@@ -12052,6 +12052,186 @@ public class LlamaH extends LlamaH_1 {
         }
     }
 
+    private static class pl_memory_used {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_memory_used");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_memory_used$descriptor() {
+        return pl_memory_used.DESC;
+    }
+
+    public static MethodHandle pl_memory_used$handle() {
+        return pl_memory_used.HANDLE;
+    }
+
+    public static MemorySegment pl_memory_used$address() {
+        return pl_memory_used.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_memory_used(const struct llama_context *ctx, struct pl_memory_use *out, int32_t n_max, struct pl_error *err)
+     * }
+     */
+    public static int pl_memory_used(MemorySegment ctx, MemorySegment out, int n_max, MemorySegment err) {
+        var mh$ = pl_memory_used.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_memory_used", ctx, out, n_max, err);
+            }
+            return (int)mh$.invokeExact(ctx, out, n_max, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_device_memory {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_device_memory");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_device_memory$descriptor() {
+        return pl_device_memory.DESC;
+    }
+
+    public static MethodHandle pl_device_memory$handle() {
+        return pl_device_memory.HANDLE;
+    }
+
+    public static MemorySegment pl_device_memory$address() {
+        return pl_device_memory.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_device_memory(ggml_backend_dev_t device, uint64_t *free, uint64_t *total, struct pl_error *err)
+     * }
+     */
+    public static int pl_device_memory(MemorySegment device, MemorySegment free, MemorySegment total, MemorySegment err) {
+        var mh$ = pl_device_memory.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_device_memory", device, free, total, err);
+            }
+            return (int)mh$.invokeExact(device, free, total, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_rpc_devices {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_rpc_devices");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_rpc_devices$descriptor() {
+        return pl_rpc_devices.DESC;
+    }
+
+    public static MethodHandle pl_rpc_devices$handle() {
+        return pl_rpc_devices.HANDLE;
+    }
+
+    public static MemorySegment pl_rpc_devices$address() {
+        return pl_rpc_devices.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_rpc_devices(const char *endpoint, ggml_backend_dev_t *devices, int32_t n_max, struct pl_error *err)
+     * }
+     */
+    public static int pl_rpc_devices(MemorySegment endpoint, MemorySegment devices, int n_max, MemorySegment err) {
+        var mh$ = pl_rpc_devices.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_rpc_devices", endpoint, devices, n_max, err);
+            }
+            return (int)mh$.invokeExact(endpoint, devices, n_max, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_rpc_serve {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_rpc_serve");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_rpc_serve$descriptor() {
+        return pl_rpc_serve.DESC;
+    }
+
+    public static MethodHandle pl_rpc_serve$handle() {
+        return pl_rpc_serve.HANDLE;
+    }
+
+    public static MemorySegment pl_rpc_serve$address() {
+        return pl_rpc_serve.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_rpc_serve(const char *endpoint, ggml_backend_dev_t device, int32_t n_threads, struct pl_error *err)
+     * }
+     */
+    public static int pl_rpc_serve(MemorySegment endpoint, MemorySegment device, int n_threads, MemorySegment err) {
+        var mh$ = pl_rpc_serve.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_rpc_serve", endpoint, device, n_threads, err);
+            }
+            return (int)mh$.invokeExact(endpoint, device, n_threads, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
     private static class pl_adapter_lora_init {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             LlamaH.C_POINTER,
@@ -13175,9 +13355,7 @@ public class LlamaH extends LlamaH_1 {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             LlamaH.C_POINTER,
             LlamaH.C_POINTER,
-            LlamaH.C_INT,
-            LlamaH.C_INT,
-            LlamaH.C_INT,
+            LlamaH.C_POINTER,
             LlamaH.C_POINTER
         );
 
@@ -13200,16 +13378,60 @@ public class LlamaH extends LlamaH_1 {
 
     /**
      * {@snippet lang=c :
-     * struct pl_threads *pl_threads_attach(struct llama_context *ctx, int32_t n_threads, int32_t n_threads_batch, int32_t poll, struct pl_error *err)
+     * struct pl_threads *pl_threads_attach(struct llama_context *ctx, const struct pl_thread_options *options, struct pl_error *err)
      * }
      */
-    public static MemorySegment pl_threads_attach(MemorySegment ctx, int n_threads, int n_threads_batch, int poll, MemorySegment err) {
+    public static MemorySegment pl_threads_attach(MemorySegment ctx, MemorySegment options, MemorySegment err) {
         var mh$ = pl_threads_attach.HANDLE;
         try {
             if (TRACE_DOWNCALLS) {
-                traceDowncall("pl_threads_attach", ctx, n_threads, n_threads_batch, poll, err);
+                traceDowncall("pl_threads_attach", ctx, options, err);
             }
-            return (MemorySegment)mh$.invokeExact(ctx, n_threads, n_threads_batch, poll, err);
+            return (MemorySegment)mh$.invokeExact(ctx, options, err);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_threads_use {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.ofVoid(
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_INT
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_threads_use");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_threads_use$descriptor() {
+        return pl_threads_use.DESC;
+    }
+
+    public static MethodHandle pl_threads_use$handle() {
+        return pl_threads_use.HANDLE;
+    }
+
+    public static MemorySegment pl_threads_use$address() {
+        return pl_threads_use.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * void pl_threads_use(const struct pl_threads *threads, struct llama_context *ctx, int32_t n_threads, int32_t n_threads_batch)
+     * }
+     */
+    public static void pl_threads_use(MemorySegment threads, MemorySegment ctx, int n_threads, int n_threads_batch) {
+        var mh$ = pl_threads_use.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_threads_use", threads, ctx, n_threads, n_threads_batch);
+            }
+            mh$.invokeExact(threads, ctx, n_threads, n_threads_batch);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
@@ -15023,6 +15245,199 @@ public class LlamaH extends LlamaH_1 {
                 traceDowncall("pl_row_distribution", row, n, top_k, top_p, min_p, temperature, capacity, tokens, probabilities);
             }
             return (int)mh$.invokeExact(row, n, top_k, top_p, min_p, temperature, capacity, tokens, probabilities);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+    private static final int PL_ROW_NOTHING = (int)0L;
+    /**
+     * {@snippet lang=c :
+     * enum pl_row_step_kind.PL_ROW_NOTHING = 0
+     * }
+     */
+    public static int PL_ROW_NOTHING() {
+        return PL_ROW_NOTHING;
+    }
+    private static final int PL_ROW_TOP_K = (int)1L;
+    /**
+     * {@snippet lang=c :
+     * enum pl_row_step_kind.PL_ROW_TOP_K = 1
+     * }
+     */
+    public static int PL_ROW_TOP_K() {
+        return PL_ROW_TOP_K;
+    }
+    private static final int PL_ROW_TOP_P = (int)2L;
+    /**
+     * {@snippet lang=c :
+     * enum pl_row_step_kind.PL_ROW_TOP_P = 2
+     * }
+     */
+    public static int PL_ROW_TOP_P() {
+        return PL_ROW_TOP_P;
+    }
+    private static final int PL_ROW_MIN_P = (int)3L;
+    /**
+     * {@snippet lang=c :
+     * enum pl_row_step_kind.PL_ROW_MIN_P = 3
+     * }
+     */
+    public static int PL_ROW_MIN_P() {
+        return PL_ROW_MIN_P;
+    }
+    private static final int PL_ROW_TYPICAL = (int)4L;
+    /**
+     * {@snippet lang=c :
+     * enum pl_row_step_kind.PL_ROW_TYPICAL = 4
+     * }
+     */
+    public static int PL_ROW_TYPICAL() {
+        return PL_ROW_TYPICAL;
+    }
+    private static final int PL_ROW_TOP_N_SIGMA = (int)5L;
+    /**
+     * {@snippet lang=c :
+     * enum pl_row_step_kind.PL_ROW_TOP_N_SIGMA = 5
+     * }
+     */
+    public static int PL_ROW_TOP_N_SIGMA() {
+        return PL_ROW_TOP_N_SIGMA;
+    }
+    private static final int PL_ROW_XTC = (int)6L;
+    /**
+     * {@snippet lang=c :
+     * enum pl_row_step_kind.PL_ROW_XTC = 6
+     * }
+     */
+    public static int PL_ROW_XTC() {
+        return PL_ROW_XTC;
+    }
+    private static final int PL_ROW_TEMPERATURE = (int)7L;
+    /**
+     * {@snippet lang=c :
+     * enum pl_row_step_kind.PL_ROW_TEMPERATURE = 7
+     * }
+     */
+    public static int PL_ROW_TEMPERATURE() {
+        return PL_ROW_TEMPERATURE;
+    }
+    private static final int PL_ROW_MIROSTAT = (int)8L;
+    /**
+     * {@snippet lang=c :
+     * enum pl_row_step_kind.PL_ROW_MIROSTAT = 8
+     * }
+     */
+    public static int PL_ROW_MIROSTAT() {
+        return PL_ROW_MIROSTAT;
+    }
+    private static final int PL_ROW_CHANGES = (int)9L;
+    /**
+     * {@snippet lang=c :
+     * enum pl_row_step_kind.PL_ROW_CHANGES = 9
+     * }
+     */
+    public static int PL_ROW_CHANGES() {
+        return PL_ROW_CHANGES;
+    }
+    private static final int PL_ROW_INFILL = (int)10L;
+    /**
+     * {@snippet lang=c :
+     * enum pl_row_step_kind.PL_ROW_INFILL = 10
+     * }
+     */
+    public static int PL_ROW_INFILL() {
+        return PL_ROW_INFILL;
+    }
+
+    private static class pl_row_chain_sample {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_DOUBLE
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_row_chain_sample");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_row_chain_sample$descriptor() {
+        return pl_row_chain_sample.DESC;
+    }
+
+    public static MethodHandle pl_row_chain_sample$handle() {
+        return pl_row_chain_sample.HANDLE;
+    }
+
+    public static MemorySegment pl_row_chain_sample$address() {
+        return pl_row_chain_sample.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_row_chain_sample(const float *row, int32_t n, const struct pl_row_step *steps, int32_t n_steps, double u)
+     * }
+     */
+    public static int pl_row_chain_sample(MemorySegment row, int n, MemorySegment steps, int n_steps, double u) {
+        var mh$ = pl_row_chain_sample.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_row_chain_sample", row, n, steps, n_steps, u);
+            }
+            return (int)mh$.invokeExact(row, n, steps, n_steps, u);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class pl_row_chain_distribution {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_INT,
+            LlamaH.C_INT,
+            LlamaH.C_POINTER,
+            LlamaH.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.findOrThrow("pl_row_chain_distribution");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    public static FunctionDescriptor pl_row_chain_distribution$descriptor() {
+        return pl_row_chain_distribution.DESC;
+    }
+
+    public static MethodHandle pl_row_chain_distribution$handle() {
+        return pl_row_chain_distribution.HANDLE;
+    }
+
+    public static MemorySegment pl_row_chain_distribution$address() {
+        return pl_row_chain_distribution.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * int32_t pl_row_chain_distribution(const float *row, int32_t n, const struct pl_row_step *steps, int32_t n_steps, int32_t capacity, int32_t *tokens, float *probabilities)
+     * }
+     */
+    public static int pl_row_chain_distribution(MemorySegment row, int n, MemorySegment steps, int n_steps, int capacity, MemorySegment tokens, MemorySegment probabilities) {
+        var mh$ = pl_row_chain_distribution.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("pl_row_chain_distribution", row, n, steps, n_steps, capacity, tokens, probabilities);
+            }
+            return (int)mh$.invokeExact(row, n, steps, n_steps, capacity, tokens, probabilities);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {

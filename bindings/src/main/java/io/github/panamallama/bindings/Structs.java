@@ -9,7 +9,7 @@ import java.util.TreeMap;
 /** Every struct that the bindings describe. */
 final class Structs {
     /** Hash of names, sizes and offsets of {@link #layouts()}; see {@link Abi}. */
-    static final long FINGERPRINT = 0x69593c7cccbba3f7L;
+    static final long FINGERPRINT = 0x71372d48b832d03dL;
 
     private Structs() {}
 
@@ -56,6 +56,10 @@ final class Structs {
         layouts.put("pl_error", pl_error.layout());
         layouts.put("pl_flags", pl_flags.layout());
         layouts.put("pl_memory_use", pl_memory_use.layout());
+        layouts.put("pl_row_change", pl_row_change.layout());
+        layouts.put("pl_row_pieces", pl_row_pieces.layout());
+        layouts.put("pl_row_step", pl_row_step.layout());
+        layouts.put("pl_thread_options", pl_thread_options.layout());
         return layouts;
     }
 }

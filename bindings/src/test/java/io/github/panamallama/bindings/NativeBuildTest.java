@@ -87,7 +87,7 @@ class NativeBuildTest {
         var key = key();
         assertEquals(key, key());
         assertNotEquals(key, key("--portable"));
-        assertNotEquals(key, key("--rpc"));
+        assertNotEquals(key, key("--vulkan"));
 
         var notes = copy.resolve("patches/README.md");
         Files.writeString(notes, Files.readString(notes) + "more\n");

@@ -27,6 +27,7 @@ public final class Engine implements AutoCloseable {
     private final Model model;
     private final EngineOptions options;
     private final DecodeLoop loop;
+    private final MemoryEstimate memory;
     private final int contextSize;
     private final int longest;
     private final int batchSize;
@@ -39,6 +40,7 @@ public final class Engine implements AutoCloseable {
         this.model = model;
         int threads = options.threads() > 0 ? options.threads() : Cores.physical();
         this.options = options.withThreads(threads).withBatchThreads(options.batchThreads() > 0 ? options.batchThreads() : threads);
+        this.memory = context.memory();
         this.loop = new DecodeLoop(context, options);
         this.contextSize = context.contextSize();
         this.longest = (int) Math.min(contextSize, model.learnedPositions());
@@ -74,6 +76,11 @@ public final class Engine implements AutoCloseable {
     /** The model that this engine evaluates. */
     public Model model() {
         return model;
+    }
+
+    /** What the model and this engine take on each device, as they were made: what went where. */
+    public MemoryEstimate memory() {
+        return memory;
     }
 
     /** The options it was made with, with the numbers of threads that were chosen. */

@@ -24,6 +24,7 @@ import io.github.panamallama.runtime.gguf.GgmlType;
  *                       so that {@link Sequence#truncate} need not evaluate everything again; 0 also keeps none for rejected drafts
  * @param spareLayers    layers of the KV cache beyond the model's, each as large as its first: a {@link LayerPlan} takes one for each
  *                       repetition of a block. A model with sliding windows gets them in both of its caches
+ * @param scheduling     on which processors the threads run and with which priority
  */
 public record EngineOptions(
         int contextSize,
@@ -38,7 +39,8 @@ public record EngineOptions(
         int promptChunk,
         int polling,
         int checkpoints,
-        int spareLayers) {
+        int spareLayers,
+        Scheduling scheduling) {
 
     /** Largest context that is chosen without being asked for, in tokens. */
     public static final int DEFAULT_CONTEXT_LIMIT = 8192;
@@ -50,7 +52,7 @@ public record EngineOptions(
     public static final int MAX_SPARE_LAYERS = 32;
 
     private static final EngineOptions DEFAULTS = new EngineOptions(
-            0, 512, 512, 0, 0, 16, GgmlType.F16, GgmlType.F16, FlashAttention.AUTO, 64, 50, 4, 0);
+            0, 512, 512, 0, 0, 16, GgmlType.F16, GgmlType.F16, FlashAttention.AUTO, 64, 50, 4, 0, Scheduling.usual());
 
     public EngineOptions {
         within("contextSize", contextSize, 0, Integer.MAX_VALUE);
@@ -67,8 +69,8 @@ public record EngineOptions(
             throw new IllegalArgumentException(
                     "ubatchSize " + ubatchSize + " is larger than batchSize " + batchSize + "; make it at most as large");
         }
-        if (keyType == null || valueType == null || flashAttention == null) {
-            throw new IllegalArgumentException("keyType, valueType and flashAttention must be given");
+        if (keyType == null || valueType == null || flashAttention == null || scheduling == null) {
+            throw new IllegalArgumentException("keyType, valueType, flashAttention and scheduling must be given");
         }
     }
 
@@ -79,64 +81,70 @@ public record EngineOptions(
 
     public EngineOptions withContextSize(int tokens) {
         return new EngineOptions(tokens, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, promptChunk, polling, checkpoints, spareLayers);
+                flashAttention, promptChunk, polling, checkpoints, spareLayers, scheduling);
     }
 
     /** Sets the size of a native call; {@code ubatchSize} is lowered with it where needed. */
     public EngineOptions withBatchSize(int tokens) {
         return new EngineOptions(contextSize, tokens, Math.min(tokens, ubatchSize), threads, batchThreads, maxSequences, keyType,
-                valueType, flashAttention, promptChunk, polling, checkpoints, spareLayers);
+                valueType, flashAttention, promptChunk, polling, checkpoints, spareLayers, scheduling);
     }
 
     /** Sets the size of a compute graph; {@code batchSize} is raised with it where needed. */
     public EngineOptions withUbatchSize(int tokens) {
         return new EngineOptions(contextSize, Math.max(tokens, batchSize), tokens, threads, batchThreads, maxSequences, keyType,
-                valueType, flashAttention, promptChunk, polling, checkpoints, spareLayers);
+                valueType, flashAttention, promptChunk, polling, checkpoints, spareLayers, scheduling);
     }
 
     public EngineOptions withThreads(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, count, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, promptChunk, polling, checkpoints, spareLayers);
+                flashAttention, promptChunk, polling, checkpoints, spareLayers, scheduling);
     }
 
     public EngineOptions withBatchThreads(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, count, maxSequences, keyType, valueType,
-                flashAttention, promptChunk, polling, checkpoints, spareLayers);
+                flashAttention, promptChunk, polling, checkpoints, spareLayers, scheduling);
     }
 
     public EngineOptions withMaxSequences(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, count, keyType, valueType,
-                flashAttention, promptChunk, polling, checkpoints, spareLayers);
+                flashAttention, promptChunk, polling, checkpoints, spareLayers, scheduling);
     }
 
     public EngineOptions withCacheTypes(GgmlType keys, GgmlType values) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keys, values,
-                flashAttention, promptChunk, polling, checkpoints, spareLayers);
+                flashAttention, promptChunk, polling, checkpoints, spareLayers, scheduling);
     }
 
     public EngineOptions withFlashAttention(FlashAttention when) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                when, promptChunk, polling, checkpoints, spareLayers);
+                when, promptChunk, polling, checkpoints, spareLayers, scheduling);
     }
 
     public EngineOptions withPromptChunk(int tokens) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, tokens, polling, checkpoints, spareLayers);
+                flashAttention, tokens, polling, checkpoints, spareLayers, scheduling);
     }
 
     public EngineOptions withPolling(int level) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, promptChunk, level, checkpoints, spareLayers);
+                flashAttention, promptChunk, level, checkpoints, spareLayers, scheduling);
     }
 
     public EngineOptions withCheckpoints(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, promptChunk, polling, count, spareLayers);
+                flashAttention, promptChunk, polling, count, spareLayers, scheduling);
     }
 
     public EngineOptions withSpareLayers(int count) {
         return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
-                flashAttention, promptChunk, polling, checkpoints, count);
+                flashAttention, promptChunk, polling, checkpoints, count, scheduling);
+    }
+
+    /** When and where the threads run. */
+    public EngineOptions withScheduling(Scheduling how) {
+        return new EngineOptions(contextSize, batchSize, ubatchSize, threads, batchThreads, maxSequences, keyType, valueType,
+                flashAttention, promptChunk, polling, checkpoints, spareLayers, how);
     }
 
     private static void within(String name, int value, int low, int high) {

@@ -35,7 +35,8 @@ final class MemoryCheck {
 
     static void ensure(Model model, EngineOptions options, long available) {
         var bound = engineBound(model.gguf().metadata(), model.options(), options);
-        if (bound.host().total() <= available / 2 && model.options().devices().isEmpty() && Model.devices().isEmpty()) {
+        if (bound.host().total() <= available / 2 && model.options().devices().isEmpty()
+                && model.options().placement().rpcServers().isEmpty() && Model.devices().isEmpty()) {
             return;
         }
         var estimate = estimate(model.parts(), model.options(), options, available);
@@ -142,9 +143,23 @@ final class MemoryCheck {
         if (count < 0) {
             throw new LlamaException(parts.getFirst().path() + ": the memory it needs can't be planned: " + error.message());
         }
-        boolean maps = Model.maps(parts, options);
+        return of(uses, Math.min(count, MAX_DEVICES), Model.maps(parts, options), more);
+    }
+
+    /** What a context takes beside its model's weights, as it is. */
+    static MemoryEstimate used(MemorySegment context, Model model) {
+        var error = new NativeError();
+        try (var arena = Arena.ofConfined()) {
+            var uses = pl_memory_use.allocateArray(MAX_DEVICES, arena);
+            int count = LlamaH.pl_memory_used(context, uses, MAX_DEVICES, error.segment());
+            error.check("asking for the memory in use");
+            return of(uses, Math.min(count, MAX_DEVICES), Model.maps(model.parts(), model.options()), 0);
+        }
+    }
+
+    private static MemoryEstimate of(MemorySegment uses, int count, boolean maps, long more) {
         var devices = new ArrayList<MemoryEstimate.Device>();
-        for (int i = 0; i < Math.min(count, MAX_DEVICES); i++) {
+        for (int i = 0; i < count; i++) {
             var use = pl_memory_use.asSlice(uses, i);
             boolean host = pl_memory_use.host(use) != 0;
             long weights = pl_memory_use.model(use);

@@ -51,6 +51,8 @@ public final class Model implements AutoCloseable {
     private final boolean hybrid;
     private final boolean diffusion;
 
+    private static final System.Logger LOG = System.getLogger("panamallama.model");
+
     private int engines;
     private boolean closed;
 
@@ -99,6 +101,25 @@ public final class Model implements AutoCloseable {
         if (options.mtp()) {
             MtpHeads.require(parts);
         }
+        if (options.gpuLayers() > 0 && options.devices().isEmpty() && options.placement().rpcServers().isEmpty() && devices().isEmpty()) {
+            LOG.log(System.Logger.Level.WARNING, "no device for the " + options.gpuLayers() + " layers that gpuLayers asks for: " + path
+                    + " is evaluated by the processor alone");
+        }
+        var servers = servers(options);
+        RpcServers.enter(servers);
+        boolean loaded = false;
+        try {
+            var model = load(path, parts, options);
+            loaded = true;
+            return model;
+        } finally {
+            if (!loaded) {
+                RpcServers.leave(servers);
+            }
+        }
+    }
+
+    private static Model load(Path path, List<GgufFile> parts, ModelOptions options) {
         MemoryCheck.ensureWeights(parts, options, AvailableMemory.now());
 
         MemorySegment handle;
@@ -217,19 +238,57 @@ public final class Model implements AutoCloseable {
         llama_model_params.load_mtp(params, options.mtp());
         llama_model_params.check_tensors(params, options.checkTensors());
         llama_model_params.use_extra_bufts(params, options.repack());
-        if (!options.devices().isEmpty()) {
-            var devices = arena.allocate(ValueLayout.ADDRESS, options.devices().size() + 1L);
-            for (int i = 0; i < options.devices().size(); i++) {
-                var name = options.devices().get(i);
-                var device = devices().contains(name) ? LlamaH.ggml_backend_dev_by_name(arena.allocateFrom(name)) : MemorySegment.NULL;
-                if (device.equals(MemorySegment.NULL)) {
-                    throw new ModelLoadException("there is no device \"" + name + "\"; there are " + devices());
-                }
-                devices.setAtIndex(ValueLayout.ADDRESS, i, device);
+        if (!options.vocabularyOnly()) {
+            place(arena, params, options);
+        }
+        return params;
+    }
+
+    private static void place(Arena arena, MemorySegment params, ModelOptions options) {
+        var placement = options.placement();
+        llama_model_params.split_mode(params, placement.splitMode().ordinal());
+        llama_model_params.main_gpu(params, placement.mainDevice());
+        var chosen = options.devices().isEmpty() && placement.rpcServers().isEmpty() ? null : chosen(options);
+        if (chosen != null) {
+            var devices = arena.allocate(ValueLayout.ADDRESS, chosen.size() + 1L);
+            for (int i = 0; i < chosen.size(); i++) {
+                devices.setAtIndex(ValueLayout.ADDRESS, i, chosen.get(i));
             }
             llama_model_params.devices(params, devices);
         }
-        return params;
+        int count = chosen == null ? devices().size() : chosen.size();
+        if (placement.splitMode() == SplitMode.NONE && count > 0 && placement.mainDevice() >= count) {
+            throw new ModelLoadException("mainDevice is " + placement.mainDevice() + ", and there are " + count + " devices");
+        }
+        if (!placement.shares().isEmpty()) {
+            if (count > 0 && placement.shares().size() > count) {
+                throw new ModelLoadException("there are " + placement.shares().size() + " shares for " + count + " devices");
+            }
+            var shares = arena.allocate(ValueLayout.JAVA_FLOAT, Math.max(LlamaH.llama_max_devices(), placement.shares().size()));
+            for (int i = 0; i < placement.shares().size(); i++) {
+                shares.setAtIndex(ValueLayout.JAVA_FLOAT, i, placement.shares().get(i));
+            }
+            llama_model_params.tensor_split(params, shares);
+        }
+    }
+
+    /** Those that are named, else all of the RPC servers and of this machine that take weights. */
+    private static List<MemorySegment> chosen(ModelOptions options) {
+        var all = new ArrayList<MemorySegment>();
+        for (var server : options.placement().rpcServers()) {
+            all.addAll(List.of(RpcServers.devices(server)));
+        }
+        for (long i = 0; i < LlamaH.ggml_backend_dev_count(); i++) {
+            all.add(LlamaH.ggml_backend_dev_get(i));
+        }
+        all.removeIf(device -> !Device.takesWeights(device) && !options.devices().contains(Device.name(device)));
+        if (options.devices().isEmpty()) {
+            return all;
+        }
+        return options.devices().stream().map(name -> all.stream()
+                .filter(device -> Device.name(device).equals(name) && LlamaH.ggml_backend_dev_type(device) != LlamaH.GGML_BACKEND_DEVICE_TYPE_CPU())
+                .findFirst().orElseThrow(() -> new ModelLoadException("there is no device \"" + name + "\"; there are "
+                        + all.stream().map(Device::name).filter(other -> !other.equals("CPU")).toList()))).toList();
     }
 
     static MemorySegment paths(Arena arena, List<GgufFile> parts) {
@@ -423,6 +482,11 @@ public final class Model implements AutoCloseable {
         }
         vocabulary.close();
         LlamaH.pl_model_free(handle);
+        RpcServers.leave(servers(options));
+    }
+
+    private static List<String> servers(ModelOptions options) {
+        return options.vocabularyOnly() ? List.of() : options.placement().rpcServers();
     }
 
     /**

@@ -13,6 +13,7 @@ import java.util.function.DoubleConsumer;
  * @param mlock          whether weights are locked in memory; where the system refuses that, a warning is logged
  * @param gpuLayers      layers whose weights go to the devices, -1 for all; of no effect without a device
  * @param devices        names of the devices to use, as {@link Model#devices} lists them; empty means all
+ * @param placement      how weights are shared out among several devices, and on which other machines
  * @param repack         whether weights may be copied into layouts that this processor's fastest kernels want. Such copies can't be
  *                       mapped
  * @param vocabularyOnly whether weights are left out: the model can tokenize, but no engine can be opened with it
@@ -32,6 +33,7 @@ public record ModelOptions(
         boolean mlock,
         int gpuLayers,
         List<String> devices,
+        Placement placement,
         boolean repack,
         boolean vocabularyOnly,
         boolean mtp,
@@ -39,10 +41,13 @@ public record ModelOptions(
         DoubleConsumer progress,
         BooleanSupplier cancellation) {
 
-    private static final ModelOptions DEFAULTS = new ModelOptions(true, false, -1, List.of(), true, false, false, false, null, null);
+    private static final ModelOptions DEFAULTS = new ModelOptions(true, false, -1, List.of(), Placement.defaults(), true, false, false, false, null, null);
 
     public ModelOptions {
         devices = List.copyOf(devices);
+        if (placement == null) {
+            throw new IllegalArgumentException("placement must be given; Placement.defaults() for the usual one");
+        }
         if (gpuLayers < -1) {
             throw new IllegalArgumentException("gpuLayers is " + gpuLayers + "; it must be a number of layers, or -1 for all");
         }
@@ -54,15 +59,15 @@ public record ModelOptions(
     }
 
     public ModelOptions withMmap(boolean on) {
-        return new ModelOptions(on, mlock, gpuLayers, devices, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(on, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withMlock(boolean on) {
-        return new ModelOptions(mmap, on, gpuLayers, devices, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, on, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withGpuLayers(int count) {
-        return new ModelOptions(mmap, mlock, count, devices, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, count, devices, placement, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withDevices(String... names) {
@@ -70,30 +75,57 @@ public record ModelOptions(
     }
 
     public ModelOptions withDevices(List<String> names) {
-        return new ModelOptions(mmap, mlock, gpuLayers, names, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, names, placement, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+    }
+
+    public ModelOptions withPlacement(Placement where) {
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, where, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+    }
+
+    /** Lets devices take layers in these proportions, in the order of the devices. */
+    public ModelOptions withTensorSplit(List<Float> shares) {
+        return withPlacement(new Placement(placement.splitMode(), shares, placement.mainDevice(), placement.rpcServers()));
+    }
+
+    public ModelOptions withSplitMode(SplitMode mode) {
+        return withPlacement(new Placement(mode, placement.shares(), placement.mainDevice(), placement.rpcServers()));
+    }
+
+    /** The index of the device that takes all with {@link SplitMode#NONE}. */
+    public ModelOptions withMainDevice(int index) {
+        return withPlacement(new Placement(placement.splitMode(), placement.shares(), index, placement.rpcServers()));
+    }
+
+    /** Uses the devices of ggml's RPC servers at these {@code host:port}, before those of this machine. */
+    public ModelOptions withRpcServers(List<String> servers) {
+        return withPlacement(new Placement(placement.splitMode(), placement.shares(), placement.mainDevice(), servers));
+    }
+
+    public ModelOptions withRpcServers(String... servers) {
+        return withRpcServers(List.of(servers));
     }
 
     public ModelOptions withRepack(boolean on) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, on, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, on, vocabularyOnly, mtp, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withVocabularyOnly(boolean on) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, on, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, on, mtp, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withMtp(boolean on) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, vocabularyOnly, on, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, on, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withCheckTensors(boolean on) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, vocabularyOnly, mtp, on, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, on, progress, cancellation);
     }
 
     public ModelOptions withProgress(DoubleConsumer consumer) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, vocabularyOnly, mtp, checkTensors, consumer, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, checkTensors, consumer, cancellation);
     }
 
     public ModelOptions withCancellation(BooleanSupplier cancelled) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, repack, vocabularyOnly, mtp, checkTensors, progress, cancelled);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, checkTensors, progress, cancelled);
     }
 }

@@ -4,6 +4,7 @@ import io.github.panamallama.bindings.LlamaH;
 import io.github.panamallama.bindings.llama_batch;
 import io.github.panamallama.bindings.llama_context_params;
 import io.github.panamallama.bindings.pl_flags;
+import io.github.panamallama.bindings.pl_thread_options;
 import io.github.panamallama.runtime.gguf.GgufMetadata;
 import io.github.panamallama.runtime.natives.NativeError;
 import io.github.panamallama.runtime.natives.Natives;
@@ -27,6 +28,10 @@ final class NativeContext {
     private final Arena arena = Arena.ofShared();
     private final MemorySegment context;
     private final MemorySegment threads;
+    private final int singleThreads;
+    private final int batchThreads;
+    /** Null unless the engine is to be polite. */
+    private final Politeness politeness;
     private final MemorySegment memory;
     private final NativeError failure = new NativeError();
     private final MemorySegment error = failure.segment();
@@ -82,8 +87,10 @@ final class NativeContext {
             }
             int single = options.threads() > 0 ? options.threads() : Cores.physical();
             int many = options.batchThreads() > 0 ? options.batchThreads() : single;
-            pool = LlamaH.pl_threads_attach(created, single, many, options.polling(), error);
+            pool = LlamaH.pl_threads_attach(created, threadOptions(options, single, many), error);
             failure.check("starting " + single + " and " + many + " threads");
+            singleThreads = single;
+            batchThreads = many;
         } catch (RuntimeException e) {
             LlamaH.pl_context_free(created, pool);
             arena.close();
@@ -97,6 +104,7 @@ final class NativeContext {
         recurrent = model.isRecurrent() || model.isHybrid();
         window = model.slidingWindow();
         ids = options.maxSequences();
+        politeness = options.scheduling().polite() ? Politeness.ofThisMachine() : null;
 
         batch = llama_batch.allocate(arena);
         tokens = arena.allocate(INT, batchSize);
@@ -122,6 +130,20 @@ final class NativeContext {
             arena.close();
             throw e;
         }
+    }
+
+    private MemorySegment threadOptions(EngineOptions options, int single, int many) {
+        var scheduling = options.scheduling();
+        var o = pl_thread_options.allocate(arena);
+        pl_thread_options.n_threads(o, single);
+        pl_thread_options.n_threads_batch(o, many);
+        pl_thread_options.poll(o, scheduling.polite() ? 0 : options.polling());
+        pl_thread_options.priority(o, scheduling.nativePriority());
+        pl_thread_options.niceness(o, scheduling.niceness());
+        pl_thread_options.strict(o, scheduling.strict());
+        pl_thread_options.cpus(o, arena.allocateFrom(INT, scheduling.cpus().stream().mapToInt(Integer::intValue).toArray()));
+        pl_thread_options.n_cpus(o, scheduling.cpus().size());
+        return o;
     }
 
     /** Native parameters for a model with this metadata, as far as they decide about memory. */
@@ -177,6 +199,11 @@ final class NativeContext {
         }
         LlamaH.pl_context_free(context, threads);
         arena.close();
+    }
+
+    /** What model and context take, by device. */
+    MemoryEstimate memory() {
+        return MemoryCheck.used(context, model);
     }
 
     int contextSize() {
@@ -277,6 +304,9 @@ final class NativeContext {
             blocks.tap(tap);
         }
         long begin = System.nanoTime();
+        if (politeness != null && politeness.look(begin)) {
+            LlamaH.pl_threads_use(threads, context, politeness.threads(singleThreads), politeness.threads(batchThreads));
+        }
         int code = adapters == null && blocks == null ? LlamaH.pl_decode(context, batch, error)
                 : LlamaH.pl_hooked_decode(context, adapters == null ? MemorySegment.NULL : adapters.handle(),
                         blocks == null ? MemorySegment.NULL : blocks.handle(), batch, error);
@@ -318,7 +348,10 @@ final class NativeContext {
     /** Copies the logits after batch entry {@code i} into {@code row}. */
     void logits(int i, Row row) {
         LlamaH.pl_get_logits(context, i, row.segment(), vocabularySize, error);
-        failure.check("reading logits");
+        if (failure.failed()) {
+            broken |= failure.assertionFailed();
+            throw new DecodeException("native code failed to give logits: " + failure.message());
+        }
     }
 
     /** Ends the running {@link #decode}, or the next one if none is running. Any thread, while the context is open. */

@@ -3,16 +3,11 @@ package io.github.panamallama.runtime;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.io.File;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
-import java.util.List;
 import java.util.Map;
-import java.util.Objects;
 import java.util.concurrent.TimeUnit;
-import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -53,16 +48,7 @@ class HostileTextTest {
     }
 
     private static Map<String, String> run(Path file, int size) throws Exception {
-        var path = Stream.of("java.class.path", "jdk.module.path", "jdk.module.main.path").map(System::getProperty).filter(Objects::nonNull)
-                .collect(Collectors.joining(File.pathSeparator));
-        var command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "--enable-native-access=ALL-UNNAMED",
-                "-Xmx1g", "-cp", path + File.pathSeparator + testClasses()));
-        for (var name : List.of("panamallama.natives", "panamallama.upstream")) {
-            if (System.getProperty(name) != null) {
-                command.add("-D" + name + "=" + System.getProperty(name));
-            }
-        }
-        command.addAll(List.of(HostileTexts.class.getName(), file.toString(), Integer.toString(size)));
+        var command = ChildJvm.command(HostileTexts.class, file.toString(), Integer.toString(size));
         var process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.DISCARD).start();
         var results = new LinkedHashMap<String, String>();
         var ended = false;
@@ -81,9 +67,5 @@ class HostileTextTest {
         }
         assertTrue(ended, () -> file + ": the process ended with " + process.exitValue() + " after " + results);
         return results;
-    }
-
-    private static String testClasses() throws Exception {
-        return Path.of(HostileTexts.class.getProtectionDomain().getCodeSource().getLocation().toURI()).toString();
     }
 }

@@ -110,9 +110,6 @@ final class BenchCommand implements Callable<Integer> {
                     + "without it.")
     private Path file;
 
-    @Option(names = "--poll", paramLabel = "0..100", description = "How long idle threads spin. Default: 50.")
-    private Integer poll;
-
     @Option(names = "--no-warmup", description = "Leave out the unmeasured runs, of the JVM and of the model.")
     private boolean cold;
 
@@ -152,13 +149,6 @@ final class BenchCommand implements Callable<Integer> {
         var text = !selfDraft.asked() ? null : file == null ? CODE : Sources.read(file);
         var options = layers.options(spec.commandLine(), engine.options(spec.commandLine(), EngineOptions.defaults().withBatchSize(BATCH)))
                 .withMaxSequences(1);
-        if (poll != null) {
-            try {
-                options = options.withPolling(poll);
-            } catch (IllegalArgumentException e) {
-                throw new ParameterException(spec.commandLine(), "--poll " + poll + ": " + e.getMessage());
-            }
-        }
         if (!cold) {
             compileFirst(options.withContextSize(COMPILED_RUN).withBatchSize(COMPILED_RUN));
         }

@@ -112,6 +112,7 @@ final class ChatCommand implements Callable<Integer> {
                         .withMaxSequences(Math.max(selfDraft.sequences(), budget.sequences())))
                 .withGeneration(generation);
         try (var llama = Llama.load(model.path(), options)) {
+            model.report(main, llama.engine());
             generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter))
                     .withPlans(budget.asked() ? null : layers.chooser(spec.commandLine(), llama.model()))
                     .withStrategy(budget.or(selfDraft.or(null, spec.commandLine(), llama.model()), spec.commandLine(), llama.model(),

@@ -122,6 +122,7 @@ final class CompleteCommand implements Callable<Integer> {
         var cut = stdin ? new Place.Cut(main.shell().readAll(), "") : cut();
         long start = System.nanoTime();
         try (var llama = Llama.load(model.path(), options)) {
+            model.report(main, llama.engine());
             generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter))
                     .withPlans(budget.asked() ? null : layers.chooser(spec.commandLine(), llama.model()));
             long loaded = System.nanoTime() - start;

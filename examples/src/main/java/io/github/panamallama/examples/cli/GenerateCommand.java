@@ -162,6 +162,7 @@ final class GenerateCommand implements Callable<Integer> {
 
         long start = System.nanoTime();
         try (var llama = Llama.load(model.path(), options)) {
+            model.report(main, llama.engine());
             generation = generation.withAdapters(adapters.set(command, llama::adapter))
                     .withPlans(budget.asked() ? null : layers.chooser(command, llama.model()));
             long loaded = System.nanoTime() - start;

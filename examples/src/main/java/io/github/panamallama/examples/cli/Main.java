@@ -68,6 +68,15 @@ final class Main implements Runnable {
         return shell;
     }
 
+    /** The command that runs, for errors about its arguments. */
+    CommandLine command() {
+        var command = spec.commandLine();
+        while (command.getParseResult() != null && command.getParseResult().hasSubcommand()) {
+            command = command.getParseResult().subcommand().commandSpec().commandLine();
+        }
+        return command;
+    }
+
     Interrupts interrupts() {
         return interrupts;
     }
@@ -136,6 +145,8 @@ final class Main implements Runnable {
         commands.put("pull", PullCommand.class);
         commands.put("list", ListCommand.class);
         commands.put("rm", RmCommand.class);
+        commands.put("devices", DevicesCommand.class);
+        commands.put("rpc-server", RpcServerCommand.class);
         return commands;
     }
 

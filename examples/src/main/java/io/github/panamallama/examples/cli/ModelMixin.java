@@ -1,10 +1,18 @@
 package io.github.panamallama.examples.cli;
 
 import io.github.panamallama.models.DefaultModel;
+import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.MemoryEstimate;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.ModelOptions;
+import io.github.panamallama.runtime.Placement;
+import io.github.panamallama.runtime.SplitMode;
 import java.nio.file.Path;
+import java.util.List;
+import java.util.stream.Collectors;
+import picocli.CommandLine;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
 
 /** Which model, and how it is held in memory. */
 final class ModelMixin {
@@ -22,8 +30,27 @@ final class ModelMixin {
     @Option(names = "--no-mmap", description = "Read the weights instead of mapping the file.")
     private boolean noMmap;
 
-    @Option(names = {"-ngl", "--gpu-layers"}, paramLabel = "N", description = "Layers on the GPU, where this build has one.")
-    private int gpuLayers;
+    @Option(names = {"-ngl", "--gpu-layers", "--n-gpu-layers"}, paramLabel = "N", description = "Layers on the devices, -1 for all. Without it: "
+            + "none, or all where --device or --rpc names some.")
+    private Integer gpuLayers;
+
+    @Option(names = {"-dev", "--device"}, paramLabel = "NAMES", split = ",", description = "The devices to use, with commas between; 'devices' "
+            + "lists them.")
+    private List<String> devices = List.of();
+
+    @Option(names = {"-ts", "--tensor-split"}, paramLabel = "SHARES", split = ",", description = "What each device takes, relative to the others: "
+            + "3,1. Without it: by free memory.")
+    private List<Float> shares = List.of();
+
+    @Option(names = {"-sm", "--split-mode"}, paramLabel = "none|layer|row|tensor", description = "How devices share the model. Default: layer.")
+    private SplitMode splitMode;
+
+    @Option(names = {"-mg", "--main-gpu"}, paramLabel = "INDEX", description = "With --split-mode none: the device that takes all. Default: 0.")
+    private Integer mainDevice;
+
+    @Option(names = "--rpc", paramLabel = "HOST:PORT", split = ",", description = "Use the devices of ggml's RPC servers there, with commas between; "
+            + "'rpc-server' is one. On trusted networks only.")
+    private List<String> rpcServers = List.of();
 
     Path path() {
         return path == null ? DefaultModel.path() : path;
@@ -34,7 +61,29 @@ final class ModelMixin {
     }
 
     int gpuLayers() {
-        return gpuLayers;
+        return gpuLayers != null ? gpuLayers : devices.isEmpty() && rpcServers.isEmpty() ? 0 : -1;
+    }
+
+    List<String> rpcServers() {
+        return rpcServers;
+    }
+
+    /** Says where weights, cache and buffers went, if the user asked for a place; and that there is none, if so. */
+    void report(Main main, Engine engine) {
+        if (gpuLayers() == 0) {
+            return;
+        }
+        var places = engine.memory().devices();
+        if (places.size() == 1) {
+            main.shell().note("no device takes layers here; everything is on the processor");
+        } else {
+            main.shell().note(places.stream().map(ModelMixin::describe).collect(Collectors.joining("; ")));
+        }
+    }
+
+    static String describe(MemoryEstimate.Device device) {
+        return device.name() + ": " + Units.bytes(device.weights()) + " weights, " + Units.bytes(device.context()) + " context, "
+                + Units.bytes(device.compute()) + " buffers";
     }
 
     boolean mmap() {
@@ -42,7 +91,7 @@ final class ModelMixin {
     }
 
     ModelOptions options(Main main) {
-        var options = ModelOptions.defaults().withMmap(!noMmap).withMlock(mlock).withGpuLayers(gpuLayers)
+        var options = placed(main.command(), ModelOptions.defaults().withMmap(!noMmap).withMlock(mlock))
                 .withCancellation(main.interrupts()::raised);
         var console = main.shell().interactive() && path != null && path.toFile().length() >= SLOW_BYTES;
         if (!console) {
@@ -50,6 +99,18 @@ final class ModelMixin {
         }
         var err = main.shell().err();
         return options.withProgress(done -> err.print(done < 1 ? "\rloading %3.0f %%".formatted(100 * done) : "\r              \r"));
+    }
+
+    private ModelOptions placed(CommandLine command, ModelOptions options) {
+        if (mainDevice != null && splitMode != SplitMode.NONE) {
+            throw new ParameterException(command, "--main-gpu is for --split-mode none");
+        }
+        try {
+            return options.withGpuLayers(gpuLayers()).withDevices(devices).withPlacement(new Placement(
+                    splitMode == null ? SplitMode.LAYER : splitMode, shares, mainDevice == null ? 0 : mainDevice, rpcServers));
+        } catch (IllegalArgumentException e) {
+            throw new ParameterException(command, e.getMessage());
+        }
     }
 
     Model load(Main main) {

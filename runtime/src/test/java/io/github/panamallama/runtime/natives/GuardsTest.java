@@ -13,6 +13,7 @@ import io.github.panamallama.bindings.llama_context_params;
 import io.github.panamallama.bindings.llama_model_params;
 import io.github.panamallama.bindings.pl_flags;
 import io.github.panamallama.bindings.pl_memory_use;
+import io.github.panamallama.bindings.pl_thread_options;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.gguf.RandomModel;
 import java.lang.foreign.Arena;
@@ -185,6 +186,14 @@ class GuardsTest {
         LlamaH.pl_model_free(model);
     }
 
+    private MemorySegment threads(int single, int many) {
+        var options = pl_thread_options.allocate(arena);
+        pl_thread_options.n_threads(options, single);
+        pl_thread_options.n_threads_batch(options, many);
+        pl_thread_options.poll(options, 50);
+        return options;
+    }
+
     @Test
     void attachedThreadsDecodeTheSameRow() {
         var model = load();
@@ -193,7 +202,7 @@ class GuardsTest {
         for (boolean attach : new boolean[] {false, true}) {
             var context = LlamaH.pl_context_new(model, contextParams(), 0, error.segment());
             error.check("context");
-            var threads = attach ? LlamaH.pl_threads_attach(context, 2, 1, 50, error.segment()) : MemorySegment.NULL;
+            var threads = attach ? LlamaH.pl_threads_attach(context, threads(2, 1), error.segment()) : MemorySegment.NULL;
             error.check("threads");
             assertEquals(0, LlamaH.pl_decode(context, batch(8), error.segment()));
             var row = arena.allocate(ValueLayout.JAVA_FLOAT, vocabulary);
@@ -211,9 +220,9 @@ class GuardsTest {
     void threadCountsOutOfRangeAreRefusedWithTheValue() {
         var model = load();
         var context = LlamaH.pl_context_new(model, contextParams(), 0, error.segment());
-        assertEquals(MemorySegment.NULL, LlamaH.pl_threads_attach(context, 0, 2, 50, error.segment()));
+        assertEquals(MemorySegment.NULL, LlamaH.pl_threads_attach(context, threads(0, 2), error.segment()));
         assertEquals(LlamaH.PL_BAD_ARGUMENT(), error.code());
-        assertTrue(error.message().contains("threads 0 and 2 must be from 1 to"), error::message);
+        assertTrue(error.message().contains("the number of threads is 0; it must be from 1 to "), error::message);
         LlamaH.pl_context_free(context, MemorySegment.NULL);
         LlamaH.pl_model_free(model);
     }
