@@ -10,7 +10,6 @@ import io.github.panamallama.sampling.GeneratorOptions;
 import io.github.panamallama.sampling.IncompleteException;
 import io.github.panamallama.sampling.LogProbs;
 import io.github.panamallama.sampling.Sampler;
-import io.github.panamallama.sampling.SamplerOptions;
 import io.github.panamallama.sampling.StopStrings;
 import io.github.panamallama.sampling.TokenProbability;
 import io.github.panamallama.sampling.grammar.GrammarConstraint;
@@ -67,7 +66,7 @@ final class LocalGeneration implements Generation {
         promptTokens = prompt.length;
         boolean plain = options.strategy() == null && !options.confidence();
         // penalties count what is reused as well, but a strategy hears only of what it evaluates
-        cached = plain || !penalises(options.sampling()) ? sharedPrefix(sequence, prompt) : 0;
+        cached = plain || !options.sampling().usesHistory() ? sharedPrefix(sequence, prompt) : 0;
         try {
             sequence.truncate(cached);
             var engine = sequence.engine();
@@ -77,7 +76,7 @@ final class LocalGeneration implements Generation {
             whole = options.grammar() == null ? null : options.grammar().constraint(vocabulary);
             var constraint = whole == null ? null : whole.within(Math.min(most, engine.contextSize() - prompt.length));
             if (plain) {
-                var sampler = Sampler.of(options.sampling());
+                var sampler = Sampler.of(options.sampling(), vocabulary);
                 for (int i = 0; i < cached; i++) {
                     sampler.accept(prompt[i]);
                 }
@@ -99,11 +98,6 @@ final class LocalGeneration implements Generation {
             }
             throw e;
         }
-    }
-
-    private static boolean penalises(SamplerOptions sampling) {
-        return sampling.penaltyLastN() > 0
-                && (sampling.repetitionPenalty() != 1 || sampling.frequencyPenalty() != 0 || sampling.presencePenalty() != 0);
     }
 
     @Override

@@ -4,6 +4,7 @@ import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.RowMath;
 import io.github.panamallama.sampling.Sampler;
 import io.github.panamallama.sampling.SamplerOptions;
+import java.util.List;
 import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
@@ -51,7 +52,15 @@ public class SamplerBenchmark {
         /** Min-p 0.05 over the whole vocabulary. */
         MIN_P(SamplerOptions.defaults().withTopK(0).withTopP(1).withSeed(1)),
         /** The whole vocabulary at temperature 0.8. */
-        TEMPERATURE(SamplerOptions.defaults().withTopK(0).withTopP(1).withMinP(0).withSeed(1));
+        TEMPERATURE(SamplerOptions.defaults().withTopK(0).withTopP(1).withMinP(0).withSeed(1)),
+        /** The defaults, and DRY over the last 64 tokens. */
+        DRY(SamplerOptions.defaults().withDry(new SamplerOptions.Dry(0.8f, 1.75f, 2, 64, List.of())).withSeed(1)),
+        /** The defaults, with top-n-sigma 1.5 before them, typical 0.95, XTC every second time, and dynamic temperature. */
+        CHAIN(SamplerOptions.defaults().withTopNSigma(1.5f).withTypicalP(0.95f).withXtc(new SamplerOptions.Xtc(0.5f, 0.1f))
+                .withDynamicTemperature(new SamplerOptions.DynamicTemperature(0.3f, 1)).withSeed(1)),
+        /** Typical 0.95 over the whole vocabulary. */
+        TYPICAL(SamplerOptions.defaults().withTopK(0).withTopP(1).withMinP(0).withTypicalP(0.95f).withSeed(1)),
+        MIROSTAT(SamplerOptions.defaults().withMirostat(SamplerOptions.Mirostat.defaults()).withSeed(1));
 
         final SamplerOptions options;
 

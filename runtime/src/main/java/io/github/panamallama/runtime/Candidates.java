@@ -30,6 +30,38 @@ public final class Candidates {
         this.values = memory.asSlice(capacity * 4L);
     }
 
+    /** A copy, with room for no more. */
+    public Candidates(Candidates other) {
+        this(Math.max(1, other.size));
+        copyFrom(other);
+    }
+
+    /** Replaces what is held by what another set holds, as far as there is room for it. */
+    public void copyFrom(Candidates other) {
+        size = Math.min(capacity, other.size);
+        MemorySegment.copy(other.tokens, 0, tokens, 0, 4L * size);
+        MemorySegment.copy(other.values, 0, values, 0, 4L * size);
+    }
+
+    /** Where a token is, in a set by ascending id; negative where it is not. */
+    public int indexOf(int token) {
+        int low = 0;
+        int high = size - 1;
+        while (low <= high) {
+            int middle = (low + high) >>> 1;
+            int found = token(middle);
+            if (found == token) {
+                return middle;
+            }
+            if (found < token) {
+                low = middle + 1;
+            } else {
+                high = middle - 1;
+            }
+        }
+        return -1;
+    }
+
     public int capacity() {
         return capacity;
     }

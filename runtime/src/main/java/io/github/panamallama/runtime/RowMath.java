@@ -25,6 +25,10 @@ public final class RowMath {
     private RowMath() {
     }
 
+    /** Makes native code callable. */
+    static void load() {
+    }
+
     /** The token with the largest logit. */
     public static int argmax(Row row) {
         return checked(row, LlamaH.pl_row_argmax(row.segment(), row.size()));
@@ -154,7 +158,7 @@ public final class RowMath {
         return result;
     }
 
-    private static int checked(Row row, int code) {
+    static int checked(Row row, int code) {
         if (code >= 0) {
             return code;
         }

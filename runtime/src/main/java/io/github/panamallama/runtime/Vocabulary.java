@@ -2,6 +2,7 @@ package io.github.panamallama.runtime;
 
 import io.github.panamallama.bindings.LlamaH;
 import io.github.panamallama.bindings.pl_error;
+import io.github.panamallama.bindings.pl_row_pieces;
 import io.github.panamallama.runtime.natives.Natives;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -64,6 +65,7 @@ public final class Vocabulary {
     private final byte[] pieces;
     private final int[] ends; // piece t is pieces[ends[t - 1]] to pieces[ends[t] - 1]
     private final String[] texts; // filled on first use; a race only does the work twice
+    private volatile MemorySegment rowPieces;
     private final boolean startsWithSpace; // a text is given a leading space before it is tokenized
 
     private final int bos;
@@ -500,6 +502,36 @@ public final class Vocabulary {
      */
     public boolean isUnused(int token) {
         return has(token, LlamaH.LLAMA_TOKEN_ATTR_UNUSED());
+    }
+
+    // ---- for RowChain
+
+    /** The texts of tokens and which of them end one, as {@code pl_row_pieces}; control tokens have none. As long as it is reachable. */
+    MemorySegment rowPieces() {
+        var tables = rowPieces;
+        if (tables == null) {
+            requireVocabulary();
+            var arena = Arena.ofAuto();
+            tables = pl_row_pieces.allocate(arena);
+            var bytes = arena.allocate(Math.max(1, pieces.length));
+            var last = arena.allocate(ValueLayout.JAVA_INT, attributes.length);
+            var ending = arena.allocate(attributes.length);
+            int size = 0;
+            for (int token = 0; token < attributes.length; token++) {
+                if (!isHidden(token)) {
+                    MemorySegment.copy(pieces, start(token), bytes, ValueLayout.JAVA_BYTE, size, length(token));
+                    size += length(token);
+                }
+                last.setAtIndex(ValueLayout.JAVA_INT, token, size);
+                ending.set(ValueLayout.JAVA_BYTE, token, (byte) (isEndOfGeneration(token) ? 1 : 0));
+            }
+            pl_row_pieces.ends(tables, last);
+            pl_row_pieces.bytes(tables, bytes);
+            pl_row_pieces.ending(tables, ending);
+            pl_row_pieces.end(tables, eot >= 0 ? eot : eos);
+            rowPieces = tables;
+        }
+        return tables;
     }
 
     // ---- for TokenDecoder

@@ -2,6 +2,7 @@ package io.github.panamallama.sampling;
 
 import io.github.panamallama.runtime.Candidates;
 import io.github.panamallama.runtime.Row;
+import io.github.panamallama.runtime.Vocabulary;
 
 /**
  * Turns rows of logits into tokens: the state of one branch of text (penalties, draws). One per branch; one caller at a time.
@@ -10,9 +11,18 @@ import io.github.panamallama.runtime.Row;
  * accepted that was not sampled (the prompt, or a token that another method chose).
  */
 public interface Sampler {
-    /** The sampler that these options describe, before any token. */
+    /**
+     * The sampler that these options describe, before any token.
+     *
+     * @throws IllegalArgumentException if they need a vocabulary, {@link SamplerOptions#usesVocabulary}
+     */
     static Sampler of(SamplerOptions options) {
-        return new StandardSampler(options);
+        return new StandardSampler(options, null);
+    }
+
+    /** The sampler that these options describe, over rows of this vocabulary's tokens. */
+    static Sampler of(SamplerOptions options, Vocabulary vocabulary) {
+        return new StandardSampler(options, vocabulary);
     }
 
     /** The sampler that always takes the most likely token, the lowest id among equals. */
@@ -50,7 +60,7 @@ public interface Sampler {
     }
 
     /**
-     * What truncation and draw start from: the logits with bias, penalties and mask.
+     * What truncation and draw start from: the logits with bias, mask and the penalties that come before all else.
      *
      * @param row     stays as it is
      * @param scratch of the same size

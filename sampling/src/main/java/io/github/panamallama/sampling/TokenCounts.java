@@ -44,15 +44,36 @@ final class TokenCounts {
         int slot = slotOf(token);
         if (slots[slot] != FREE) {
             counts[slots[slot]]++;
-            return;
+        } else {
+            put(slot, token, 1);
         }
+    }
+
+    /** Makes the count at least this one, which is above 0. */
+    void raise(int token, int count) {
+        int slot = slotOf(token);
+        if (slots[slot] != FREE) {
+            counts[slots[slot]] = Math.max(counts[slots[slot]], count);
+        } else {
+            put(slot, token, count);
+        }
+    }
+
+    void clear() {
+        if (size > 0) {
+            Arrays.fill(slots, FREE);
+            size = 0;
+        }
+    }
+
+    private void put(int slot, int token, int count) {
         if (size == tokens.length) {
             grow();
             slot = slotOf(token);
         }
         slots[slot] = size;
         tokens[size] = token;
-        counts[size++] = 1;
+        counts[size++] = count;
     }
 
     /** Removes one occurrence of a token that is present. */

@@ -3,12 +3,8 @@ package io.github.panamallama.sampling;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.fail;
 
-import io.github.panamallama.bindings.LlamaH;
-import io.github.panamallama.bindings.llama_logit_bias;
-import io.github.panamallama.bindings.llama_token_data;
-import io.github.panamallama.bindings.llama_token_data_array;
 import io.github.panamallama.runtime.RowMath;
-import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.util.Random;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -20,56 +16,15 @@ class LlamaSamplerDifferentialTest {
         RowMath.argmax(Reference.row(0));
     }
 
-    /** {@code [n_vocab]} probabilities by a chain of llama.cpp's samplers in the order of its common/sampling.cpp. */
     private static double[] upstream(float[] logits, SamplerOptions options, int[] history) {
-        try (var arena = Arena.ofConfined()) {
-            var chain = LlamaH.llama_sampler_chain_init(LlamaH.llama_sampler_chain_default_params(arena));
-            var bias = llama_logit_bias.allocateArray(Math.max(1, options.logitBias().size()), arena);
-            int b = 0;
-            for (var entry : options.logitBias().entrySet()) {
-                var slot = llama_logit_bias.asSlice(bias, b++);
-                llama_logit_bias.token(slot, entry.getKey());
-                llama_logit_bias.bias(slot, entry.getValue());
-            }
-            LlamaH.llama_sampler_chain_add(chain, LlamaH.llama_sampler_init_logit_bias(logits.length, b, bias));
-            var penalties = LlamaH.llama_sampler_init_penalties(logits.length, options.penaltyLastN(),
-                    options.repetitionPenalty(), options.frequencyPenalty(), options.presencePenalty());
-            LlamaH.llama_sampler_chain_add(chain, penalties);
-            LlamaH.llama_sampler_chain_add(chain, LlamaH.llama_sampler_init_top_k(options.topK()));
-            LlamaH.llama_sampler_chain_add(chain, LlamaH.llama_sampler_init_top_p(options.topP(), 0));
-            LlamaH.llama_sampler_chain_add(chain, LlamaH.llama_sampler_init_min_p(options.minP(), 0));
-            LlamaH.llama_sampler_chain_add(chain, LlamaH.llama_sampler_init_temp(options.temperature()));
-            LlamaH.llama_sampler_chain_add(chain, LlamaH.llama_sampler_init_dist(1));
-            for (int token : history) {
-                LlamaH.llama_sampler_accept(chain, token);
-            }
-
-            var data = llama_token_data.allocateArray(logits.length, arena);
-            for (int t = 0; t < logits.length; t++) {
-                var slot = llama_token_data.asSlice(data, t);
-                llama_token_data.id(slot, t);
-                llama_token_data.logit(slot, logits[t]);
-            }
-            var array = llama_token_data_array.allocate(arena);
-            llama_token_data_array.data(array, data);
-            llama_token_data_array.size(array, logits.length);
-            llama_token_data_array.selected(array, -1);
-            LlamaH.llama_sampler_apply(chain, array);
-
-            var p = new double[logits.length];
-            long size = llama_token_data_array.size(array);
-            var kept = llama_token_data_array.data(array).reinterpret(size * llama_token_data.sizeof());
-            for (long i = 0; i < size; i++) {
-                var slot = llama_token_data.asSlice(kept, i);
-                p[llama_token_data.id(slot)] = llama_token_data.p(slot);
-            }
-            LlamaH.llama_sampler_free(chain);
-            return p;
+        try (var chain = new UpstreamChain(options, logits.length, MemorySegment.NULL, 1)) {
+            chain.accept(history);
+            return chain.apply(logits);
         }
     }
 
     private static double[] ours(float[] logits, SamplerOptions options, int[] history) {
-        var sampler = new StandardSampler(options);
+        var sampler = new StandardSampler(options, null);
         for (int token : history) {
             sampler.accept(token);
         }

@@ -17,7 +17,11 @@ class SamplerStateTest {
             SamplerOptions.defaults().withTopK(0).withTopP(1).withMinP(0).withTemperature(2).withSeed(5),
             SamplerOptions.defaults().withTemperature(1.5f).withFrequencyPenalty(1).withPenaltyLastN(5).withSeed(6),
             SamplerOptions.defaults().withTemperature(1.5f).withRepetitionPenalty(1.4f).withPresencePenalty(0.5f).withPenaltyLastN(Integer.MAX_VALUE).withSeed(7),
-            SamplerOptions.greedy().withRepetitionPenalty(1.2f).withPenaltyLastN(1));
+            SamplerOptions.greedy().withRepetitionPenalty(1.2f).withPenaltyLastN(1),
+            SamplerOptions.defaults().withMirostat(new SamplerOptions.Mirostat(2, 0.3f)).withSeed(8),
+            SamplerOptions.defaults().withTemperature(1.5f).withXtc(new SamplerOptions.Xtc(0.5f, 0.1f)).withTypicalP(0.9f).withSeed(9),
+            SamplerOptions.defaults().withTemperature(1.5f).withFrequencyPenalty(1).withDry(new SamplerOptions.Dry(2, 1.5f, 0, 9, List.of()))
+                    .withOrder(SamplerStep.TOP_K, SamplerStep.DRY, SamplerStep.TEMPERATURE, SamplerStep.PENALTIES).withSeed(10));
 
     /** A toy model: the row is a function of the position. */
     private static int[] generate(Sampler sampler, int from, int count) {
@@ -86,6 +90,23 @@ class SamplerStateTest {
                 assertArrayEquals(expected, generate(sampler, kept, 20), options + " kept " + kept + " undone " + undone);
             }
         }
+    }
+
+    @Test
+    void mirostatCountsATokenThatWasChosenByAnotherAndForksBetweenLookAndAccept() {
+        var options = SamplerOptions.defaults().withTemperature(1).withMirostat(new SamplerOptions.Mirostat(2, 0.5f)).withSeed(3);
+        var row = Reference.row(Reference.logits(new Random(5), 50, 1));
+        var sampler = new StandardSampler(options, null);
+        var candidates = sampler.distribution(row);
+        int rare = candidates.token(0);
+        var fork = (StandardSampler) sampler.fork();
+        sampler.accept(rare);
+        fork.accept(rare);
+        var unseen = new StandardSampler(options, null);
+        unseen.accept(rare);
+        assertEquals(sampler.distribution(row).size(), fork.distribution(row).size());
+        assertEquals(sampler.distribution(row).value(0), fork.distribution(row).value(0));
+        assertEquals(candidates.size(), unseen.distribution(row).size(), "nothing was looked at");
     }
 
     @Test

@@ -137,6 +137,10 @@ final class GenerateCommand implements Callable<Integer> {
                 : strategies.otherwise(SamplerOptions.greedy()));
         strategies.check(command, sampler, Set.of());
         selfDraft.check(command, strategies.name());
+        if (asap && (sampling.mirostat() || !sampling.shaping().isEmpty())) {
+            throw new ParameterException(command, "--asap draws with the model's own probabilities; leave out "
+                    + (sampling.mirostat() ? "--mirostat" : String.join(", ", sampling.shaping())));
+        }
         if (asap && sampler.temperature() == 0) {
             throw new ParameterException(command, "--asap draws; --temp must be above 0");
         }

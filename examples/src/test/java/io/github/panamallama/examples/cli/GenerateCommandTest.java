@@ -281,6 +281,38 @@ class GenerateCommandTest {
     }
 
     @Test
+    void everySamplerCanBeAskedForAndItsSeedRepeatsIt() {
+        for (var options : List.of("--temp 1 --dry-multiplier 0.8 --dry-sequence-breaker \\n", "--temp 1 --xtc-probability 0.5 --xtc-threshold 0.05",
+                "--temp 0.8 --dynatemp-range 0.5 --dynatemp-exp 1.5", "--temp 1 --typical-p 0.9 --top-n-sigma 1.5", "--mirostat 2 --mirostat-ent 3",
+                "--temp 1 --samplers top_k;dry;infill;temperature --dry-multiplier 1 --top-k 20", "--dry-multiplier 2 --dry-penalty-last-n 200")) {
+            var args = new ArrayList<>(List.of("-p", "public static int max(int a, int b) {\\n", "-n", "24", "--seed", "5"));
+            args.addAll(List.of(options.split(" ")));
+            var result = generate(args.toArray(String[]::new));
+            assertEquals(0, result.code(), options + ": " + result.err());
+            assertEquals(result.out(), generate(args.toArray(String[]::new)).out(), options);
+        }
+        var schema = generate("-p", "int size = ", "--regex", "[0-9]{1,3};", "--temp", "1", "--mirostat", "2", "--seed", "2");
+        assertTrue(schema.out().strip().matches("[0-9]{1,3};"), schema.out());
+    }
+
+    @Test
+    void devicesAreListedAndLayersWithoutADeviceStayOnTheProcessorWithOneWarning() {
+        var listed = Cli.run("devices", "--json", "-m", DefaultModel.path().toString(), "-c", "512");
+        assertEquals(0, listed.code(), listed.err());
+        assertEquals("CPU", listed.json().get("devices").get(0).get("name").asString());
+        assertEquals("cpu", listed.json().get("devices").get(0).get("type").asString());
+        assertTrue(listed.json().get("estimate").get(0).get("weights").asLong() > 1_000_000, listed.out());
+        assertTrue(Cli.run("devices").out().startsWith("CPU "), "a table");
+        var warned = generate("-p", "x", "-n", "1", "-ngl", "8");
+        assertEquals(0, warned.code());
+        assertEquals(1, warned.err().lines().count(), warned.err());
+        assertTrue(warned.err().contains("no device takes layers here"), warned.err());
+        var nowhere = generate("-p", "x", "--device", "CUDA9");
+        assertEquals(1, nowhere.code());
+        assertTrue(nowhere.err().contains("there is no device \"CUDA9\""), nowhere.err());
+    }
+
+    @Test
     void anInterruptEndsItWith130() {
         var interrupts = new Interrupts();
         interrupts.raise();
@@ -296,7 +328,13 @@ class GenerateCommandTest {
         "generate -p x --asap --choices a --temp 0", "generate -p x --asap --choices a --draws 0", "generate -p x --any-order",
         "generate -p x --regex a --whitespace 1", "generate -p x --choices ,", "generate -p x --asap --choices a --method fast", "complete X.java --strategy uscd --lame-prompt y",
         "complete X.java --strategy beam --top-logprobs 2", "complete X.java --self-draft 0-3 --top-logprobs 2",
-        "generate -p x --alpha 0.5",
+        "generate -p x --alpha 0.5", "generate -p x --typical-p 2", "generate -p x --xtc-threshold 0.1", "generate -p x --dry-base 2",
+        "generate -p x --dry-multiplier 1 --dry-base 0.5", "generate -p x --dynatemp-exp 2", "generate -p x --mirostat 1",
+        "generate -p x --mirostat-ent 4", "generate -p x --mirostat 2 --top-k 3", "generate -p x --top-n-sigma -2",
+        "generate -p x --samplers top_k;best", "generate -p x --temp 1 --samplers infill", "generate -p x --asap --choices a --xtc-probability 0.1",
+        "generate -p x --asap --choices a --mirostat 2", "generate -p x --prio 4", "generate -p x --cpu-range 3-1", "generate -p x --cpu-mask zz",
+        "generate -p x --cpu-strict 1", "generate -p x --polite --poll 10", "generate -p x --rpc nowhere", "generate -p x --tensor-split 0,0",
+        "generate -p x --main-gpu 1",
         "generate -p x --self-draft 0-3 --strategy beam", "generate -p x --asap --choices a --self-draft 0-3",
         "grammar", "grammar check", "grammar check x.txt", "grammar check x.gbnf --type pdf",
         "grammar check x.gbnf --formats", "grammar check x.gbnf --accept a --accept-file b", "learn-threshold"})

@@ -2,6 +2,8 @@ package io.github.panamallama.sampling.strategy;
 
 import io.github.panamallama.runtime.TokenDecoder;
 import io.github.panamallama.runtime.Vocabulary;
+import io.github.panamallama.sampling.Sampler;
+import io.github.panamallama.sampling.SamplerOptions;
 
 /** What tokens stand for: a vocabulary, or letters in tests. */
 interface Language {
@@ -16,6 +18,11 @@ interface Language {
             @Override
             public int[] tokenize(String text) {
                 return vocabulary.tokenize(text, false, false);
+            }
+
+            @Override
+            public Sampler sampler(SamplerOptions options) {
+                return Sampler.of(options, vocabulary);
             }
 
             @Override
@@ -41,6 +48,11 @@ interface Language {
 
     /** The usual tokens of a text. */
     int[] tokenize(String text);
+
+    /** The sampler that these options describe, for rows of this language's tokens. */
+    default Sampler sampler(SamplerOptions options) {
+        return Sampler.of(options);
+    }
 
     /** A reader at the start of a generated text. */
     Reader reader();

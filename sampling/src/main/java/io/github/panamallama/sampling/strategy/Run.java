@@ -3,7 +3,6 @@ package io.github.panamallama.sampling.strategy;
 import io.github.panamallama.runtime.DecodeCancelledException;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.SamplingException;
-import io.github.panamallama.sampling.Sampler;
 import io.github.panamallama.sampling.track.Tally;
 import io.github.panamallama.sampling.track.Track;
 import java.util.List;
@@ -36,7 +35,7 @@ abstract class Run {
             throw new IllegalArgumentException("the constraint is for a vocabulary of " + options.constraint().mask().size()
                     + " tokens, the model has " + main.vocabularySize() + "; make it from this model's vocabulary");
         }
-        chooser = new Chooser(Sampler.of(options.sampling()), options.constraint() == null ? null : options.constraint().fork());
+        chooser = new Chooser(language.sampler(options.sampling()), options.constraint() == null ? null : options.constraint().fork());
         gauge = new Gauge(options.confidence());
         base = main.length();
         history = new Ints(this.prompt);
