@@ -5,7 +5,8 @@
 namespace {
 
 using add_server_fn   = ggml_backend_reg_t (*)(const char * endpoint);
-using start_server_fn = void (*)(const char * endpoint, const char * cache_dir, size_t n_threads, size_t n_devices, ggml_backend_dev_t * devices);
+using start_server_fn = void (*)(const char * endpoint, const char * cache_dir, size_t n_threads, size_t n_devices,
+        ggml_backend_dev_t * devices);
 using let_go_fn       = void (*)(bool now);
 
 template <typename F> F rpc_function(const char * name) {

@@ -246,7 +246,8 @@ pl_threads * pl_threads_attach(llama_context * ctx, const pl_thread_options * op
 }
 
 void pl_threads_use(const pl_threads * threads, llama_context * ctx, int32_t n_threads, int32_t n_threads_batch) {
-    llama_set_n_threads(ctx, std::min(std::max(n_threads, 1), threads->n_threads), std::min(std::max(n_threads_batch, 1), threads->n_threads_batch));
+    const auto within = [](int32_t wanted, int32_t most) { return std::min(std::max(wanted, 1), most); };
+    llama_set_n_threads(ctx, within(n_threads, threads->n_threads), within(n_threads_batch, threads->n_threads_batch));
 }
 
 int32_t pl_threads_share(const pl_threads * threads, llama_context * ctx, pl_error * err) {

@@ -73,7 +73,8 @@ public record Device(String name, String description, Type type, long freeBytes,
         try (var free = new ServerSocket(port, 1, InetAddress.getByName(address))) {
             free.setReuseAddress(true);
         } catch (IOException e) {
-            throw new RpcException("no RPC server at " + endpoint + ": " + e.getMessage() + "; is the address one of this machine, and the port free?",
+            throw new RpcException("no RPC server at " + endpoint + ": " + e.getMessage()
+                    + "; is the address one of this machine, and the port free?",
                     e);
         }
         Natives.load();
@@ -81,7 +82,8 @@ public record Device(String name, String description, Type type, long freeBytes,
         try (var arena = Arena.ofConfined()) {
             var handle = device == null ? MemorySegment.NULL : LlamaH.ggml_backend_dev_by_name(arena.allocateFrom(device));
             if (device != null && handle.equals(MemorySegment.NULL)) {
-                throw new IllegalArgumentException("there is no device \"" + device + "\"; there are " + list().stream().map(Device::name).toList());
+                throw new IllegalArgumentException("there is no device \"" + device + "\"; there are "
+                        + list().stream().map(Device::name).toList());
             }
             LlamaH.pl_rpc_serve(arena.allocateFrom(endpoint), handle, threads > 0 ? threads : Cores.physical(), error.segment());
         }

@@ -286,7 +286,8 @@ public final class Model implements AutoCloseable {
             return all;
         }
         return options.devices().stream().map(name -> all.stream()
-                .filter(device -> Device.name(device).equals(name) && LlamaH.ggml_backend_dev_type(device) != LlamaH.GGML_BACKEND_DEVICE_TYPE_CPU())
+                .filter(device -> Device.name(device).equals(name)
+                        && LlamaH.ggml_backend_dev_type(device) != LlamaH.GGML_BACKEND_DEVICE_TYPE_CPU())
                 .findFirst().orElseThrow(() -> new ModelLoadException("there is no device \"" + name + "\"; there are "
                         + all.stream().map(Device::name).filter(other -> !other.equals("CPU")).toList()))).toList();
     }

@@ -41,7 +41,8 @@ public record ModelOptions(
         DoubleConsumer progress,
         BooleanSupplier cancellation) {
 
-    private static final ModelOptions DEFAULTS = new ModelOptions(true, false, -1, List.of(), Placement.defaults(), true, false, false, false, null, null);
+    private static final ModelOptions DEFAULTS = new ModelOptions(true, false, -1, List.of(), Placement.defaults(), true, false, false,
+            false, null, null);
 
     public ModelOptions {
         devices = List.copyOf(devices);
@@ -59,7 +60,8 @@ public record ModelOptions(
     }
 
     public ModelOptions withMmap(boolean on) {
-        return new ModelOptions(on, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(on, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, checkTensors, progress,
+                cancellation);
     }
 
     public ModelOptions withMlock(boolean on) {
@@ -75,7 +77,8 @@ public record ModelOptions(
     }
 
     public ModelOptions withDevices(List<String> names) {
-        return new ModelOptions(mmap, mlock, gpuLayers, names, placement, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, names, placement, repack, vocabularyOnly, mtp, checkTensors, progress,
+                cancellation);
     }
 
     public ModelOptions withPlacement(Placement where) {
@@ -114,7 +117,8 @@ public record ModelOptions(
     }
 
     public ModelOptions withMtp(boolean on) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, on, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, on, checkTensors, progress,
+                cancellation);
     }
 
     public ModelOptions withCheckTensors(boolean on) {
@@ -122,7 +126,8 @@ public record ModelOptions(
     }
 
     public ModelOptions withProgress(DoubleConsumer consumer) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, checkTensors, consumer, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, checkTensors, consumer,
+                cancellation);
     }
 
     public ModelOptions withCancellation(BooleanSupplier cancelled) {

@@ -90,7 +90,8 @@ public final class RowChain {
 
     /** Changes logits of single tokens, see {@link #changes}; none so far. */
     public int changes(float repetitionPenalty) {
-        require(repetitionPenalty > 0 && repetitionPenalty < Float.POSITIVE_INFINITY, "the penalty must be finite and above 0", repetitionPenalty);
+        require(repetitionPenalty > 0 && repetitionPenalty < Float.POSITIVE_INFINITY, "the penalty must be finite and above 0",
+                repetitionPenalty);
         return add(LlamaH.PL_ROW_CHANGES(), repetitionPenalty, 0, 0);
     }
 
@@ -170,7 +171,8 @@ public final class RowChain {
 
     private void check(Row row) {
         if (vocabulary != null && vocabulary.size() != row.size()) {
-            throw new SamplingException("a row of " + row.size() + " tokens does not fit the vocabulary of " + vocabulary.size() + " that the "
+            throw new SamplingException("a row of " + row.size() + " tokens does not fit the vocabulary of " + vocabulary.size()
+                    + " that the "
                     + "sampler was made for");
         }
     }

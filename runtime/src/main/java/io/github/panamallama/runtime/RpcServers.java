@@ -108,7 +108,8 @@ final class RpcServers {
             throw new RpcException("RPC server " + endpoint + " does not answer within " + PATIENCE_MILLIS / 1000
                     + " s; it may be switched off, or busy: it serves one process at a time", e);
         } catch (IOException e) {
-            throw new RpcException("RPC server " + endpoint + " can't be reached: " + (e.getMessage() == null ? "it hung up" : e.getMessage())
+            throw new RpcException("RPC server " + endpoint + " can't be reached: " + (e.getMessage() == null ? "it hung up"
+                    : e.getMessage())
                     + "; is it running there (panama-llama rpc-server)?", e);
         }
     }

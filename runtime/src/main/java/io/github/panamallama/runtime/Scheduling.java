@@ -112,7 +112,7 @@ public record Scheduling(List<Integer> cpus, boolean strict, Priority priority, 
         } catch (NumberFormatException e) {
             // refused below
         }
-        throw new IllegalArgumentException("'" + hexadecimal + "' is no mask of processors; give a hexadecimal number with a bit for each, of at "
-                + "most " + MOST_CPUS + " bits");
+        throw new IllegalArgumentException("'" + hexadecimal + "' is no mask of processors; give a hexadecimal number with a bit for "
+                + "each, of at most " + MOST_CPUS + " bits");
     }
 }

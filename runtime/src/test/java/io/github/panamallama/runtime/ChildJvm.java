@@ -17,7 +17,8 @@ final class ChildJvm {
     static List<String> command(Class<?> main, String... arguments) {
         var path = Stream.of("java.class.path", "jdk.module.path", "jdk.module.main.path").map(System::getProperty).filter(Objects::nonNull)
                 .collect(Collectors.joining(File.pathSeparator));
-        var command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "--enable-native-access=ALL-UNNAMED",
+        var command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "--enable-native-access=ALL-UNNAMED",
                 "-Xmx1g", "-cp", path + File.pathSeparator + classes(main)));
         for (var name : List.of("panamallama.natives", "panamallama.upstream")) {
             if (System.getProperty(name) != null) {

@@ -119,7 +119,8 @@ class RpcTest {
     @Test
     void aServerThatDiesBeforeTheModelIsClosedDoesNotMatter() throws Exception {
         var server = RpcServerProcess.start();
-        try (var model = Model.load(file, LOCAL.withGpuLayers(-1).withRpcServers(server.endpoint)); var engine = Engine.open(model, ENGINE)) {
+        try (var model = Model.load(file, LOCAL.withGpuLayers(-1).withRpcServers(server.endpoint)); var engine = Engine.open(model,
+                ENGINE)) {
             engine.newSequence().append(new int[] {1, 2}, engine.newRow());
             server.kill();
         }
@@ -158,7 +159,8 @@ class RpcTest {
 
     @Test
     void aServerThatServesAnotherProcessIsBusy() throws Exception {
-        try (var server = RpcServerProcess.start(); var held = new java.net.Socket("127.0.0.1", RpcServers.parse(server.endpoint).getPort())) {
+        try (var server = RpcServerProcess.start(); var held = new java.net.Socket("127.0.0.1",
+                RpcServers.parse(server.endpoint).getPort())) {
             held.getOutputStream().write(14);    // a client that takes its time
             held.getOutputStream().flush();
             var message = assertThrows(RpcException.class, () -> RpcServers.devices(server.endpoint)).getMessage();

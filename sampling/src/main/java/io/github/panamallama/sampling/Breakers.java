@@ -92,7 +92,8 @@ final class Breakers {
             }
             int longest = -1;
             for (var tail : tails[at]) {
-                if (tail.length > longest && tail.length <= back && Arrays.equals(history, head + 1, head + 1 + tail.length, tail, 0, tail.length)) {
+                if (tail.length > longest && tail.length <= back && Arrays.equals(history, head + 1, head + 1 + tail.length, tail, 0,
+                        tail.length)) {
                     longest = tail.length;
                 }
             }

@@ -170,7 +170,8 @@ public record SamplerOptions(
         int infill = order.indexOf(SamplerStep.INFILL);
         int cut = order.indexOf(SamplerStep.TOP_K);
         if (infill >= 0 && mirostat == null && (topK == 0 || topK > MOST_PAIRED || cut < 0 || cut > infill)) {
-            throw new IllegalArgumentException("infill compares the candidates in pairs: put top_k before it, with topK from 1 to " + MOST_PAIRED
+            throw new IllegalArgumentException("infill compares the candidates in pairs: put top_k before it, with topK from 1 to "
+                    + MOST_PAIRED
                     + "; topK is " + topK + " and the order " + order);
         }
     }
@@ -275,7 +276,7 @@ public record SamplerOptions(
         return active(SamplerStep.PENALTIES) || active(SamplerStep.DRY);
     }
 
-    /** Whether a sampler has to know what tokens stand for: {@link Sampler#of(SamplerOptions, io.github.panamallama.runtime.Vocabulary)}. */
+    /** Whether a sampler has to know what tokens stand for, and is made with a vocabulary. */
     public boolean usesVocabulary() {
         return active(SamplerStep.INFILL) || active(SamplerStep.DRY) && !dry.breakers().isEmpty();
     }
@@ -288,7 +289,8 @@ public record SamplerOptions(
     private boolean active(SamplerStep step) {
         return order.contains(step) && switch (step) {
             case TEMPERATURE -> temperature != 1 || dynamic();
-            case PENALTIES -> mirostat == null && penaltyLastN > 0 && (repetitionPenalty != 1 || frequencyPenalty != 0 || presencePenalty != 0);
+            case PENALTIES -> mirostat == null && penaltyLastN > 0 && (repetitionPenalty != 1 || frequencyPenalty != 0
+                    || presencePenalty != 0);
             case DRY -> mirostat == null && dry != null && dry.on();
             case TOP_N_SIGMA -> mirostat == null && topNSigma > 0;
             case TOP_K -> mirostat == null && topK > 0;
@@ -345,7 +347,8 @@ public record SamplerOptions(
         c.order = order;
         c.seed = seed;
         change.accept(c);
-        return new SamplerOptions(c.logitBias, c.repetitionPenalty, c.frequencyPenalty, c.presencePenalty, c.penaltyLastN, c.dry, c.topNSigma,
+        return new SamplerOptions(c.logitBias, c.repetitionPenalty, c.frequencyPenalty, c.presencePenalty, c.penaltyLastN, c.dry,
+                c.topNSigma,
                 c.topK, c.typicalP, c.topP, c.minP, c.xtc, c.temperature, c.dynamicTemperature, c.mirostat, c.order, c.seed);
     }
 

@@ -23,7 +23,8 @@ final class StandardSampler implements Sampler {
     private static final int FIRST_CAPACITY = 4096;
     /** Keeps the decisions of xtc apart from the draws. */
     private static final long XTC_STREAM = 0x6a09e667f3bcc909L;
-    private static final List<SamplerStep> USUAL = List.of(SamplerStep.TOP_K, SamplerStep.TOP_P, SamplerStep.MIN_P, SamplerStep.TEMPERATURE);
+    private static final List<SamplerStep> USUAL = List.of(SamplerStep.TOP_K, SamplerStep.TOP_P, SamplerStep.MIN_P,
+            SamplerStep.TEMPERATURE);
 
     private final SamplerOptions options;
     private final Vocabulary vocabulary;

@@ -20,11 +20,13 @@ class SamplerAllocationTest {
         var threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
         var random = new Random(1);
         var rows = IntStream.range(0, 16).mapToObj(i -> Reference.row(Reference.logits(random, 500, 2))).toArray(Row[]::new);
-        for (var options : List.of(SamplerOptions.defaults(), SamplerOptions.defaults().withRepetitionPenalty(1.1f).withFrequencyPenalty(0.1f),
+        for (var options : List.of(SamplerOptions.defaults(),
+                SamplerOptions.defaults().withRepetitionPenalty(1.1f).withFrequencyPenalty(0.1f),
                 SamplerOptions.defaults().withTypicalP(0.9f).withXtc(new SamplerOptions.Xtc(0.5f, 0.05f)).withTopNSigma(2)
                         .withDynamicTemperature(new SamplerOptions.DynamicTemperature(0.3f, 1)),
                 SamplerOptions.defaults().withDry(new SamplerOptions.Dry(1, 1.75f, 0, 64, List.of())),
-                SamplerOptions.defaults().withFrequencyPenalty(0.1f).withOrder(SamplerStep.TOP_K, SamplerStep.PENALTIES, SamplerStep.TEMPERATURE),
+                SamplerOptions.defaults().withFrequencyPenalty(0.1f).withOrder(SamplerStep.TOP_K, SamplerStep.PENALTIES,
+                SamplerStep.TEMPERATURE),
                 SamplerOptions.defaults().withMirostat(SamplerOptions.Mirostat.defaults()))) {
             var sampler = Sampler.of(options.withSeed(1));
             long least = Long.MAX_VALUE;

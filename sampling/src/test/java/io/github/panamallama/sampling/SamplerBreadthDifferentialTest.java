@@ -32,7 +32,8 @@ import org.junit.jupiter.api.Test;
  * tokens. What is drawn at random (xtc, mirostat) is compared given the same decision.
  */
 class SamplerBreadthDifferentialTest {
-    private static final SamplerOptions PLAIN = SamplerOptions.defaults().withTopK(0).withTopP(1).withMinP(0).withTemperature(1).withSeed(1);
+    private static final SamplerOptions PLAIN =
+            SamplerOptions.defaults().withTopK(0).withTopP(1).withMinP(0).withTemperature(1).withSeed(1);
     private static final Path SHIPPED = Path.of("..", "models", "java-tiny-f16.gguf");
 
     private static Model model;
@@ -188,7 +189,8 @@ class SamplerBreadthDifferentialTest {
             float[] logits = row(random, 1 + random.nextInt(300), random.nextBoolean());
             float temperature = random.nextInt(5) == 0 ? 0 : (float) Math.pow(10, 4 * random.nextDouble() - 2);
             var options = PLAIN.withTemperature(temperature)
-                    .withDynamicTemperature(new DynamicTemperature(random.nextInt(5) == 0 ? 0 : 2 * random.nextFloat(), 3 * random.nextFloat()));
+                    .withDynamicTemperature(new DynamicTemperature(random.nextInt(5) == 0 ? 0 : 2 * random.nextFloat(),
+                            3 * random.nextFloat()));
             compare(logits, options.withTopK(random.nextBoolean() ? 0 : 1 + random.nextInt(100)), new int[0], seeded(seed, round));
         }
     }
@@ -210,7 +212,8 @@ class SamplerBreadthDifferentialTest {
         for (int round = 0; round < 2_000; round++) {
             float[] logits = row(random, 1 + random.nextInt(100), random.nextBoolean());
             var xtc = new Xtc(1, random.nextInt(10) == 0 ? 0.5f : 0.5f * random.nextFloat());
-            compare(logits, PLAIN.withXtc(xtc).withTopK(random.nextBoolean() ? 0 : 1 + random.nextInt(20)), new int[0], seeded(seed, round));
+            compare(logits, PLAIN.withXtc(xtc).withTopK(random.nextBoolean() ? 0 : 1 + random.nextInt(20)), new int[0], seeded(seed,
+                    round));
         }
     }
 
@@ -238,7 +241,8 @@ class SamplerBreadthDifferentialTest {
                 sampler.accept(i % 12);
             }
             double deviation = Math.sqrt(positions * probability * (1 - probability));
-            assertTrue(Math.abs(excluded - positions * probability) < 4.5 * deviation, excluded + " of " + positions + " at " + probability);
+            assertTrue(Math.abs(excluded - positions * probability) < 4.5 * deviation, excluded + " of " + positions + " at "
+                    + probability);
         }
     }
 
@@ -247,7 +251,8 @@ class SamplerBreadthDifferentialTest {
         long seed = 77;
         var random = new Random(seed);
         for (int round = 0; round < 60; round++) {
-            var options = PLAIN.withTemperature(0.5f + random.nextFloat()).withMirostat(new Mirostat(0.5f + 4 * random.nextFloat(), random.nextFloat()));
+            var options = PLAIN.withTemperature(0.5f + random.nextFloat()).withMirostat(new Mirostat(0.5f + 4 * random.nextFloat(),
+                    random.nextFloat()));
             int n = 2 + random.nextInt(300);
             try (var chain = new UpstreamChain(options, n, vocab, 1 + round)) {
                 var sampler = new StandardSampler(options, null);
@@ -273,7 +278,8 @@ class SamplerBreadthDifferentialTest {
     void dryPenalisesTheSameRepetitions() {
         long seed = 78;
         var random = new Random(seed);
-        int[] text = vocabulary.tokenize("int max = a > b ? a : b;\n\tint min = a > b ? b : a;\nString s = \"a: b\" + '*';\n", false, false);
+        int[] text = vocabulary.tokenize("int max = a > b ? a : b;\n\tint min = a > b ? b : a;\nString s = \"a: b\" + '*';\n", false,
+                false);
         int n = vocabulary.size();
         int penalised = 0;
         for (int round = 0; round < 1_000; round++) {
@@ -337,8 +343,10 @@ class SamplerBreadthDifferentialTest {
                     .withMinP(random.nextBoolean() ? 0 : 0.3f * random.nextFloat()).withTemperature(0.2f + 1.5f * random.nextFloat())
                     .withXtc(random.nextBoolean() ? null : new Xtc(1, 0.3f * random.nextFloat()));
             // what llama.cpp excludes without taking it away makes its typical sampler compute 0 * log 0
-            options = typical ? options.withTypicalP(random.nextFloat()) : options.withTopNSigma(random.nextBoolean() ? 0 : 3 * random.nextFloat())
-                    .withDynamicTemperature(random.nextBoolean() ? null : new DynamicTemperature(0.2f * random.nextFloat(), 1 + random.nextFloat()));
+            options = typical ? options.withTypicalP(random.nextFloat()) : options.withTopNSigma(random.nextBoolean() ? 0
+            : 3 * random.nextFloat())
+                    .withDynamicTemperature(random.nextBoolean() ? null : new DynamicTemperature(0.2f * random.nextFloat(), 1
+                            + random.nextFloat()));
             if (random.nextBoolean()) {
                 options = options.withRepetitionPenalty(0.7f + random.nextFloat()).withFrequencyPenalty(random.nextFloat() - 0.3f)
                         .withPresencePenalty(random.nextFloat() - 0.3f).withPenaltyLastN(random.nextInt(80));

@@ -50,7 +50,8 @@ class SamplerOptionsTest {
         refused("'beam' is no sampler; there are penalties, dry, top_n_sigma, top_k, typ_p, top_p, min_p, xtc, temperature, infill",
                 () -> SamplerStep.parse("top_k;beam"));
         refused("the order of samplers names top_k twice", () -> d.withOrder(SamplerStep.TOP_K, SamplerStep.TOP_P, SamplerStep.TOP_K));
-        refused("infill compares the candidates in pairs: put top_k before it, with topK from 1 to 1000; topK is 40 and the order [infill, top_k]",
+        refused("infill compares the candidates in pairs: put top_k before it, with topK from 1 to 1000; topK is 40 and the order "
+                + "[infill, top_k]",
                 () -> d.withOrder(SamplerStep.INFILL, SamplerStep.TOP_K));
         refused("infill, and dry with breakers, need to know what tokens stand for; use Sampler.of(options, vocabulary)",
                 () -> Sampler.of(d.withDry(SamplerOptions.Dry.of(1))));

@@ -20,7 +20,8 @@ class SamplerStateTest {
             SamplerOptions.greedy().withRepetitionPenalty(1.2f).withPenaltyLastN(1),
             SamplerOptions.defaults().withMirostat(new SamplerOptions.Mirostat(2, 0.3f)).withSeed(8),
             SamplerOptions.defaults().withTemperature(1.5f).withXtc(new SamplerOptions.Xtc(0.5f, 0.1f)).withTypicalP(0.9f).withSeed(9),
-            SamplerOptions.defaults().withTemperature(1.5f).withFrequencyPenalty(1).withDry(new SamplerOptions.Dry(2, 1.5f, 0, 9, List.of()))
+            SamplerOptions.defaults().withTemperature(1.5f).withFrequencyPenalty(1).withDry(new SamplerOptions.Dry(2, 1.5f, 0, 9,
+            List.of()))
                     .withOrder(SamplerStep.TOP_K, SamplerStep.DRY, SamplerStep.TEMPERATURE, SamplerStep.PENALTIES).withSeed(10));
 
     /** A toy model: the row is a function of the position. */

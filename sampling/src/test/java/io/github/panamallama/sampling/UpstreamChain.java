@@ -61,7 +61,8 @@ final class UpstreamChain implements AutoCloseable {
         for (int i = 0; i < dry.breakers().size(); i++) {
             breakers.setAtIndex(ValueLayout.ADDRESS, i, arena.allocateFrom(dry.breakers().get(i)));
         }
-        return LlamaH.llama_sampler_init_dry(vocab, dry.multiplier(), dry.base(), dry.allowedLength(), dry.lastN(), breakers, dry.breakers().size());
+        return LlamaH.llama_sampler_init_dry(vocab, dry.multiplier(), dry.base(), dry.allowedLength(), dry.lastN(), breakers,
+                dry.breakers().size());
     }
 
     private void add(MemorySegment sampler) {

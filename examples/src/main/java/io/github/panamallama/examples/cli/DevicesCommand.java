@@ -16,7 +16,8 @@ import picocli.CommandLine.ParentCommand;
 import picocli.CommandLine.Spec;
 
 /** What computes here, and what a model would take on each. */
-@Command(name = "devices", description = "List what computes here, and with -m what that model would take on each device; nothing is loaded.")
+@Command(name = "devices",
+        description = "List what computes here, and with -m what that model would take on each device; nothing is loaded.")
 final class DevicesCommand implements Callable<Integer> {
     @ParentCommand
     private Main main;
@@ -60,7 +61,8 @@ final class DevicesCommand implements Callable<Integer> {
         }
         var lines = new StringBuilder();
         for (var device : devices) {
-            lines.append(String.format(Locale.ROOT, "%-8s %-14s %s free of %s  %s%n", device.name(), type(device), Units.bytes(device.freeBytes()),
+            lines.append(String.format(Locale.ROOT, "%-8s %-14s %s free of %s  %s%n", device.name(), type(device),
+                    Units.bytes(device.freeBytes()),
                     Units.bytes(device.totalBytes()), device.description()));
         }
         if (estimate != null) {

@@ -30,25 +30,31 @@ final class ModelMixin {
     @Option(names = "--no-mmap", description = "Read the weights instead of mapping the file.")
     private boolean noMmap;
 
-    @Option(names = {"-ngl", "--gpu-layers", "--n-gpu-layers"}, paramLabel = "N", description = "Layers on the devices, -1 for all. Without it: "
+    @Option(names = {"-ngl", "--gpu-layers", "--n-gpu-layers"}, paramLabel = "N",
+            description = "Layers on the devices, -1 for all. Without it: "
             + "none, or all where --device or --rpc names some.")
     private Integer gpuLayers;
 
-    @Option(names = {"-dev", "--device"}, paramLabel = "NAMES", split = ",", description = "The devices to use, with commas between; 'devices' "
+    @Option(names = {"-dev", "--device"}, paramLabel = "NAMES", split = ",",
+            description = "The devices to use, with commas between; 'devices' "
             + "lists them.")
     private List<String> devices = List.of();
 
-    @Option(names = {"-ts", "--tensor-split"}, paramLabel = "SHARES", split = ",", description = "What each device takes, relative to the others: "
+    @Option(names = {"-ts", "--tensor-split"}, paramLabel = "SHARES", split = ",",
+            description = "What each device takes, relative to the others: "
             + "3,1. Without it: by free memory.")
     private List<Float> shares = List.of();
 
-    @Option(names = {"-sm", "--split-mode"}, paramLabel = "none|layer|row|tensor", description = "How devices share the model. Default: layer.")
+    @Option(names = {"-sm", "--split-mode"}, paramLabel = "none|layer|row|tensor",
+            description = "How devices share the model. Default: layer.")
     private SplitMode splitMode;
 
-    @Option(names = {"-mg", "--main-gpu"}, paramLabel = "INDEX", description = "With --split-mode none: the device that takes all. Default: 0.")
+    @Option(names = {"-mg", "--main-gpu"}, paramLabel = "INDEX",
+            description = "With --split-mode none: the device that takes all. Default: 0.")
     private Integer mainDevice;
 
-    @Option(names = "--rpc", paramLabel = "HOST:PORT", split = ",", description = "Use the devices of ggml's RPC servers there, with commas between; "
+    @Option(names = "--rpc", paramLabel = "HOST:PORT", split = ",",
+            description = "Use the devices of ggml's RPC servers there, with commas between; "
             + "'rpc-server' is one. On trusted networks only.")
     private List<String> rpcServers = List.of();
 

@@ -26,7 +26,8 @@ final class RpcServerCommand implements Callable<Integer> {
     @Option(names = {"-p", "--port"}, paramLabel = "N", description = "Default: ${DEFAULT-VALUE}.")
     private int port = 50052;
 
-    @Option(names = {"-d", "--device"}, paramLabel = "NAME", description = "The device to lend. Without it: the first GPU, else the processor.")
+    @Option(names = {"-d", "--device"}, paramLabel = "NAME",
+            description = "The device to lend. Without it: the first GPU, else the processor.")
     private String device;
 
     @Option(names = {"-t", "--threads"}, paramLabel = "N", description = "Threads, if it is the processor. Without it: one per core.")

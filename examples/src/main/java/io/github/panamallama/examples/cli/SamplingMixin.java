@@ -38,7 +38,8 @@ final class SamplingMixin {
     @Option(names = "--repeat-last-n", paramLabel = "N", description = "How many tokens are recent. Default: 64.")
     private Integer lastN;
 
-    @Option(names = "--dry-multiplier", paramLabel = "X", description = "DRY: what would go on with a repetition loses X * base^(its length - "
+    @Option(names = "--dry-multiplier", paramLabel = "X",
+            description = "DRY: what would go on with a repetition loses X * base^(its length - "
             + "the allowed one) of its logit; 0 is off.")
     private Float dryMultiplier;
 
@@ -55,11 +56,13 @@ final class SamplingMixin {
             + "\\n is a line's end, none for no such text. Default: \\n : \" *.")
     private List<String> dryBreakers;
 
-    @Option(names = {"--top-n-sigma", "--top-nsigma"}, paramLabel = "X", description = "Keep tokens within X standard deviations of the best "
+    @Option(names = {"--top-n-sigma", "--top-nsigma"}, paramLabel = "X",
+            description = "Keep tokens within X standard deviations of the best "
             + "logit; 0 or -1 keeps all.")
     private Float topNSigma;
 
-    @Option(names = {"--typical-p", "--typical"}, paramLabel = "P", description = "Keep the most typical tokens up to this probability; 1 keeps "
+    @Option(names = {"--typical-p", "--typical"}, paramLabel = "P",
+            description = "Keep the most typical tokens up to this probability; 1 keeps "
             + "all.")
     private Float typicalP;
 
@@ -69,7 +72,8 @@ final class SamplingMixin {
     @Option(names = "--xtc-threshold", paramLabel = "P", description = "XTC: which tokens are likely enough for that. Default: 0.1.")
     private Float xtcThreshold;
 
-    @Option(names = "--dynatemp-range", paramLabel = "X", description = "The temperature goes by entropy, from that much below --temp to that much "
+    @Option(names = "--dynatemp-range", paramLabel = "X",
+            description = "The temperature goes by entropy, from that much below --temp to that much "
             + "above; 0 is off.")
     private Float dynatempRange;
 
@@ -170,7 +174,8 @@ final class SamplingMixin {
 
     private SamplerOptions.Mirostat mirostat(CommandLine command) {
         if (mirostat != null && mirostat != 0 && mirostat != 2) {
-            throw new CommandLine.ParameterException(command, "--mirostat is " + mirostat + "; it must be 2 (the second version) or 0 (off)");
+            throw new CommandLine.ParameterException(command, "--mirostat is " + mirostat
+                    + "; it must be 2 (the second version) or 0 (off)");
         }
         needs(command, mirostat() ? mirostat : null, "--mirostat 2", "--mirostat-ent", mirostatTau, "--mirostat-lr", mirostatEta);
         if (!mirostat()) {
@@ -181,7 +186,8 @@ final class SamplingMixin {
                     + String.join(", ", shaping()));
         }
         var usual = SamplerOptions.Mirostat.defaults();
-        return new SamplerOptions.Mirostat(mirostatTau == null ? usual.tau() : mirostatTau, mirostatEta == null ? usual.eta() : mirostatEta);
+        return new SamplerOptions.Mirostat(mirostatTau == null ? usual.tau() : mirostatTau, mirostatEta == null ? usual.eta()
+                : mirostatEta);
     }
 
     /** Refuses settings of what was not asked for: names and values in turns. */

@@ -282,9 +282,12 @@ class GenerateCommandTest {
 
     @Test
     void everySamplerCanBeAskedForAndItsSeedRepeatsIt() {
-        for (var options : List.of("--temp 1 --dry-multiplier 0.8 --dry-sequence-breaker \\n", "--temp 1 --xtc-probability 0.5 --xtc-threshold 0.05",
-                "--temp 0.8 --dynatemp-range 0.5 --dynatemp-exp 1.5", "--temp 1 --typical-p 0.9 --top-n-sigma 1.5", "--mirostat 2 --mirostat-ent 3",
-                "--temp 1 --samplers top_k;dry;infill;temperature --dry-multiplier 1 --top-k 20", "--dry-multiplier 2 --dry-penalty-last-n 200")) {
+        for (var options : List.of("--temp 1 --dry-multiplier 0.8 --dry-sequence-breaker \\n",
+                "--temp 1 --xtc-probability 0.5 --xtc-threshold 0.05",
+                "--temp 0.8 --dynatemp-range 0.5 --dynatemp-exp 1.5", "--temp 1 --typical-p 0.9 --top-n-sigma 1.5",
+                "--mirostat 2 --mirostat-ent 3",
+                "--temp 1 --samplers top_k;dry;infill;temperature --dry-multiplier 1 --top-k 20",
+                "--dry-multiplier 2 --dry-penalty-last-n 200")) {
             var args = new ArrayList<>(List.of("-p", "public static int max(int a, int b) {\\n", "-n", "24", "--seed", "5"));
             args.addAll(List.of(options.split(" ")));
             var result = generate(args.toArray(String[]::new));
@@ -331,9 +334,12 @@ class GenerateCommandTest {
         "generate -p x --alpha 0.5", "generate -p x --typical-p 2", "generate -p x --xtc-threshold 0.1", "generate -p x --dry-base 2",
         "generate -p x --dry-multiplier 1 --dry-base 0.5", "generate -p x --dynatemp-exp 2", "generate -p x --mirostat 1",
         "generate -p x --mirostat-ent 4", "generate -p x --mirostat 2 --top-k 3", "generate -p x --top-n-sigma -2",
-        "generate -p x --samplers top_k;best", "generate -p x --temp 1 --samplers infill", "generate -p x --asap --choices a --xtc-probability 0.1",
-        "generate -p x --asap --choices a --mirostat 2", "generate -p x --prio 4", "generate -p x --cpu-range 3-1", "generate -p x --cpu-mask zz",
-        "generate -p x --cpu-strict 1", "generate -p x --polite --poll 10", "generate -p x --rpc nowhere", "generate -p x --tensor-split 0,0",
+        "generate -p x --samplers top_k;best", "generate -p x --temp 1 --samplers infill",
+        "generate -p x --asap --choices a --xtc-probability 0.1",
+        "generate -p x --asap --choices a --mirostat 2", "generate -p x --prio 4", "generate -p x --cpu-range 3-1",
+        "generate -p x --cpu-mask zz",
+        "generate -p x --cpu-strict 1", "generate -p x --polite --poll 10", "generate -p x --rpc nowhere",
+        "generate -p x --tensor-split 0,0",
         "generate -p x --main-gpu 1",
         "generate -p x --self-draft 0-3 --strategy beam", "generate -p x --asap --choices a --self-draft 0-3",
         "grammar", "grammar check", "grammar check x.txt", "grammar check x.gbnf --type pdf",

@@ -21,7 +21,8 @@ class RpcCommandTest {
     private static Process server(int port) throws IOException {
         var path = Stream.of("java.class.path", "jdk.module.path").map(System::getProperty).filter(Objects::nonNull)
                 .collect(Collectors.joining(File.pathSeparator));
-        return new ProcessBuilder(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "--enable-native-access=ALL-UNNAMED",
+        return new ProcessBuilder(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "--enable-native-access=ALL-UNNAMED",
                 "-cp", path, Main.class.getName(), "rpc-server", "-p", Integer.toString(port), "-d", "CPU", "-t", "1"))
                 .redirectOutput(ProcessBuilder.Redirect.DISCARD).redirectError(ProcessBuilder.Redirect.INHERIT).start();
     }
