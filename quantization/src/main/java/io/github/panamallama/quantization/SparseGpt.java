@@ -3,7 +3,7 @@ package io.github.panamallama.quantization;
 import io.github.panamallama.runtime.LlamaException;
 import java.util.Arrays;
 import org.ejml.data.DMatrixRMaj;
-import org.ejml.dense.row.factory.DecompositionFactory_DDRM;
+import org.ejml.dense.row.decomposition.chol.CholeskyDecompositionBlock_DDRM;
 
 /**
  * SparseGPT (Frantar and Alistarh, arXiv 2301.00774) for 2:4 masks. With H the damped {@code X^T X} of a weight's inputs and U the upper
@@ -17,6 +17,8 @@ import org.ejml.dense.row.factory.DecompositionFactory_DDRM;
 final class SparseGpt {
     /** Added to H's diagonal, in parts of its mean: the paper's. */
     static final double DAMPING = 0.01;
+    /** Columns that the factorisation takes at once. */
+    private static final int CHOLESKY_BLOCK = 64;
     /** Columns after which those behind are updated, once for all of them. */
     private static final int BLOCK = 128;
     /** Columns that are updated while they are in the processor's cache. */
@@ -54,15 +56,13 @@ final class SparseGpt {
             }
         }
         reverse();
-        var cholesky = DecompositionFactory_DDRM.chol(columns, true);
+        // by name: what EJML's factory gives for 1,000 columns and more can't hand its result over in the matrix's own memory
+        var cholesky = new CholeskyDecompositionBlock_DDRM(CHOLESKY_BLOCK);
         var matrix = DMatrixRMaj.wrap(columns, columns, u);
         if (!Double.isFinite(mean) || !cholesky.decompose(matrix)) {
             throw new LlamaException("the inputs of a weight can't be factored; the model computes values that are not finite");
         }
-        var lower = cholesky.getT(matrix);
-        if (lower.data != u) {
-            System.arraycopy(lower.data, 0, u, 0, u.length);
-        }
+        cholesky.getT(matrix);
         invertLower();
         reverse();
     }

@@ -100,6 +100,41 @@ class SparseGptTest {
         assertEquals(tokens, gram.squares().tokens());
     }
 
+    /** {@code U^T U H v = v}, for widths within and beyond one block of the factorisation and wider than any test prunes. */
+    @ParameterizedTest
+    @ValueSource(ints = {4, 64, 68, 1100})
+    void theFactorIsThatOfTheInverse(int columns) {
+        var inputs = inputs(100, columns);
+        var gram = gram(inputs);
+        var h = gram.values.clone();    // the lower triangle
+        double damping = 0;
+        for (int i = 0; i < columns; i++) {
+            damping += SparseGpt.DAMPING * h[i * columns + i] / columns;
+        }
+        new SparseGpt(gram);
+        double[] u = gram.values;
+        double[] v = random.doubles(columns, -1, 1).toArray();
+        var hv = new double[columns];
+        for (int i = 0; i < columns; i++) {
+            hv[i] += damping * v[i];
+            for (int j = 0; j < columns; j++) {
+                hv[i] += h[Math.max(i, j) * columns + Math.min(i, j)] * v[j];
+            }
+        }
+        var back = new double[columns];
+        for (int i = 0; i < columns; i++) {
+            double sum = 0;
+            for (int j = 0; j < columns; j++) {
+                assertTrue(j >= i || u[i * columns + j] == 0, "row " + i + " column " + j);
+                sum += u[i * columns + j] * hv[j];
+            }
+            for (int j = i; j < columns; j++) {
+                back[j] += u[i * columns + j] * sum;
+            }
+        }
+        assertArrayEquals(v, back, 1e-6);
+    }
+
     /**
      * The definition, without updates: at each column, the best values of this and all later ones (least squares, where the earlier ones
      * are as decided) are found by solving equations anew; of a group, those go that cost least.
