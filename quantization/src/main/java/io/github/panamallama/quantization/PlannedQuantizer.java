@@ -12,9 +12,9 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 
 /**
- * Writes a model as a {@link TypePlan} says, each matrix in a type of its own. Matrices are rounded as they were when the plan was searched,
- * which takes the text that the plan names: once for importances, and as {@link Sparsifier} says for SparseGPT. All that is no matrix is
- * copied; parts of a split model become one file. Immutable; weights are streamed.
+ * Writes a model as a {@link TypePlan} says, each matrix in a type of its own. Matrices are rounded as they were when the plan was
+ * searched, which takes the text that the plan names: once for importances, and as {@link Sparsifier} says for SparseGPT. All that is no
+ * matrix is copied; parts of a split model become one file. Immutable; weights are streamed.
  */
 public final class PlannedQuantizer {
     private final SourceModel source;
@@ -38,8 +38,8 @@ public final class PlannedQuantizer {
      *
      * @param model a GGUF file; of a split model the first part
      * @throws io.github.panamallama.runtime.gguf.GgufException if it is missing or broken
-     * @throws LlamaException if the plan is for another model, has a matrix that the model lacks, lacks one that the model has, or gives one
-     *                        a type that its rows don't fit or that needs a text where the plan names none
+     * @throws LlamaException if the plan is for another model, has a matrix that the model lacks, lacks one that the model has, or gives
+     *                        one a type that its rows don't fit or that needs a text where the plan names none
      */
     public static PlannedQuantizer of(Path model, TypePlan plan) {
         var source = SourceModel.read(model);
@@ -79,8 +79,8 @@ public final class PlannedQuantizer {
             throw new LlamaException("the plan has " + type.label() + " for \"" + tensor.name() + "\", which nothing can be quantised to");
         }
         if (BlockQuantizer.needsImportance(type) && (plan.text().isEmpty() || tensor.isEnd())) {
-            throw new LlamaException("the plan has " + type.label() + " for \"" + tensor.name() + "\", which needs to know what matters on a"
-                    + " text, and " + (tensor.isEnd() ? "nothing is learned about this matrix" : "names no text"));
+            throw new LlamaException("the plan has " + type.label() + " for \"" + tensor.name() + "\", which needs to know what matters on "
+                    + "a text, and " + (tensor.isEnd() ? "nothing is learned about this matrix" : "names no text"));
         }
         tensor.requireFloats(false);
     }

@@ -20,9 +20,9 @@ import java.util.Map;
 import java.util.stream.IntStream;
 
 /**
- * Rounds the matrices of a model to blocks of a type. ggml's own quantisers do it, and weigh errors by the mean square of each input where a
- * text was read; for sparse types a {@link Method} says before which weights stay. Experts are rounded each by the tokens that it was given,
- * and those that were given none as if no text had been read.
+ * Rounds the matrices of a model to blocks of a type. ggml's own quantisers do it, and weigh errors by the mean square of each input
+ * where a text was read; for sparse types a {@link Method} says before which weights stay. Each expert is rounded by the tokens that it was
+ * given, and those that were given none as if no text had been read.
  *
  * <p>The same model, text and method give the same blocks, whatever else is rounded. One caller at a time; all processors compute.
  */

@@ -97,7 +97,7 @@ final class SourceModel {
         var parts = GgufFile.readParts(path);
         var kind = parts.getFirst().metadata().string("general.type").orElse("model");
         if (!kind.equals("model")) {
-            throw new LlamaException(path + ": general.type is \"" + kind + "\"; only the matrices of a model can be written in other types");
+            throw new LlamaException(path + ": general.type is \"" + kind + "\"; only a model's matrices can be written in other types");
         }
         return new SourceModel(parts);
     }

@@ -31,8 +31,8 @@ import java.util.OptionalLong;
  * <p>Every matrix is rounded to every type once. A candidate is the model pointed at some of these blocks ({@link TrialModel}), so that
  * trying it costs its evaluation, by the kernels that will run it: nothing is copied, written or loaded.
  *
- * <p>Takes, beside the model, which is mapped: room on disk for every matrix in every type, mapped too (with {@link #TYPES} 7.5 bytes for each
- * weight, of which those of the candidate at hand should fit into memory); logits of the text, within
+ * <p>Takes, beside the model, which is mapped: room on disk for every matrix in every type, mapped too (with {@link #TYPES} 7.5 bytes for
+ * each weight, of which those of the candidate at hand should fit into memory); logits of the text, within
  * {@link Resources#logitMemory}; Gram matrices for SparseGPT, within {@link Resources#gramMemory}, freed before the search.
  *
  * <p>Immutable; any thread may {@link #run} it.
@@ -51,8 +51,8 @@ import java.util.OptionalLong;
  * @param generations   of the search
  * @param offspring     candidates of each generation
  * @param initial       first candidates: mixes around one number of bits for all matrices
- * @param stages        of each generation; the first candidates are tried on as many tokens as the first stage has. Where the text has fewer
- *                      tokens, all of it is a stage
+ * @param stages        of each generation; the first candidates are tried on as many tokens as the first stage has. Where the text has
+ *                      fewer tokens, all of it is a stage
  * @param seed          of all random choices
  */
 public record TypeSearch(double bitsPerWeight, List<GgmlType> types, boolean own, boolean ends, Method method, int generations,
@@ -215,8 +215,8 @@ public record TypeSearch(double bitsPerWeight, List<GgmlType> types, boolean own
             }
             var possible = types.stream().filter(type -> type == matrix.info().type() || possible(matrix, type, rounding)).toList();
             if (possible.isEmpty()) {
-                fixed.put(matrix.name(), "its rows of " + matrix.columns() + (rounding.weighs(matrix) ? "" : ", of whose inputs nothing is known,")
-                        + " fit none of the types");
+                fixed.put(matrix.name(), "its rows of " + matrix.columns()
+                        + (rounding.weighs(matrix) ? "" : ", of whose inputs nothing is known,") + " fit none of the types");
                 continue;
             }
             if (own && !possible.contains(matrix.info().type())) {
@@ -260,8 +260,9 @@ public record TypeSearch(double bitsPerWeight, List<GgmlType> types, boolean own
         }
         long wanted = (long) (bitsPerWeight * weights / 8) - fixedBytes;
         if (wanted < least || wanted > most) {
-            throw new LlamaException(String.format(Locale.ROOT, "%s bits per weight can't be reached: with these types %s can have %.3f to %.3f",
-                    bitsPerWeight, source.path(), Math.ceil(8000.0 * (fixedBytes + least) / weights) / 1000,
+            throw new LlamaException(String.format(Locale.ROOT,
+                    "%s bits per weight can't be reached: with these types %s can have %.3f to %.3f", bitsPerWeight, source.path(),
+                    Math.ceil(8000.0 * (fixedBytes + least) / weights) / 1000,
                     Math.floor(8000.0 * (fixedBytes + most) / weights) / 1000));
         }
         return new Budget(new TypeSwitches(elements, bytes, wanted), fixedBytes, weights);

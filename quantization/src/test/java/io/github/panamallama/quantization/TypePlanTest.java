@@ -53,7 +53,8 @@ class TypePlanTest {
     private static TypePlan plan(Path model, Function<GgufTensor, GgmlType> types, Optional<Text> text) {
         var source = GgufFile.read(model);
         var all = new LinkedHashMap<String, GgmlType>();
-        source.tensors().stream().filter(tensor -> tensor.shape().size() > 1).forEach(tensor -> all.put(tensor.name(), types.apply(tensor)));
+        source.tensors().stream().filter(tensor -> tensor.shape().size() > 1)
+                .forEach(tensor -> all.put(tensor.name(), types.apply(tensor)));
         return new TypePlan(GgufFile.fingerprint(List.of(source)), "random", Method.SPARSEGPT, text, BY_HAND, all);
     }
 
@@ -136,7 +137,8 @@ class TypePlanTest {
 
         model = folder.resolve("odd.gguf");
         RandomModel.tiny(Architecture.LLAMA).withWidth(256).withHeads(4, 2, 64).withFeedForward(320).withType(GgmlType.F16).write(model);
-        assertRefused(uniform(model, GgmlType.S24_Q4, Optional.empty()), "\"blk.0.ffn_down.weight\", whose rows of 320 are no multiple of 256");
+        assertRefused(uniform(model, GgmlType.S24_Q4, Optional.empty()),
+                "\"blk.0.ffn_down.weight\", whose rows of 320 are no multiple of 256");
     }
 
     @Test
@@ -159,8 +161,8 @@ class TypePlanTest {
         var planned = folder.resolve("planned.gguf");
         var sparsified = folder.resolve("sparsified.gguf");
         var source = GgufFile.read(model);
-        PlannedQuantizer.of(model, plan(model, tensor -> tensor.name().startsWith("blk.") ? GgmlType.S24_Q8 : tensor.type(), Optional.empty()))
-                .run(null, planned);
+        var plan = plan(model, tensor -> tensor.name().startsWith("blk.") ? GgmlType.S24_Q8 : tensor.type(), Optional.empty());
+        PlannedQuantizer.of(model, plan).run(null, planned);
         Sparsifier.of(model).withType(GgmlType.S24_Q8).run(sparsified);
         var left = GgufFile.read(planned);
         var right = GgufFile.read(sparsified);

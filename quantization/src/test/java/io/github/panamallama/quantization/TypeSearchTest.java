@@ -118,17 +118,16 @@ class TypeSearchTest {
         assertEquals(found.heldOut(), heldOut(path, out, CALIBRATION));
     }
 
-    /** Of a model that knows Java, on Java: better than all matrices alike at the same size. */
+    /** Of a model that knows Java, on Java: room for some steps above a type is worth more than steps are on average. */
     @Test
     void beatsOneTypeForAllMatricesOfTheShippedModel() throws IOException {
         var calibration = Calibration.of(TestModels.sources("runtime")).withWindow(256).withWindows(32);
-        var search = TypeSearch.to(3.5).withGenerations(8).withOffspring(10).withInitial(12)
-                .withTypes(List.of(GgmlType.Q2_K, GgmlType.S24_Q4, GgmlType.Q3_K, GgmlType.Q4_K, GgmlType.Q6_K))
+        var search = TypeSearch.to(3.2).withGenerations(6).withOffspring(10).withInitial(12)
+                .withTypes(List.of(GgmlType.Q2_K, GgmlType.IQ3_XXS, GgmlType.S24_Q4, GgmlType.Q3_K, GgmlType.Q4_K, GgmlType.Q6_K))
                 .withStages(new Stage(2, 256), new Stage(1, 1024));
         var found = search.run(TestModels.SHIPPED, TEXT_FILE, calibration, resources());
-        // all at q3_K or one step below: what the search comes to when it has no time
         var text = Optional.of(TypePlan.Text.of(TEXT_FILE, calibration));
-        var plan = TypePlanTest.uniform(TestModels.SHIPPED, GgmlType.Q3_K, text);
+        var plan = TypePlanTest.uniform(TestModels.SHIPPED, GgmlType.IQ3_XXS, text);
         var uniform = folder.resolve("uniform.gguf");
         PlannedQuantizer.of(TestModels.SHIPPED, plan).run(calibration.text(), uniform);
         var mixed = folder.resolve("mixed.gguf");
@@ -138,9 +137,10 @@ class TypeSearchTest {
         var unseen = Calibration.of(TestModels.sources("adapters")).withWindow(256).withWindows(16);
         double usual = heldOut(TestModels.SHIPPED, uniform, unseen);
         double better = heldOut(TestModels.SHIPPED, mixed, unseen);
-        System.out.printf(Locale.ROOT, "q3_K: %.3f bits, divergence %.4f; found: %.3f bits, %.4f (%.4f on its own held-out text)%n", alike,
-                usual, size, better, found.heldOut());
-        assertTrue(size <= 3.5 && found.notFinite() == 0);
+        System.out.printf(Locale.ROOT,
+                "iq3_xxs: %.3f bits, divergence %.4f; found: %.3f bits, %.4f (%.4f on its own held-out text)%n", alike, usual,
+                size, better, found.heldOut());
+        assertTrue(size <= 3.2 && found.notFinite() == 0);
         assertTrue(better < usual, better + ", uniform " + usual);
     }
 

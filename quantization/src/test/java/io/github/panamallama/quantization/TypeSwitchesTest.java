@@ -136,7 +136,8 @@ class TypeSwitchesTest {
                 best = Math.min(best, fitness.of(choice, List.of()));
             }
         }
-        var found = new Tournament(40, 12, 8, 10, List.of(new Stage(3, 10), new Stage(1, 20)), landscape).run(switches, fitness, step -> { });
+        var found = new Tournament(40, 12, 8, 10, List.of(new Stage(3, 10), new Stage(1, 20)), landscape)
+                .run(switches, fitness, step -> { });
         System.out.println(seen.size() + " choices, " + found.steps().size() + " evaluations");
         assertTrue(found.fitness() <= best + 1e-12, found.fitness() + ", the best of " + seen.size() + " is " + best);
     }

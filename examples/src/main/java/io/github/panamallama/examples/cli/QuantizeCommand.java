@@ -94,7 +94,8 @@ final class QuantizeCommand implements Callable<Integer> {
                 .withProgress(CalibrationMixin.progress(main));
         var from = types.text().map(known -> text != null ? text : Path.of(known.path()));
         if (text == null && from.isPresent() && !Files.exists(from.get())) {
-            throw new CommandException("the text that the plan was found with is no longer at " + from.get() + "; --calib says where it is");
+            throw new CommandException("the text that the plan was found with is no longer at " + from.get()
+                    + "; --calib says where it is");
         }
         quantizer.run(from.map(Sources::read).orElse(null), out);
     }

@@ -44,8 +44,8 @@ final class SearchTypesCommand implements Callable<Integer> {
     @Option(names = "-o", paramLabel = "FILE", required = true, description = "Write the plan there.")
     private Path out;
 
-    @Option(names = "--types", paramLabel = "TYPE,...", split = ",", description = "Types to choose from. Without it: dense types from IQ2_XS to "
-            + "Q8_0, and S24_T, S24_Q4 and S24_Q8.")
+    @Option(names = "--types", paramLabel = "TYPE,...", split = ",",
+            description = "Types to choose from. Without it: dense types from IQ2_XS to Q8_0, and S24_T, S24_Q4 and S24_Q8.")
     private List<String> names;
 
     @Option(names = "--method", paramLabel = "METHOD",

@@ -18,7 +18,7 @@ final class TypeSearchMixin {
     private int offspring = 16;
 
     @Option(names = "--tokens", paramLabel = "N",
-            description = "Tokens that the best of each generation are tried on; all are tried on an eighth of them. Default: ${DEFAULT-VALUE}.")
+            description = "Tokens that the best of each generation are tried on, and all on an eighth of them. Default: ${DEFAULT-VALUE}.")
     private int tokens = 4096;
 
     @Option(names = {"-s", "--seed"}, paramLabel = "N", description = "Default: ${DEFAULT-VALUE}.")

@@ -9,7 +9,8 @@ package io.github.panamallama.runtime.search;
 public record Stage(int survivors, int tokens) {
     public Stage {
         if (survivors < 1 || tokens < 1) {
-            throw new IllegalArgumentException("a stage with " + survivors + " survivors and " + tokens + " tokens; both must be at least 1");
+            throw new IllegalArgumentException("a stage with " + survivors + " survivors and " + tokens
+                    + " tokens; both must be at least 1");
         }
     }
 }

@@ -79,7 +79,8 @@ public record Tournament(int generations, int offspring, int initial, int initia
         stages = List.copyOf(stages);
         for (int i = 1; i < stages.size(); i++) {
             if (stages.get(i).tokens() < stages.get(i - 1).tokens() || stages.get(i).survivors() > stages.get(i - 1).survivors()) {
-                throw new IllegalArgumentException("a stage must have no fewer tokens and no more survivors than the one before: " + stages);
+                throw new IllegalArgumentException("a stage must have no fewer tokens and no more survivors than the one before: "
+                        + stages);
             }
         }
         if (stages.isEmpty() || stages.getLast().survivors() != 1) {
