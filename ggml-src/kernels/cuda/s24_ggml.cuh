@@ -14,12 +14,13 @@ namespace cuda {
 
 #ifdef PL_S24_CUDA
 // With at most VECTOR_COLUMNS columns, or as many tokens with experts.
-inline void multiply_vectors_of(ggml_backend_cuda_context & context, const ggml_tensor * a, const ggml_tensor * b, const ggml_tensor * experts,
-        ggml_tensor * dst) {
+inline void multiply_vectors_of(ggml_backend_cuda_context & context, const ggml_tensor * a, const ggml_tensor * b,
+        const ggml_tensor * experts, ggml_tensor * dst) {
     const int64_t blocks = a->ne[0] / PL_S24_BLOCK, size = (int64_t) sizeof(float);
     ggml_cuda_pool_alloc<uint8_t> rounded(context.pool(), (size_t) (rounded_bytes(blocks) * ggml_nrows(b)));
-    round({ (const float *) b->data, (int64_t) b->nb[1] / size, (int64_t) b->nb[2] / size, (int64_t) b->nb[3] / size, b->ne[1], b->ne[2], b->ne[3], blocks },
-            rounded.get(), context.stream());
+    const column_range columns = { (const float *) b->data, (int64_t) b->nb[1] / size, (int64_t) b->nb[2] / size, (int64_t) b->nb[3] / size,
+        b->ne[1], b->ne[2], b->ne[3], blocks };
+    round(columns, rounded.get(), context.stream());
     vector_product p = {};
     p.weights = (const char *) a->data;
     p.row_bytes = (int64_t) a->nb[1], p.matrix_bytes = (int64_t) a->nb[2], p.sample_bytes = (int64_t) a->nb[3];
@@ -42,8 +43,9 @@ inline void multiply_vectors_of(ggml_backend_cuda_context & context, const ggml_
 inline void multiply_tiles_of(ggml_backend_cuda_context & context, const ggml_tensor * a, const ggml_tensor * b, ggml_tensor * dst) {
     const int64_t size = (int64_t) sizeof(float);
     ggml_cuda_pool_alloc<half> halves(context.pool(), (size_t) ggml_nelements(b));
-    to_half({ (const float *) b->data, (int64_t) b->nb[1] / size, (int64_t) b->nb[2] / size, (int64_t) b->nb[3] / size, b->ne[1], b->ne[2], b->ne[3], b->ne[0] },
-            halves.get(), context.stream());
+    const half_columns columns = { (const float *) b->data, (int64_t) b->nb[1] / size, (int64_t) b->nb[2] / size, (int64_t) b->nb[3] / size,
+        b->ne[1], b->ne[2], b->ne[3], b->ne[0] };
+    to_half(columns, halves.get(), context.stream());
     tensor_product p = {};
     p.weights = (const char *) a->data;
     p.row_bytes = (int64_t) a->nb[1], p.matrix_bytes = (int64_t) a->nb[2], p.sample_bytes = (int64_t) a->nb[3];
@@ -66,7 +68,8 @@ inline bool mul_mat(ggml_backend_cuda_context & context, const ggml_tensor * a, 
         return true;
     }
     const int cc = ggml_cuda_info().devices[context.device].cc;
-    if (ggml_cuda_highest_compiled_arch(cc) < GGML_CUDA_CC_AMPERE || dst->op_params[0] == GGML_PREC_F32 || getenv("PANAMA_LLAMA_NO_SPARSE_TENSOR_CORES")) {
+    if (ggml_cuda_highest_compiled_arch(cc) < GGML_CUDA_CC_AMPERE || dst->op_params[0] == GGML_PREC_F32 ||
+            getenv("PANAMA_LLAMA_NO_SPARSE_TENSOR_CORES") != nullptr) {
         return false;
     }
     multiply_tiles_of(context, a, b, dst);

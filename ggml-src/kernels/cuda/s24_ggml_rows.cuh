@@ -16,16 +16,17 @@ namespace cuda {
 inline bool is_type(ggml_type type) { return type == GGML_TYPE_S24_Q4 || type == GGML_TYPE_S24_Q8 || type == GGML_TYPE_S24_T; }
 
 template <class T> using convert_t = void (*)(const void * from, T * to, int64_t k, cudaStream_t stream);
-template <class T> using convert_rows_t = void (*)(const void * from, T * to, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3, int64_t blocks1,
-        int64_t blocks2, int64_t blocks3, cudaStream_t stream);
+template <class T> using convert_rows_t = void (*)(const void * from, T * to, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3,
+        int64_t blocks1, int64_t blocks2, int64_t blocks3, cudaStream_t stream);
 
 #ifdef PL_S24_CUDA
 template <class Block, class T>
-void convert_rows(const void * from, T * to, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3, int64_t blocks1, int64_t blocks2, int64_t blocks3,
-        cudaStream_t stream) {
+void convert_rows(const void * from, T * to, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3, int64_t blocks1, int64_t blocks2,
+        int64_t blocks3, cudaStream_t stream) {
+    const int64_t size = (int64_t) sizeof(Block);
     row_range r = {};
     r.from = (const char *) from;
-    r.row_bytes = blocks1 * (int64_t) sizeof(Block), r.matrix_bytes = blocks2 * (int64_t) sizeof(Block), r.sample_bytes = blocks3 * (int64_t) sizeof(Block);
+    r.row_bytes = blocks1 * size, r.matrix_bytes = blocks2 * size, r.sample_bytes = blocks3 * size;
     r.to_stride1 = ne0, r.to_stride2 = ne0 * ne1, r.to_stride3 = ne0 * ne1 * ne2;
     r.groups = ne0 / 4, r.rows = ne1, r.matrices = ne2, r.samples = ne3;
     expand<Block>(r, to, stream);
@@ -54,9 +55,9 @@ template <class T> convert_rows_t<T> row_converter(ggml_type type) {
 }
 
 // The arguments of ggml-cuda's get_rows_cuda. True if it was done.
-inline bool get_rows(const void * from, ggml_type type, const int32_t * ids, void * to, ggml_type to_type, int64_t ne00, size_t nb01, size_t nb02,
-        size_t nb03, int64_t ne10, int64_t ne11, int64_t ne12, size_t nb10, size_t nb11, size_t nb12, size_t nb1, size_t nb2, size_t nb3,
-        cudaStream_t stream) {
+inline bool get_rows(const void * from, ggml_type type, const int32_t * ids, void * to, ggml_type to_type, int64_t ne00, size_t nb01,
+        size_t nb02, size_t nb03, int64_t ne10, int64_t ne11, int64_t ne12, size_t nb10, size_t nb11, size_t nb12, size_t nb1, size_t nb2,
+        size_t nb3, cudaStream_t stream) {
     if (!is_type(type)) {
         return false;
     }

@@ -27,7 +27,8 @@ __device__ inline void mma_sp(float (&c)[4], const uint32_t (&a)[4], const uint3
 #else
 #define PL_MMA_SP "mma.sp"
 #endif
-    asm volatile(PL_MMA_SP ".sync.aligned.m16n8k32.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9,%10,%11}, {%0,%1,%2,%3}, %12, 0x0;"
+    asm volatile(PL_MMA_SP ".sync.aligned.m16n8k32.row.col.f32.f16.f16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9,%10,%11}, {%0,%1,%2,%3}, %12, 0x0;"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3]), "r"(metadata));
 #else
@@ -122,8 +123,8 @@ __device__ inline void expand_kept(const pl_block_s24_t & x, int f, int h, uint3
     }
 }
 
-// Products of matrices of weights with columns of F16, 256 `blocks` long, one after the other. Of `grouped` columns weights may be those of
-// one matrix for `matrix_ratio` matrices of columns.
+// Products of matrices of weights with columns of F16, one after the other and 256 `blocks` long each. One matrix of weights meets
+// `matrix_ratio` matrices of columns.
 struct tensor_product {
     const char * weights;
     int64_t      row_bytes, matrix_bytes, sample_bytes;
@@ -149,7 +150,8 @@ template <class Block, class Word, int COLUMNS> __global__ void __launch_bounds_
     uint16_t * const metadata = (uint16_t *) (activations + 2 * COLUMNS * TENSOR_ACTIVATIONS);
 
     const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, g = lane / 4, t = lane % 4;
-    const int row0 = blockIdx.x * TENSOR_ROWS, column0 = blockIdx.y * COLUMNS, i2 = (int) blockIdx.z % p.matrices, i3 = (int) blockIdx.z / p.matrices;
+    const int row0 = blockIdx.x * TENSOR_ROWS, column0 = blockIdx.y * COLUMNS;
+    const int i2 = (int) blockIdx.z % p.matrices, i3 = (int) blockIdx.z / p.matrices;
     const int warp_row = warp / ACROSS * ROWS, warp_column = warp % ACROSS * WIDTH;
     const char * const weights = p.weights + i2 / p.matrix_ratio * p.matrix_bytes + i3 / p.sample_ratio * p.sample_bytes;
     const int64_t length = (int64_t) p.blocks * PL_S24_BLOCK;
@@ -251,8 +253,10 @@ template <class Block, class Word, int COLUMNS> __global__ void __launch_bounds_
 }
 
 template <class Block, int COLUMNS> void multiply_with_tensor_cores(const tensor_product & p, int samples, cudaStream_t stream) {
-    const dim3 grid((unsigned) ((p.rows + TENSOR_ROWS - 1) / TENSOR_ROWS), (unsigned) ((p.columns + COLUMNS - 1) / COLUMNS), (unsigned) (p.matrices * samples));
-    launch(multiply_tiles<Block, typename words<Block>::least, COLUMNS>, grid, dim3(TENSOR_THREADS), tensor_shared<Block>(COLUMNS), stream, p);
+    const auto tiles = [](int n, int size) { return (unsigned) ((n + size - 1) / size); };
+    const dim3 grid(tiles(p.rows, TENSOR_ROWS), tiles(p.columns, COLUMNS), (unsigned) (p.matrices * samples));
+    launch(multiply_tiles<Block, typename words<Block>::least, COLUMNS>, grid, dim3(TENSOR_THREADS), tensor_shared<Block>(COLUMNS), stream,
+            p);
 }
 
 template <class Block> void multiply_with_tensor_cores(const tensor_product & p, int samples, cudaStream_t stream) {

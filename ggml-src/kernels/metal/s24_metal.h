@@ -47,9 +47,17 @@ template <typename block_t, typename type4x4> void pl_s24_expand(device const bl
     reg = (type4x4) values;
 }
 
-template <typename type4x4> void pl_dequantize_s24_q4(device const pl_block_s24_q4 * x, short il, thread type4x4 & reg) { pl_s24_expand(x, il, reg); }
-template <typename type4x4> void pl_dequantize_s24_q8(device const pl_block_s24_q8 * x, short il, thread type4x4 & reg) { pl_s24_expand(x, il, reg); }
-template <typename type4x4> void pl_dequantize_s24_t(device const pl_block_s24_t * x, short il, thread type4x4 & reg) { pl_s24_expand(x, il, reg); }
+template <typename type4x4> void pl_dequantize_s24_q4(device const pl_block_s24_q4 * x, short il, thread type4x4 & reg) {
+    pl_s24_expand(x, il, reg);
+}
+
+template <typename type4x4> void pl_dequantize_s24_q8(device const pl_block_s24_q8 * x, short il, thread type4x4 & reg) {
+    pl_s24_expand(x, il, reg);
+}
+
+template <typename type4x4> void pl_dequantize_s24_t(device const pl_block_s24_t * x, short il, thread type4x4 & reg) {
+    pl_s24_expand(x, il, reg);
+}
 
 // The one of four activations that a position names.
 static inline float pl_s24_pick(float4 y, int position) {
@@ -125,8 +133,12 @@ kernel void pl_mul_mv_s24(
 
 typedef decltype(pl_mul_mv_s24<pl_block_s24_q4>) pl_mul_mv_s24_t;
 
+// What kernel_mul_mv_id is made of.
+#define PL_S24_ROWS(type) mmv_fn<pl_mul_mv_s24_impl<pl_block_s24_##type, N_R0_S24>>
+
 // What kernel_mul_mm and kernel_mul_mm_id of ggml-metal are made of, but for the type of the activations.
-#define PL_S24_TILES(type) \
-    half, half4x4, simdgroup_half8x8, half, half2x4, simdgroup_half8x8, pl_block_s24_##type, QK_NL, pl_dequantize_s24_##type, float, float4x4
+#define PL_S24_TILES(type)                                               \
+    half, half4x4, simdgroup_half8x8, half, half2x4, simdgroup_half8x8, \
+    pl_block_s24_##type, QK_NL, pl_dequantize_s24_##type, float, float4x4
 
 #endif

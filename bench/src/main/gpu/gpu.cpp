@@ -88,7 +88,8 @@ struct computation {
 
     computation(ggml_backend_dev_t device, const std::function<void(ggml_context *, ggml_cgraph *)> & build)
         : backend(ggml_backend_dev_init(device, nullptr)),
-          context(ggml_init({ 512 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true })), graph(ggml_new_graph(context.get())) {
+          context(ggml_init({ 512 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true })),
+          graph(ggml_new_graph(context.get())) {
         build(context.get(), graph);
         for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
             if (!ggml_backend_dev_supports_op(device, ggml_graph_node(graph, i))) {
@@ -120,7 +121,8 @@ struct computation {
 
 void bandwidth(ggml_backend_dev_t device, int64_t bytes) {
     const computation c(device, [&](ggml_context * context, ggml_cgraph * graph) {
-        ggml_tensor * from = ggml_new_tensor_1d(context, GGML_TYPE_F32, bytes / 4), * to = ggml_new_tensor_1d(context, GGML_TYPE_F32, bytes / 4);
+        ggml_tensor * from = ggml_new_tensor_1d(context, GGML_TYPE_F32, bytes / 4);
+        ggml_tensor * to = ggml_new_tensor_1d(context, GGML_TYPE_F32, bytes / 4);
         ggml_build_forward_expand(graph, ggml_cpy(context, from, to));
     });
     ggml_backend_buffer_clear(c.buffer.get(), 0);
@@ -151,7 +153,8 @@ void product(ggml_backend_dev_t device, ggml_type type, int64_t rows, int64_t le
     }
     ggml_backend_tensor_set(x, values.data(), 0, ggml_nbytes(x));
     const double time = c.time() / copies;
-    printf("product %s %d %d %d %.2f %.1f\n", ggml_type_name(type), (int) rows, (int) length, (int) columns, time * 1e6, (double) bytes / time * 1e-9);
+    printf("product %s %d %d %d %.2f %.1f\n", ggml_type_name(type), (int) rows, (int) length, (int) columns, time * 1e6,
+            (double) bytes / time * 1e-9);
 }
 
 struct shape {

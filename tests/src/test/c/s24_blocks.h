@@ -1,5 +1,5 @@
-// Random and extreme 2:4 sparse blocks (ggml-src/kernels/s24.h) for programs that hold kernels against their reference. With ggml-base's own
-// conversions of halves, so that nothing of ggml is linked.
+// Random and extreme 2:4 sparse blocks (ggml-src/kernels/s24.h) for programs that hold kernels against their reference. With ggml-base's
+// own conversions of halves, so that nothing of ggml is linked.
 #pragma once
 
 #include "s24_dot.h"

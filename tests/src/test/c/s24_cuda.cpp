@@ -1,5 +1,5 @@
-// The CUDA kernels for 2:4 sparse blocks (ggml-src/kernels/cuda) against the scalar reference: on the host by cuda_on_cpu.h, or by nvcc on a
-// GPU. Prints one line per case: operator, type, shape, largest error, and the largest error that rounding explains, which is 0 where all
+// The CUDA kernels for 2:4 sparse blocks (ggml-src/kernels/cuda) against the scalar reference: on the host by cuda_on_cpu.h, or by nvcc on
+// a GPU. Prints one line per case: operator, type, shape, largest error, and the largest error that rounding explains, which is 0 where all
 // scales are 1. What a kernel must not write has to stay as it was: else the error is infinite.
 //
 //   s24_cuda SEED [REPEATS]
@@ -61,10 +61,11 @@ template <class T> struct device {
     }
 };
 
+template <ggml_type ID> struct has_id { static constexpr ggml_type id = ID; };
 template <class Block> struct type_of;
-template <> struct type_of<pl_block_s24_q4> { static constexpr ggml_type id = GGML_TYPE_S24_Q4; static constexpr const char * name = "s24_q4"; };
-template <> struct type_of<pl_block_s24_q8> { static constexpr ggml_type id = GGML_TYPE_S24_Q8; static constexpr const char * name = "s24_q8"; };
-template <> struct type_of<pl_block_s24_t> { static constexpr ggml_type id = GGML_TYPE_S24_T; static constexpr const char * name = "s24_t"; };
+template <> struct type_of<pl_block_s24_q4> : has_id<GGML_TYPE_S24_Q4> { static constexpr const char * name = "s24_q4"; };
+template <> struct type_of<pl_block_s24_q8> : has_id<GGML_TYPE_S24_Q8> { static constexpr const char * name = "s24_q8"; };
+template <> struct type_of<pl_block_s24_t> : has_id<GGML_TYPE_S24_T> { static constexpr const char * name = "s24_t"; };
 
 int between(int low, int high) { return low + (int) random_below((uint32_t) (high - low + 1)); }
 float random_float() { return (float) between(-1000, 1000) / 512; }
@@ -90,8 +91,9 @@ struct output {
     device<float> floats;
 
     output(int64_t rows, int64_t columns, int64_t matrices, int64_t samples)
-        : rows(rows), columns(columns), matrices(matrices), samples(samples), to_column(rows + between(0, 3)), to_matrix(to_column * columns + 1),
-          to_sample(to_matrix * matrices + 2), floats(std::vector<float>((size_t) (to_sample * samples) + 2 * margin, untouched)) {}
+        : rows(rows), columns(columns), matrices(matrices), samples(samples), to_column(rows + between(0, 3)),
+          to_matrix(to_column * columns + 1), to_sample(to_matrix * matrices + 2),
+          floats(std::vector<float>((size_t) (to_sample * samples) + 2 * margin, untouched)) {}
 
     float * data() { return floats.data + margin; }
 
@@ -120,10 +122,11 @@ struct output {
     }
 };
 
-std::string shape(const char * operation, const char * type, kind weights, kind activations, int64_t rows, int64_t columns, int64_t blocks) {
+std::string shape(const char * operation, const char * type, kind weights, kind activations, int64_t rows, int64_t columns,
+        int64_t blocks) {
     char text[200];
-    snprintf(text, sizeof(text), "%s %s weights=%s activations=%s rows=%d columns=%d blocks=%d", operation, type, names[weights], names[activations],
-            (int) rows, (int) columns, (int) blocks);
+    snprintf(text, sizeof(text), "%s %s weights=%s activations=%s rows=%d columns=%d blocks=%d", operation, type, names[weights],
+            names[activations], (int) rows, (int) columns, (int) blocks);
     return text;
 }
 
@@ -216,10 +219,12 @@ void check_rounding() {
                 largest = std::fmax(largest, std::fabs(from[(size_t) (start + j)]));
             }
             const double d = largest / 127.0, off = std::fabs(got.at(c, i) - from[(size_t) (start + i)]);
-            error = std::fmax(error, d == 0 ? (off == 0 && got.d(c, i) == 0 ? 0 : INFINITY) : std::fmax(off / d, std::fabs(got.d(c, i) / d - 1) * 1e5));
+            error = std::fmax(error, d != 0 ? std::fmax(off / d, std::fabs(got.d(c, i) / d - 1) * 1e5)
+                                            : off == 0 && got.d(c, i) == 0 ? 0 : INFINITY);
         }
     }
-    printf("round columns=%d matrices=%d samples=%d blocks=%d %.3g 0.501\n", (int) columns, (int) matrices, (int) samples, (int) blocks, error);
+    printf("round columns=%d matrices=%d samples=%d blocks=%d %.3g 0.501\n", (int) columns, (int) matrices, (int) samples, (int) blocks,
+            error);
 }
 
 template <class Block> void check_vector(kind weights, kind activations, int columns, int64_t rows, int64_t blocks, int64_t gap) {
@@ -244,7 +249,8 @@ template <class Block> void check_vector(kind weights, kind activations, int col
 }
 
 template <class Block> void check_experts(kind k, int64_t rows, int64_t blocks) {
-    const int64_t experts = between(1, 5), used = between(1, 3), tokens = between(1, 8), each = random_below(2) ? 1 : used, stride = used + between(0, 2);
+    const int64_t experts = between(1, 5), used = between(1, 3), tokens = between(1, 8);
+    const int64_t each = random_below(2) ? 1 : used, stride = used + between(0, 2);
     const matrices_of<Block> w(k, rows, blocks, experts, 1, 0);
     const rounded_columns x(k, blocks, each * tokens);
     std::vector<int32_t> ids((size_t) (stride * tokens));
@@ -265,12 +271,14 @@ template <class Block> void check_experts(kind k, int64_t rows, int64_t blocks) 
     cuda::multiply(type_of<Block>::id, p, (int) used, (int) tokens, nullptr);
     out.judge(shape("experts", type_of<Block>::name, k, k, rows, used * tokens, blocks), k == SCALED ? 2e-6 : 0,
             [&](int64_t row, int64_t, int64_t i2, int64_t i3, double * size) {
-                return product(w.row(row, ids[(size_t) (i2 + i3 * stride)], 0), [&](int64_t i) { return x.at(i3 * each + i2 % each, i); }, size);
+                const auto weights = w.row(row, ids[(size_t) (i2 + i3 * stride)], 0);
+                return product(weights, [&](int64_t i) { return x.at(i3 * each + i2 % each, i); }, size);
             });
 }
 
 template <class Block> void check_tensor(kind weights, kind activations, int columns, int64_t rows, int64_t blocks) {
-    const int64_t ratio2 = between(1, 2), matrices = columns > 32 ? 1 : between(1, 2), samples = 1, all = columns * matrices * ratio2;
+    const int64_t ratio2 = between(1, 2), matrices = columns > 32 ? 1 : between(1, 2), samples = 1;
+    const int64_t all = columns * matrices * ratio2;
     const matrices_of<Block> w(weights, rows, blocks, matrices, samples, between(0, 1));
     std::vector<half> x((size_t) (all * blocks * PL_S24_BLOCK));
     std::vector<float> values(x.size());
@@ -360,8 +368,8 @@ template <class Block, class T> void check_expand(const char * what, bool by_num
     if (memcmp(got.data(), empty.data(), got.size() * sizeof(T)) != 0) {
         error = INFINITY;
     }
-    printf("%s %s %s %s rows=%d blocks=%d %.3g 0\n", by_number ? "get_rows" : "expand", type_of<Block>::name, what, aligned ? "aligned" : "unaligned", (int) wanted,
-            (int) blocks, error);
+    printf("%s %s %s %s rows=%d blocks=%d %.3g 0\n", by_number ? "get_rows" : "expand", type_of<Block>::name, what,
+            aligned ? "aligned" : "unaligned", (int) wanted, (int) blocks, error);
 }
 
 template <class Block> void check_type() {
@@ -406,7 +414,8 @@ void check_halves() {
     double error = 0;
     for (int64_t c = 0; c < columns * matrices; c++) {
         for (int64_t i = 0; i < length; i++) {
-            error = std::fmax(error, std::fabs(number(got[(size_t) (c * length + i)]) - rounded_to(from[(size_t) (c * stride1 + i)], (const half *) nullptr)));
+            const float wanted = rounded_to(from[(size_t) (c * stride1 + i)], (const half *) nullptr);
+            error = std::fmax(error, std::fabs(number(got[(size_t) (c * length + i)]) - wanted));
         }
     }
     printf("to_half columns=%d matrices=%d blocks=%d %.3g 0\n", (int) columns, (int) matrices, (int) blocks, error);

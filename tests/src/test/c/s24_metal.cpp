@@ -18,7 +18,9 @@
 
 namespace {
 
-static_assert(sizeof(pl_block_s24_q4) == sizeof(block_q4) && sizeof(pl_block_s24_q8) == sizeof(block_q8) && sizeof(pl_block_s24_t) == sizeof(block_t));
+static_assert(sizeof(pl_block_s24_q4) == sizeof(block_q4), "S24_Q4 differs");
+static_assert(sizeof(pl_block_s24_q8) == sizeof(block_q8), "S24_Q8 differs");
+static_assert(sizeof(pl_block_s24_t) == sizeof(block_t), "S24_T differs");
 
 int between(int low, int high) { return low + (int) random_below((uint32_t) (high - low + 1)); }
 
@@ -53,8 +55,9 @@ template <class Block, class Metal> struct checks {
     }
 
     void multiply(kind weights, kind activations) const {
-        const int rows = between(1, 11), blocks = between(1, 10), columns = between(1, 8), gap = between(0, 1), r2 = between(1, 2), r3 = between(1, 2);
-        const int ne02 = between(1, 2), ne03 = between(1, 2), ne12 = ne02 * r2, ne13 = ne03 * r3, length = blocks * PL_S24_BLOCK, y_stride = length + gap;
+        const int rows = between(1, 11), blocks = between(1, 10), columns = between(1, 8), gap = between(0, 1);
+        const int r2 = between(1, 2), r3 = between(1, 2), ne02 = between(1, 2), ne03 = between(1, 2), ne12 = ne02 * r2, ne13 = ne03 * r3;
+        const int length = blocks * PL_S24_BLOCK, y_stride = length + gap;
         std::vector<Block> x((size_t) ((blocks + gap) * rows * ne02 * ne03));
         for (auto & block : x) {
             fill(block, weights);
@@ -99,8 +102,8 @@ template <class Block, class Metal> struct checks {
         for (const float rest : out) {
             error = rest == untouched ? error : INFINITY;
         }
-        printf("mul_mv %s weights=%s activations=%s rows=%d columns=%d blocks=%d %.3g %.3g\n", type, names[weights], names[activations], rows, columns, blocks,
-                error, bound);
+        printf("mul_mv %s weights=%s activations=%s rows=%d columns=%d blocks=%d %.3g %.3g\n", type, names[weights], names[activations],
+                rows, columns, blocks, error, bound);
     }
 
     void run() const {

@@ -1,5 +1,5 @@
-// Blocks of threads as a GPU runs them, on the host, for tests of what kernels compute. The threads of a block are coroutines, which go on in
-// random order from one barrier to the next; shared memory begins as NaN; a barrier that not all reach ends the program.
+// Blocks of threads as a GPU runs them, on the host, for tests of what kernels compute. The threads of a block are coroutines, which go on
+// in random order from one barrier to the next; shared memory begins as NaN; a barrier that not all reach ends the program.
 #pragma once
 
 #include <array>

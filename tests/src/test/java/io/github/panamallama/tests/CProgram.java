@@ -101,7 +101,8 @@ final class CProgram {
     /** Compiles a source of {@code src/test/c} for a GPU, without linking it. */
     static void compileForGpu(Path folder, String source, String architecture, Path... includes) throws IOException, InterruptedException {
         var command = new ArrayList<>(List.of("nvcc", "-x", "cu", "-std=c++17", "-arch=" + architecture, "-use_fast_math", "-extended-lambda",
-                "-Werror", "all-warnings", "-I" + Project.natives().resolve("include"), "-I" + Project.HOME.resolve("ggml-src/kernels"), "-I" + SOURCES));
+                "-Werror", "all-warnings", "-I" + Project.natives().resolve("include"), "-I" + Project.HOME.resolve("ggml-src/kernels"),
+                "-I" + SOURCES));
         Arrays.stream(includes).map(include -> "-I" + include).forEach(command::add);
         command.addAll(List.of("-c", SOURCES.resolve(source).toString(), "-o", folder.resolve(source + ".o").toString()));
         Project.run(command, "").succeeded();

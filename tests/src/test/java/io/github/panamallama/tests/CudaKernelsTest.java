@@ -40,7 +40,8 @@ class CudaKernelsTest {
         CProgram.compileForGpu(folder, "s24_cuda.cpp", architecture);
         var upstream = Project.HOME.resolve("ggml-src/upstream/ggml");
         assumeTrue(Files.exists(upstream.resolve("src/ggml-cuda/common.cuh")), "needs llama.cpp's sources: ggml-src/vendor");
-        CProgram.compileForGpu(folder, "s24_ggml.cu", architecture, upstream.resolve("src"), upstream.resolve("include"), CProgram.SOURCES.resolve("no-cublas"));
+        CProgram.compileForGpu(folder, "s24_ggml.cu", architecture, upstream.resolve("src"), upstream.resolve("include"),
+                CProgram.SOURCES.resolve("no-cublas"));
     }
 
     private void assertOperators(List<String> lines) {
@@ -56,8 +57,8 @@ class CudaKernelsTest {
         assertEquals(3 * (kinds + 4), count(lines, "tensor "));
         assertEquals(3 * 6, count(lines, "expand "));
         assertEquals(3 * 6, count(lines, "get_rows "));
-        assertEquals(3 * (4 * 4 * 10 + 4 + 4 * 4 + 3 + 12), lines.stream().filter(line -> line.matches("(vector|experts|tensor|expand|get_rows) .* 0 0")).count(),
-                "without scales sums are exact, and so are single weights");
+        var exact = lines.stream().filter(line -> line.matches("(vector|experts|tensor|expand|get_rows) .* 0 0")).count();
+        assertEquals(3 * (4 * 4 * 10 + 4 + 4 * 4 + 3 + 12), exact, "without scales sums are exact, and so are single weights");
     }
 
     private static long count(List<String> lines, String operator) {

@@ -24,10 +24,12 @@ class MetalKernelsTest {
         List<String> lines = CProgram.compileKernels(folder, "s24_metal", flags).run(seed);
         for (var line : lines) {
             var words = line.split(" ");
-            assertTrue(Double.parseDouble(words[words.length - 2]) <= Double.parseDouble(words[words.length - 1]), () -> line + ", seed " + seed);
+            double error = Double.parseDouble(words[words.length - 2]);
+            assertTrue(error <= Double.parseDouble(words[words.length - 1]), () -> line + ", seed " + seed);
         }
         int kinds = 4 * 4 + 1; // of weights and activations: scaled ones meet only each other
         assertEquals(4 * 3 * (kinds + 5 * 2), lines.size());
-        assertEquals(4 * 3 * (kinds - 1 + 5 * 2), lines.stream().filter(line -> line.endsWith(" 0 0")).count(), "without scales sums are exact");
+        assertEquals(4 * 3 * (kinds - 1 + 5 * 2), lines.stream().filter(line -> line.endsWith(" 0 0")).count(),
+                "without scales sums are exact");
     }
 }

@@ -88,8 +88,8 @@ public final class Natives {
             var registry = LlamaH.ggml_backend_reg_by_name(arena.allocateFrom(plugin.equals("cuda") ? "CUDA" : "Vulkan"));
             boolean loaded = !registry.equals(MemorySegment.NULL);
             if (!loaded || LlamaH.ggml_backend_reg_dev_count(registry) == 0) {
-                System.getLogger(NativeLog.NAME).log(System.Logger.Level.WARNING, "the " + plugin + " plug-in is there, but "
-                        + (loaded ? "no device for it was found" : "it could not be loaded: its driver or runtime libraries are missing or too old")
+                var why = loaded ? "no device for it was found" : "it could not be loaded: its driver or runtime libraries are missing or too old";
+                System.getLogger(NativeLog.NAME).log(System.Logger.Level.WARNING, "the " + plugin + " plug-in is there, but " + why
                         + "; models run on the processor");
             }
         }

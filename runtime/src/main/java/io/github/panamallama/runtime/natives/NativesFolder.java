@@ -32,7 +32,7 @@ final class NativesFolder {
     static final String VARIABLE = "PANAMA_LLAMA_NATIVES";
     static final String DESCRIPTION = "natives.properties";
 
-    /** Back ends that may come in jars of their own, {@code plugin-NAME.properties} in each, as {@code ggml-src/build --plugin} writes them. */
+    /** Back ends that may come in jars of their own, with {@code plugin-NAME.properties}, as {@code ggml-src/build --plugin} writes it. */
     private static final List<String> PLUGINS = List.of("cuda", "vulkan");
 
     private static final List<String> PLATFORMS = List.of("linux-x86_64", "linux-aarch64", "macos-aarch64", "macos-x86_64", "windows-x86_64");
@@ -137,16 +137,18 @@ final class NativesFolder {
     }
 
     /** Adds the module of a plug-in, if its jar is there, to the files of the natives. */
-    private static void addPlugin(String plugin, String platform, ClassLoader loader, Properties properties, MessageDigest digest) throws IOException {
+    private static void addPlugin(String plugin, String platform, ClassLoader loader, Properties properties, MessageDigest digest)
+            throws IOException {
         var description = resource(loader, platform, "plugin-" + plugin + ".properties");
         if (description == null) {
             return;
         }
         var text = read(description);
         var added = parse(new String(text, StandardCharsets.UTF_8));
-        if (!added.getProperty("sources", "unknown").equals(properties.getProperty("sources"))) {
-            throw new NativeLibraryException("the plug-in " + plugin + " for " + platform + " was built from other sources (" + added.getProperty("sources")
-                    + ") than the native libraries (" + properties.getProperty("sources") + "); take both jars of one release, or build both anew");
+        var sources = added.getProperty("sources", "unknown");
+        if (!sources.equals(properties.getProperty("sources"))) {
+            throw new NativeLibraryException("the plug-in " + plugin + " for " + platform + " was built from other sources (" + sources
+                    + ") than the native libraries (" + properties.getProperty("sources") + "); take both jars of one release, or build both");
         }
         digest.update(text);
         for (var name : List.of("modules", "plugins")) {

@@ -26,21 +26,22 @@ class PlugInTest {
     @Test
     void aPlugInThatCannotBeLoadedCostsOneWarningAndTheProcessorGoesOn() throws Exception {
         var platform = Platform.current();
-        var sources = new Properties();
+        var description = new Properties();
         try (var in = Natives.class.getClassLoader().getResourceAsStream("natives/" + platform + "/natives.properties")) {
-            sources.load(in);
+            description.load(in);
         }
         var natives = Files.createDirectories(folder.resolve("jar/natives").resolve(platform));
         var bytes = "no library".getBytes(StandardCharsets.UTF_8);
         Files.write(natives.resolve("libggml-cuda.so"), bytes);
-        Files.writeString(natives.resolve("plugin-cuda.properties"), "sources=" + sources.getProperty("sources") + "\nmodules=libggml-cuda.so\nsize.libggml-cuda.so="
-                + bytes.length + "\nsha256.libggml-cuda.so=" + HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(bytes)) + "\n");
+        var sha256 = HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(bytes));
+        Files.writeString(natives.resolve("plugin-cuda.properties"), "sources=" + description.getProperty("sources")
+                + "\nmodules=libggml-cuda.so\nsize.libggml-cuda.so=" + bytes.length + "\nsha256.libggml-cuda.so=" + sha256 + "\n");
 
         var path = Stream.of("java.class.path", "jdk.module.path", "jdk.module.main.path").map(System::getProperty).filter(Objects::nonNull)
                 .collect(Collectors.joining(File.pathSeparator));
         var classes = Path.of(Child.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-        var command = List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "--enable-native-access=ALL-UNNAMED", "-cp",
-                path + File.pathSeparator + classes + File.pathSeparator + folder.resolve("jar"), Child.class.getName());
+        var java = Path.of(System.getProperty("java.home"), "bin", "java").toString();
+        var command = List.of(java, "--enable-native-access=ALL-UNNAMED", "-cp", path + File.pathSeparator + classes + File.pathSeparator + folder.resolve("jar"), Child.class.getName());
         var builder = new ProcessBuilder(command).redirectErrorStream(true);
         builder.environment().put("PANAMA_LLAMA_CACHE", folder.resolve("cache").toString());
         var process = builder.start();
