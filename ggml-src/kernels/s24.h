@@ -73,7 +73,7 @@ typedef struct {
 enum { PL_S24_VERSION = 1 };
 
 static inline bool pl_s24(enum ggml_type type) {
-    return type >= PL_S24_FIRST && type < GGML_TYPE_COUNT;
+    return (int) type >= PL_S24_FIRST && type < GGML_TYPE_COUNT;
 }
 
 // Upstream's block_q8_K, which only its own sources see: rounded activations.

@@ -13,7 +13,7 @@ namespace pl {
 namespace s24 {
 namespace cuda {
 
-inline bool is_type(ggml_type type) { return type == GGML_TYPE_S24_Q4 || type == GGML_TYPE_S24_Q8 || type == GGML_TYPE_S24_T; }
+inline bool is_type(ggml_type type) { return pl_s24(type); }
 
 template <class T> using convert_t = void (*)(const void * from, T * to, int64_t k, cudaStream_t stream);
 template <class T> using convert_rows_t = void (*)(const void * from, T * to, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3,
