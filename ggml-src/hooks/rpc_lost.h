@@ -13,6 +13,7 @@
 #    include <netinet/in.h>
 #    include <netinet/tcp.h>
 #    include <sys/socket.h>
+#    include <sys/time.h>
 #endif
 
 namespace pl {
@@ -64,6 +65,17 @@ inline void rpc_keep_alive(int socket) {
     set(IPPROTO_TCP, TCP_KEEPCNT, 4);
     set(IPPROTO_TCP, TCP_USER_TIMEOUT, 30000);
 #    endif
+#endif
+}
+
+// Seconds that a read waits; 0 for no end.
+inline void rpc_patience(int socket, int seconds) {
+#if !defined(_WIN32)
+    const timeval limit = { seconds, 0 };
+    setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+#else
+    (void) socket;
+    (void) seconds;
 #endif
 }
 
