@@ -17,6 +17,8 @@ import io.github.panamallama.runtime.gguf.GgufException;
 import io.github.panamallama.sampling.ConstraintException;
 import io.github.panamallama.sampling.FinishReason;
 import io.github.panamallama.sampling.IncompleteException;
+import io.github.panamallama.sampling.SamplerOptions;
+import io.github.panamallama.sampling.SamplerStep;
 import io.github.panamallama.sampling.grammar.Grammar;
 import io.github.panamallama.sampling.grammar.Trigger;
 import io.github.panamallama.sampling.strategy.AdaDec;
@@ -70,6 +72,11 @@ class IsolatedLlamaTest {
         alike(model -> model.infill("    int max(int a, int b) {\n        return ", ";\n    }\n").text());
         alike(TextModel::canInfill);
         alike(model -> model.complete(PROMPT, GREEDY.withTemperature(1).withSeed(7)).text());
+        var sampling = SamplerOptions.defaults().withTemperature(1).withSeed(7);
+        alike(model -> model.complete(PROMPT, GREEDY.withSampling(sampling.withMirostat(SamplerOptions.Mirostat.defaults()))).text());
+        alike(model -> model.complete(PROMPT, GREEDY.withSampling(sampling.withDry(SamplerOptions.Dry.of(2)).withTypicalP(0.9f)
+                .withXtc(new SamplerOptions.Xtc(0.5f, 0.1f)).withDynamicTemperature(new SamplerOptions.DynamicTemperature(0.3f, 2))
+                .withOrder(SamplerStep.TOP_K, SamplerStep.TEMPERATURE, SamplerStep.DRY, SamplerStep.XTC, SamplerStep.TYPICAL_P))).text());
         alike(model -> model.complete(PROMPT, GREEDY.withStop("}", ";")).text());
         alike(model -> model.complete("int x = 1;\n".repeat(1000), GREEDY.withTruncation(true)).text());
     }

@@ -87,7 +87,7 @@ public record Device(String name, String description, Type type, long freeBytes,
             }
             LlamaH.pl_rpc_serve(arena.allocateFrom(endpoint), handle, threads > 0 ? threads : Cores.physical(), error.segment());
         }
-        throw new RpcException("no RPC server at " + endpoint + ": " + error.message(), null);
+        throw new RpcException("no RPC server at " + endpoint + ": " + error.message());
     }
 
     private static Device of(MemorySegment handle) {

@@ -77,7 +77,7 @@ final class RpcServers {
             var devices = arena.allocate(ValueLayout.ADDRESS, MOST_DEVICES);
             int count = LlamaH.pl_rpc_devices(arena.allocateFrom(endpoint), devices, MOST_DEVICES, error.segment());
             if (count <= 0) {
-                throw new RpcException("RPC server " + endpoint + ": " + (count == 0 ? "it has no devices" : error.message()), null);
+                throw new RpcException("RPC server " + endpoint + ": " + (count == 0 ? "it has no devices" : error.message()));
             }
             var handles = new MemorySegment[Math.min(count, MOST_DEVICES)];
             for (int i = 0; i < handles.length; i++) {
@@ -99,7 +99,7 @@ final class RpcServers {
             new DataInputStream(socket.getInputStream()).readFully(answer, 0, Long.BYTES);
             long size = ByteBuffer.wrap(answer).order(ByteOrder.LITTLE_ENDIAN).getLong();
             if (size != VERSION + CAPABILITIES) {
-                throw new RpcException("what listens at " + endpoint + " is no RPC server of this version of ggml", null);
+                throw new RpcException("what listens at " + endpoint + " is no RPC server of this version of ggml");
             }
             new DataInputStream(socket.getInputStream()).readFully(answer, Long.BYTES, VERSION + CAPABILITIES);
         } catch (UnknownHostException e) {
