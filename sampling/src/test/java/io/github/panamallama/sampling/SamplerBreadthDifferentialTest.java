@@ -328,6 +328,33 @@ class SamplerBreadthDifferentialTest {
     }
 
     @Test
+    void infillNeverEndsATextWhoseEndIsExcluded() {
+        int n = vocabulary.size();
+        float[] logits = Reference.logits(new Random(5), n, 0.1);    // nothing is likely, so that it would end
+        var options = PLAIN.withTopK(40).withOrder(SamplerStep.TOP_K, SamplerStep.INFILL);
+        for (int end : vocabulary.endOfGeneration()) {
+            logits[end] = 0;
+        }
+        double[] free = ours(new StandardSampler(options, vocabulary), logits);
+        assertEquals(1, free[vocabulary.eot() >= 0 ? vocabulary.eot() : vocabulary.eos()]);
+        for (int end : vocabulary.endOfGeneration()) {
+            logits[end] = Float.NEGATIVE_INFINITY;
+        }
+        double[] bound = ours(new StandardSampler(options, vocabulary), logits);
+        assertEquals(40, Arrays.stream(bound).filter(p -> p > 0).count(), "the candidates stay as they are");
+    }
+
+    /** llama.cpp's typical sampler computes 0 * log 0 there, and keeps what its sort happens to leave. */
+    @Test
+    void typicalKnowsExcludedTokens() {
+        float[] logits = {3, Float.NEGATIVE_INFINITY, 2, 2.5f, -4, Float.NEGATIVE_INFINITY};
+        double[] p = ours(new StandardSampler(PLAIN.withTopNSigma(2).withTypicalP(0.9f), null), logits);
+        assertEquals(1, Arrays.stream(p).sum(), 1e-6);
+        assertEquals(0, p[1] + p[5]);
+        assertTrue(p[0] > 0 && p[2] > 0 && p[3] > 0, Arrays.toString(p));
+    }
+
+    @Test
     void anyOrderOfStepsGivesTheSameDistribution() {
         long seed = 80;
         System.out.println("SamplerBreadthDifferentialTest seed " + seed);
