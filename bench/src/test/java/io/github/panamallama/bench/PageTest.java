@@ -5,15 +5,13 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.awt.image.BufferedImage;
-import java.io.ByteArrayInputStream;
+import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Base64;
 import java.util.List;
 import java.util.Map;
 import java.util.regex.Pattern;
-import javax.imageio.ImageIO;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -39,8 +37,7 @@ class PageTest {
         var image = IMAGE.matcher(html);
         assertTrue(image.find());
         var png = Base64.getDecoder().decode(image.group(1));
-        BufferedImage plot = ImageIO.read(new ByteArrayInputStream(png));
-        assertEquals(900, plot.getWidth());
+        assertEquals(900, ByteBuffer.wrap(png).getInt(16), "width in the image's header");
         assertArrayEquals(png, Files.readAllBytes(folder.resolve("decode.png")));
     }
 
