@@ -338,8 +338,12 @@ public record RandomModel(
             case F16 -> 1;
             case Q4_0 -> 2;
             case Q8_0 -> 7;
+            case Q2_K -> 10;
+            case Q3_K -> 12;
             case Q4_K -> 15;
             case Q6_K -> 18;
+            case IQ3_S -> 26;
+            case TQ2_0 -> 37;
             case S24_Q4, S24_Q8, S24_T -> type.id();
             case BF16 -> 32;
             default -> throw new AssertionError(type);

@@ -15,8 +15,8 @@ import java.util.Set;
  */
 final class RandomWeights {
     static final Set<GgmlType> TYPES = EnumSet.of(
-            GgmlType.F32, GgmlType.F16, GgmlType.BF16, GgmlType.Q8_0, GgmlType.Q4_0, GgmlType.Q4_K, GgmlType.Q6_K,
-            GgmlType.S24_Q4, GgmlType.S24_Q8, GgmlType.S24_T);
+            GgmlType.F32, GgmlType.F16, GgmlType.BF16, GgmlType.Q8_0, GgmlType.Q4_0, GgmlType.Q2_K, GgmlType.Q3_K, GgmlType.Q4_K,
+            GgmlType.Q6_K, GgmlType.IQ3_S, GgmlType.TQ2_0, GgmlType.S24_Q4, GgmlType.S24_Q8, GgmlType.S24_T);
 
     private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
@@ -60,6 +60,26 @@ final class RandomWeights {
                 to.set(LONG, at + 2, withoutZeroNibbles(random.next()));
                 to.set(LONG, at + 10, withoutZeroNibbles(random.next()));
             }
+            case Q2_K -> {
+                // every 4-bit scale and minimum is 8; quants 0..3 have mean 1.5 and deviation sqrt(1.25)
+                double d = deviation / (8 * 1.118);
+                to.set(LONG, at, 0x8888_8888_8888_8888L);
+                to.set(LONG, at + 8, 0x8888_8888_8888_8888L);
+                for (int i = 0; i < 8; i++) {
+                    to.set(LONG, at + 16 + 8 * i, random.next());
+                }
+                to.set(SHORT, at + 80, half(d));
+                to.set(SHORT, at + 82, half(1.5 * d));
+            }
+            case Q3_K -> {
+                // quants -4..3, mean -0.5 and root mean square sqrt(5.5), under scales of 16 and -16 in turn
+                for (int i = 0; i < 12; i++) {
+                    to.set(LONG, at + 8 * i, random.next());
+                }
+                to.set(LONG, at + 96, 0);
+                to.set(ValueLayout.JAVA_INT_UNALIGNED, at + 104, 0x55FF_55FF);
+                to.set(SHORT, at + 108, half(deviation / (16 * 2.345)));
+            }
             case Q4_K -> {
                 // every 6-bit scale and minimum is 32; quants 0..15 have mean 7.5 and deviation 4.61
                 double d = deviation / (32 * 4.61);
@@ -79,6 +99,21 @@ final class RandomWeights {
                 to.set(LONG, at + 192, 0x1010_1010_1010_1010L);
                 to.set(LONG, at + 200, 0x1010_1010_1010_1010L);
                 to.set(SHORT, at + 208, half(deviation / (16 * 18.47)));
+            }
+            case IQ3_S -> {
+                // any index, any sign; the grid's root mean square is 7.594; every scale is 1 + 2 * 8
+                to.set(SHORT, at, half(deviation / (17 * 7.594)));
+                for (int i = 0; i < 13; i++) {
+                    to.set(LONG, at + 2 + 8 * i, random.next());
+                }
+                to.set(ValueLayout.JAVA_INT_UNALIGNED, at + 106, 0x8888_8888);
+            }
+            case TQ2_0 -> {
+                // -1, 0, 0 and 1
+                for (int i = 0; i < 8; i++) {
+                    to.set(LONG, at + 8 * i, withoutThrees(random.next()));
+                }
+                to.set(SHORT, at + 64, half(deviation * Math.sqrt(2)));
             }
             case S24_Q4 -> {
                 // half of the weights are 0, the others as in Q4_0
@@ -136,6 +171,11 @@ final class RandomWeights {
         long any = x | x >>> 1;
         any |= any >>> 2;
         return x | (~any & 0x1111_1111_1111_1111L) << 3;
+    }
+
+    /** Replaces pairs of bits that are 3, which is no ternary value, by 1, the middle. */
+    static long withoutThrees(long x) {
+        return x ^ (x & x << 1 & 0xAAAA_AAAA_AAAA_AAAAL);
     }
 
     /** Replaces bytes of -128 by -127. */

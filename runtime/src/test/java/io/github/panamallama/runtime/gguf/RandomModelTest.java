@@ -56,7 +56,8 @@ class RandomModelTest {
     }
 
     @ParameterizedTest
-    @EnumSource(value = GgmlType.class, names = {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K", "S24_Q4", "S24_Q8", "S24_T"})
+    @EnumSource(value = GgmlType.class, names = {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q2_K", "Q3_K", "Q4_K", "Q6_K", "IQ3_S",
+            "TQ2_0", "S24_Q4", "S24_Q8", "S24_T"})
     void weightsHaveTheWantedMeanAndDeviation(GgmlType type) {
         var path = folder.resolve("model.gguf");
         RandomModel.llama(1, 256, 4, 4, 512, 512).withType(type).write(path);
@@ -80,6 +81,7 @@ class RandomModelTest {
     void quantsAvoidTheValuesThatHaveNoOpposite() {
         assertEquals(0x8888_8888_8888_8888L, RandomWeights.withoutZeroNibbles(0));
         assertEquals(0x1823_4567_89AB_CDEFL, RandomWeights.withoutZeroNibbles(0x1023_4567_89AB_CDEFL));
+        assertEquals(0x0001_1646_1464_1465L, RandomWeights.withoutThrees(0x0003_1646_1464_14E7L));
         assertEquals(0x8181_8181_8181_8181L, RandomWeights.withoutMinimum(0x8080_8080_8080_8080L));
         assertEquals(0x8100_7FFF_0181_4082L, RandomWeights.withoutMinimum(0x8100_7FFF_0180_4082L));
     }
