@@ -120,6 +120,9 @@ struct ggml_compute_params;
 // was done; false, in every thread alike, where the caller should do it with vec_dot.
 bool pl_s24_mul_mat(const struct ggml_compute_params * params, struct ggml_tensor * dst);
 
+// The same for one expert of a product by experts: column j is that of token which[2 j + 1] for the which[2 j]-th of its experts.
+bool pl_s24_mul_mat_id(const struct ggml_compute_params * params, struct ggml_tensor * dst, int64_t expert, int64_t columns, const int32_t * which);
+
 #ifdef __cplusplus
 }
 #endif

@@ -8,6 +8,9 @@
 
 #include "s24.h"
 
+#include <cstddef>
+#include <cstdint>
+
 namespace pl {
 namespace s24 {
 namespace reference {
@@ -45,6 +48,30 @@ template <int R, class Block> void rows(const Block * x, int64_t stride, const p
 }
 
 } // namespace reference
+
+// Columns of activations of `blocks` blocks each, and where their products with the rows of a matrix go. Those that meet an expert
+// (mul_mat_id) lie scattered: column j is number which[2 j] of what token which[2 j + 1] has, of `per_token` or one for all its experts.
+struct columns {
+    const char * from;
+    char *       to;
+    int64_t      count, blocks;
+    size_t       to_next; // bytes from result to result, and with experts from token to token
+    const int32_t * which     = nullptr;
+    int64_t         per_token = 0;
+    size_t          to_token  = 0;
+
+    size_t bytes() const { return size_t(blocks) * sizeof(pl_block_q8_K); }
+
+    const pl_block_q8_K * operator[](int64_t j) const {
+        const int64_t at = which ? which[2 * j] % per_token + which[2 * j + 1] * per_token : j;
+        return (const pl_block_q8_K *) (from + size_t(at) * bytes());
+    }
+
+    float * result(int64_t j) const {
+        return (float *) (to + (which ? size_t(which[2 * j]) * to_next + size_t(which[2 * j + 1]) * to_token : size_t(j) * to_next));
+    }
+};
+
 } // namespace s24
 } // namespace pl
 

@@ -19,24 +19,52 @@
 namespace pl {
 namespace s24 {
 
-// Rows begin .. end of the product of m rows of weights with n columns of activations.
-template <class Block> void some_rows(const char * weights, size_t stride, const char * columns, size_t column_bytes, float * to, int64_t ldc, int64_t n,
-        int64_t blocks, int64_t begin, int64_t end) {
-    const Block * const x = (const Block *) weights;
-    const int64_t lda = int64_t(stride / sizeof(Block));
-    constexpr int R = 4;
+// Larger matrices are expected to come from memory, which one row after the other suits best; from a cache, rows that share the loads of
+// activations take less time.
+constexpr int64_t streamed = 256 * 1024;
+
+// Rows begin .. end of the products, R at a time.
+template <int R, class Block> void some_rows(const Block * x, int64_t stride, const columns & y, int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row += R) {
-        for (int64_t j = 0; j < n; j++) {
-            const pl_block_q8_K * const y = (const pl_block_q8_K *) (columns + j * column_bytes);
-            float * const c = to + j * ldc + row;
+        for (int64_t j = 0; j < y.count; j++) {
+            float * const c = y.result(j);
             if (row + R <= end) {
-                rows<R>(x + row * lda, lda, y, blocks, c);
+                rows<R>(x + row * stride, stride, y[j], y.blocks, c + row);
             } else {
                 for (int64_t r = row; r < end; r++) {
-                    rows<1>(x + r * lda, lda, y, blocks, to + j * ldc + r);
+                    rows<1>(x + r * stride, stride, y[j], y.blocks, c + r);
                 }
             }
         }
+    }
+}
+
+// Whether there are tiles for so many columns: their offsets, in bytes, are of 32 bits.
+inline bool packs(int64_t columns, size_t bytes) {
+#ifdef PL_S24_GEMM
+    return columns >= least_gemm_columns && bytes <= INT32_MAX;
+#else
+    GGML_UNUSED(columns);
+    GGML_UNUSED(bytes);
+    return false;
+#endif
+}
+
+// Rows begin .. end of a matrix of m, in the way that is fastest.
+template <class Block> void product(const Block * x, size_t row_bytes, int64_t m, const columns & y, bool in_tiles, int64_t begin, int64_t end) {
+    const int64_t stride = int64_t(row_bytes / sizeof(Block));
+#ifdef PL_S24_GEMM
+    const operands<Block> o = { x, stride, y };
+    if (in_tiles && gemm<Block>(o).run(begin, end)) {
+        return;
+    }
+#else
+    GGML_UNUSED(in_tiles);
+#endif
+    if (y.count == 1 && m * int64_t(row_bytes) >= streamed) {
+        some_rows<1>(x, stride, y, begin, end);
+    } else {
+        some_rows<4>(x, stride, y, begin, end);
     }
 }
 
@@ -46,28 +74,27 @@ template <class Block> void mul_mat(const ggml_compute_params * params, ggml_ten
     const size_t column_bytes = size_t(blocks) * sizeof(pl_block_q8_K);
     // Every thread begins with the chunk of its own number; ggml has set the next to the number of threads. Several columns are packed
     // for every chunk: a chunk for each thread then.
-#ifdef PL_S24_GEMM
-    const bool packs = n >= least_gemm_columns;
-#else
-    const bool packs = false;
-#endif
-    const int64_t parts = packs ? params->nth : 8 * params->nth;
+    const bool in_tiles = packs(n, 16 * column_bytes);
+    const int64_t parts = in_tiles ? params->nth : 8 * params->nth;
     const int64_t rows_each = std::max<int64_t>(16, ((m + parts - 1) / parts + 7) / 8 * 8);
     const int64_t chunks = (m + rows_each - 1) / rows_each;
     for (int64_t chunk = params->ith; chunk < chunks * matrices; chunk = ggml_threadpool_chunk_add(params->threadpool, 1)) {
         const int64_t matrix = chunk / chunks, i2 = matrix % b->ne[2], i3 = matrix / b->ne[2];
         const char * weights = (const char *) a->data + i2 / (b->ne[2] / a->ne[2]) * a->nb[2] + i3 / (b->ne[3] / a->ne[3]) * a->nb[3];
-        const char * columns = (const char *) params->wdata + matrix * n * column_bytes;
-        float * to = (float *) ((char *) dst->data + i2 * dst->nb[2] + i3 * dst->nb[3]);
-        const int64_t begin = chunk % chunks * rows_each, end = std::min(m, begin + rows_each), ldc = int64_t(dst->nb[1] / sizeof(float));
-#ifdef PL_S24_GEMM
-        const operands<Block> o = { (const Block *) weights, (const pl_block_q8_K *) columns, to, n, blocks, int64_t(a->nb[1] / sizeof(Block)), ldc };
-        if (packs && gemm<Block>(o).run(begin, end)) {
-            continue;
-        }
-#endif
-        some_rows<Block>(weights, a->nb[1], columns, column_bytes, to, ldc, n, blocks, begin, end);
+        const columns y = { (const char *) params->wdata + size_t(matrix * n) * column_bytes,
+            (char *) dst->data + i2 * dst->nb[2] + i3 * dst->nb[3], n, blocks, dst->nb[1] };
+        const int64_t begin = chunk % chunks * rows_each;
+        product((const Block *) weights, a->nb[1], m, y, in_tiles, begin, std::min(m, begin + rows_each));
     }
+}
+
+// One expert and its columns: a part of the rows for each thread.
+template <class Block> void mul_mat_id(const ggml_compute_params * params, ggml_tensor * dst, int64_t expert, int64_t n, const int32_t * which) {
+    const ggml_tensor * a = dst->src[0], * b = dst->src[1];
+    const int64_t m = a->ne[1], each = ((m + params->nth - 1) / params->nth + 7) / 8 * 8, begin = params->ith * each;
+    const columns y = { (const char *) params->wdata, (char *) dst->data, n, a->ne[0] / PL_S24_BLOCK, dst->nb[1], which, b->ne[1], dst->nb[2] };
+    const bool in_tiles = packs(n, y.bytes() * size_t(b->ne[1] * b->ne[2]));
+    product((const Block *) ((const char *) a->data + expert * a->nb[2]), a->nb[1], m, y, in_tiles, begin, std::min(m, begin + each));
 }
 
 } // namespace s24
@@ -87,6 +114,18 @@ bool pl_s24_mul_mat(const ggml_compute_params * params, ggml_tensor * dst) {
         case GGML_TYPE_S24_Q4: pl::s24::mul_mat<pl_block_s24_q4>(params, dst); return true;
         case GGML_TYPE_S24_Q8: pl::s24::mul_mat<pl_block_s24_q8>(params, dst); return true;
         case GGML_TYPE_S24_T: pl::s24::mul_mat<pl_block_s24_t>(params, dst); return true;
+        default: return false;
+    }
+}
+
+bool pl_s24_mul_mat_id(const ggml_compute_params * params, ggml_tensor * dst, int64_t expert, int64_t columns, const int32_t * which) {
+    if (params->use_ref || dst->src[1]->type != GGML_TYPE_F32) {
+        return false;
+    }
+    switch (dst->src[0]->type) {
+        case GGML_TYPE_S24_Q4: pl::s24::mul_mat_id<pl_block_s24_q4>(params, dst, expert, columns, which); return true;
+        case GGML_TYPE_S24_Q8: pl::s24::mul_mat_id<pl_block_s24_q8>(params, dst, expert, columns, which); return true;
+        case GGML_TYPE_S24_T: pl::s24::mul_mat_id<pl_block_s24_t>(params, dst, expert, columns, which); return true;
         default: return false;
     }
 }

@@ -41,12 +41,11 @@ inline char * scratch(size_t wanted) {
     return (char *) ((uintptr_t(mine.bytes.get()) + 63) & ~uintptr_t(63));
 }
 
-// Rows of weights times columns of activations: c[column * ldc + row], k blocks each. Strides are in elements.
+// Rows of weights, `stride` blocks from one to the next, times columns of activations.
 template <class Block> struct operands {
-    const Block *         a;
-    const pl_block_q8_K * b;
-    float *               c;
-    int64_t n, k, lda, ldc;
+    const Block *   a;
+    int64_t         stride;
+    const columns & y;
 };
 
 #ifdef PL_S24_AVX512
@@ -101,22 +100,24 @@ template <class Block> class gemm {
         float   scale[4];
     };
 
-    static constexpr int64_t columns     = 16;
+    static constexpr int64_t width       = 16;         // columns of a tile
     static constexpr int     R           = 8;          // rows that are spread and multiplied together
     static constexpr int64_t panel_bytes = 640 * 1024; // packed columns that stay in L2
 
     const operands<Block> & o;
+    const int64_t k = o.y.blocks;
 
     void pack(packed * to, int64_t column) const {
         const __m512i flip = _mm512_set1_epi8(-128);
         // columns that are not there read another; nobody stores them
-        alignas(64) int32_t offsets[16];
-        for (int64_t j = 0; j < columns; j++) {
-            offsets[j] = int32_t(std::min(j, o.n - 1 - column) * o.k * int64_t(sizeof(pl_block_q8_K)));
+        const pl_block_q8_K * const first = o.y[column];
+        alignas(64) int32_t offsets[width];
+        for (int64_t j = 0; j < width; j++) {
+            offsets[j] = int32_t((const char *) o.y[std::min(column + j, o.y.count - 1)] - (const char *) first);
         }
         const __m512i from = _mm512_load_si512(offsets);
-        for (int64_t i = 0; i < o.k; i++) {
-            const pl_block_q8_K * y = o.b + column * o.k + i;
+        for (int64_t i = 0; i < k; i++) {
+            const pl_block_q8_K * y = first + i;
             for (int g = 0; g < 64; g++) {
                 _mm512_store_si512(to[i].q[g], _mm512_xor_si512(_mm512_i32gather_epi32(from, y->qs + 4 * g, 1), flip));
             }
@@ -155,13 +156,13 @@ template <class Block> class gemm {
         for (int r = 0; r < R; r++) {
             sums[r] = _mm512_setzero_ps();
         }
-        for (int64_t i = 0; i < o.k; i++) {
+        for (int64_t i = 0; i < k; i++) {
             const packed & x = tile[i];
             const __m512 d = _mm512_load_ps(x.d);
             for (int j = 0; j < 4; j++) {
                 __m512i dots[R];
                 for (int r = 0; r < R; r++) {
-                    dots[r] = _mm512_set1_epi32(w[r * o.k + i].start[j]);
+                    dots[r] = _mm512_set1_epi32(w[r * k + i].start[j]);
                 }
 #pragma GCC unroll 16
                 for (int g = 16 * j; g < 16 * j + 16; g++) {
@@ -169,22 +170,23 @@ template <class Block> class gemm {
 #pragma GCC unroll 8
                     for (int r = 0; r < R; r++) {
                         int32_t four;
-                        memcpy(&four, w[r * o.k + i].w + 4 * g, sizeof(four));
+                        memcpy(&four, w[r * k + i].w + 4 * g, sizeof(four));
                         dots[r] = _mm512_dpbusd_epi32(dots[r], values, _mm512_set1_epi32(four));
                     }
                 }
                 for (int r = 0; r < R; r++) {
-                    sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_mul_ps(_mm512_set1_ps(w[r * o.k + i].scale[j]), d), sums[r]);
+                    sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_mul_ps(_mm512_set1_ps(w[r * k + i].scale[j]), d), sums[r]);
                 }
             }
         }
-        alignas(64) float out[R][columns];
+        alignas(64) float out[R][width];
         for (int r = 0; r < R; r++) {
             _mm512_store_ps(out[r], sums[r]);
         }
-        for (int64_t j = 0; j < std::min(columns, o.n - column); j++) {
+        for (int64_t j = 0; j < std::min(width, o.y.count - column); j++) {
+            float * const c = o.y.result(column + j) + row;
             for (int64_t r = 0; r < count; r++) {
-                o.c[(column + j) * o.ldc + row + r] = out[r][j];
+                c[r] = out[r][j];
             }
         }
     }
@@ -194,28 +196,28 @@ template <class Block> class gemm {
 
     // False without memory for packed columns.
     bool run(int64_t begin, int64_t end) const {
-        const int64_t tiles = (o.n + columns - 1) / columns;
-        const int64_t panel = std::min(tiles, std::max<int64_t>(2, panel_bytes / (o.k * int64_t(sizeof(packed)))));
-        char * const memory = scratch(size_t(panel * o.k) * sizeof(packed) + size_t(R * o.k) * sizeof(dense));
+        const int64_t tiles = (o.y.count + width - 1) / width;
+        const int64_t panel = std::min(tiles, std::max<int64_t>(2, panel_bytes / (k * int64_t(sizeof(packed)))));
+        char * const memory = scratch(size_t(panel * k) * sizeof(packed) + size_t(R * k) * sizeof(dense));
         if (memory == nullptr) {
             return false;
         }
         packed * const tile = (packed *) memory;
-        dense * const w     = (dense *) (tile + panel * o.k);
+        dense * const w     = (dense *) (tile + panel * k);
         for (int64_t first = 0; first < tiles && begin < end; first += panel) {
             const int64_t last = std::min(tiles, first + panel);
             for (int64_t t = first; t < last; t++) {
-                pack(tile + (t - first) * o.k, t * columns);
+                pack(tile + (t - first) * k, t * width);
             }
             for (int64_t row = begin; row < end; row += R) {
                 const int64_t count = std::min<int64_t>(R, end - row);
                 for (int64_t r = 0; r < R; r++) {
-                    for (int64_t i = 0; i < o.k; i++) {
-                        spread(o.a[(row + std::min(r, count - 1)) * o.lda + i], w[r * o.k + i]);
+                    for (int64_t i = 0; i < k; i++) {
+                        spread(o.a[(row + std::min(r, count - 1)) * o.stride + i], w[r * k + i]);
                     }
                 }
                 for (int64_t t = first; t < last; t++) {
-                    rows(tile + (t - first) * o.k, w, row, count, t * columns);
+                    rows(tile + (t - first) * k, w, row, count, t * width);
                 }
             }
         }
@@ -250,6 +252,7 @@ template <class Block> class gemm {
     using row_block = unpacked<Block>;
 
     const operands<Block> & o;
+    const int64_t k = o.y.blocks;
 
     template <int J> static void unpack(const Block & x, row_block & to) {
         to.at[J] = positions<J>(x.idx);
@@ -258,11 +261,13 @@ template <class Block> class gemm {
 
     // One row and C columns.
     template <int C> void cells(const row_block * x, int64_t row, int64_t column) const {
+        const pl_block_q8_K * y[C];
         __m256 sums[C];
         for (int c = 0; c < C; c++) {
+            y[c]    = o.y[column + c];
             sums[c] = _mm256_setzero_ps();
         }
-        for (int64_t i = 0; i < o.k; i++) {
+        for (int64_t i = 0; i < k; i++) {
             __m256 of_block[C];
             for (int c = 0; c < C; c++) {
                 of_block[c] = _mm256_setzero_ps();
@@ -272,17 +277,17 @@ template <class Block> class gemm {
                 const __m256i sizes = _mm256_abs_epi8(x[i].w[j]);
                 const __m256 scale  = _mm256_set1_ps(x[i].scale[j]);
                 for (int c = 0; c < C; c++) {
-                    const picker pick(o.b[(column + c) * o.k + i].qs + 64 * j);
+                    const picker pick(y[c][i].qs + 64 * j);
                     const __m256i dot = dots(sizes, _mm256_sign_epi8(pick(x[i].at[j]), x[i].w[j]));
                     of_block[c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, of_block[c]);
                 }
             }
             for (int c = 0; c < C; c++) {
-                sums[c] = _mm256_fmadd_ps(of_block[c], _mm256_set1_ps(o.b[(column + c) * o.k + i].d), sums[c]);
+                sums[c] = _mm256_fmadd_ps(of_block[c], _mm256_set1_ps(y[c][i].d), sums[c]);
             }
         }
         for (int c = 0; c < C; c++) {
-            o.c[(column + c) * o.ldc + row] = sum_of(sums[c]);
+            o.y.result(column + c)[row] = sum_of(sums[c]);
         }
     }
 
@@ -291,16 +296,16 @@ template <class Block> class gemm {
 
     bool run(int64_t begin, int64_t end) const {
         // columns that stay in L2 while rows go by
-        const int64_t panel = std::max<int64_t>(4, 512 * 1024 / (o.k * int64_t(sizeof(pl_block_q8_K))) / 4 * 4);
-        row_block * const x = (row_block *) scratch(size_t(o.k) * sizeof(row_block));
+        const int64_t panel = std::max<int64_t>(4, 512 * 1024 / (k * int64_t(sizeof(pl_block_q8_K))) / 4 * 4);
+        row_block * const x = (row_block *) scratch(size_t(k) * sizeof(row_block));
         if (x == nullptr) {
             return false;
         }
-        for (int64_t first = 0; first < o.n; first += panel) {
-            const int64_t last = std::min(o.n, first + panel);
+        for (int64_t first = 0; first < o.y.count; first += panel) {
+            const int64_t last = std::min(o.y.count, first + panel);
             for (int64_t row = begin; row < end; row++) {
-                for (int64_t i = 0; i < o.k; i++) {
-                    const Block & block = o.a[row * o.lda + i];
+                for (int64_t i = 0; i < k; i++) {
+                    const Block & block = o.a[row * o.stride + i];
                     unpack<0>(block, x[i]);
                     unpack<1>(block, x[i]);
                     unpack<2>(block, x[i]);

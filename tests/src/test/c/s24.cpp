@@ -59,7 +59,8 @@ template <int R, class Block> void check_rows(const char * type, kind weights, k
 template <class Block> void check_columns(const char * type, kind weights, kind activations, int64_t rows, int64_t columns, int64_t blocks) {
     example<Block> e(weights, activations, rows, columns, blocks);
 #ifdef PL_S24_GEMM
-    const pl::s24::operands<Block> o = { e.x.data(), e.y.data(), e.got.data(), columns, blocks, blocks, rows };
+    const pl::s24::columns y = { (const char *) e.y.data(), (char *) e.got.data(), columns, blocks, (size_t) rows * sizeof(float) };
+    const pl::s24::operands<Block> o = { e.x.data(), blocks, y };
     if (!pl::s24::gemm<Block>(o).run(0, rows)) {
         fprintf(stderr, "out of memory\n");
         exit(1);

@@ -132,19 +132,20 @@ static void mul_mat(ggml_backend_t backend, int threads, enum ggml_type type, in
     free(w); free(x); free(blocks); free(got);
 }
 
-// 5 experts, of which each of n tokens uses 2.
-static void mul_mat_id(ggml_backend_t backend, int threads, enum ggml_type type, int64_t n) {
+// 5 experts, of which each of n tokens uses 2; one column of activations for both, or `apart` for each.
+static void mul_mat_id(ggml_backend_t backend, int threads, enum ggml_type type, int64_t n, bool apart) {
     enum { K = 512, M = 37, EXPERTS = 5, USED = 2 };
-    float * w = allocate(EXPERTS * M * K * sizeof(float)), * x = allocate(n * K * sizeof(float));
+    const int64_t columns = apart ? USED : 1;
+    float * w = allocate(EXPERTS * M * K * sizeof(float)), * x = allocate(n * columns * K * sizeof(float));
     void * blocks = weights(type, K, EXPERTS * M, w);
-    fill_whole(x, n * K);
+    fill_whole(x, n * columns * K);
     int32_t * ids = allocate(n * USED * sizeof(int32_t));
     for (int64_t i = 0; i < n; i++) {
         ids[USED * i] = (int32_t) (uniform() * EXPERTS);
         ids[USED * i + 1] = (ids[USED * i] + 1 + (int32_t) (uniform() * (EXPERTS - 1))) % EXPERTS;
     }
     graph g = begin(backend);
-    struct ggml_tensor * a = ggml_new_tensor_3d(g.ctx, type, K, M, EXPERTS), * b = ggml_new_tensor_3d(g.ctx, GGML_TYPE_F32, K, 1, n);
+    struct ggml_tensor * a = ggml_new_tensor_3d(g.ctx, type, K, M, EXPERTS), * b = ggml_new_tensor_3d(g.ctx, GGML_TYPE_F32, K, columns, n);
     struct ggml_tensor * which = ggml_new_tensor_2d(g.ctx, GGML_TYPE_I32, USED, n), * c = ggml_mul_mat_id(g.ctx, a, b, which);
     place(&g);
     ggml_backend_tensor_set(a, blocks, 0, ggml_nbytes(a));
@@ -156,7 +157,7 @@ static void mul_mat_id(ggml_backend_t backend, int threads, enum ggml_type type,
         for (int64_t row = 0; row < M; row++) {
             double sum = 0, size = 0;
             for (int64_t at = 0; at < K; at++) {
-                const double product = (double) w[(ids[i] * M + row) * K + at] * x[i / USED * K + at];
+                const double product = (double) w[(ids[i] * M + row) * K + at] * x[(apart ? i : i / USED) * K + at];
                 sum += product;
                 size += fabs(product);
             }
@@ -165,7 +166,7 @@ static void mul_mat_id(ggml_backend_t backend, int threads, enum ggml_type type,
             bound = fmax(bound, size * 1e-6);
         }
     }
-    report(n == 1 ? "mul_mat_id n=1" : "mul_mat_id", type, threads, error, bound);
+    report(n == 1 ? "mul_mat_id n=1" : apart ? "mul_mat_id apart" : "mul_mat_id", type, threads, error, bound);
     end(&g);
     free(w); free(x); free(blocks); free(ids); free(got);
 }
@@ -513,8 +514,9 @@ int main(int argc, char ** argv) {
                 }
             }
             mul_mat(backend, threads, types[t], 40, 200, 4096);
-            mul_mat_id(backend, threads, types[t], 1);
-            mul_mat_id(backend, threads, types[t], 40);
+            mul_mat_id(backend, threads, types[t], 1, false);
+            mul_mat_id(backend, threads, types[t], 40, false);
+            mul_mat_id(backend, threads, types[t], 120, true);
             get_rows(backend, threads, types[t]);
             copies(backend, threads, types[t]);
             additions(backend, threads, types[t]);
