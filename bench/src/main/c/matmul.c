@@ -3,6 +3,8 @@
 //
 //   matmul ROWS LENGTH COLUMNS THREADS REPEATS TYPE...
 //
+// The type `read` stands for loading 4 bits per weight and doing nothing else: what memory or cache can give at most.
+//
 // Prints for each type: name, bits per weight, microseconds, 10^9 weights per second (dense count), GB of weights per second, and the
 // ratio of time to that of the first type.
 #include "ggml.h"
@@ -21,7 +23,7 @@
 enum { MAX_TYPES = 32, MAX_REPEATS = 10001 };
 
 typedef struct {
-    enum ggml_type        type;
+    enum ggml_type        type; // GGML_TYPE_I8 for `read`
     bool                  repacked;
     struct ggml_context * ctx;
     struct ggml_cgraph *  graph;
@@ -40,6 +42,9 @@ static int by_size(const void * a, const void * b) {
 }
 
 static enum ggml_type type_of(const char * name) {
+    if (strcasecmp(name, "read") == 0) {
+        return GGML_TYPE_I8;
+    }
     for (int i = 0; i < GGML_TYPE_COUNT; i++) {
         const char * label = ggml_type_name((enum ggml_type) i);
         if (label != NULL && strcasecmp(label, name) == 0) {
@@ -48,6 +53,24 @@ static enum ggml_type type_of(const char * name) {
     }
     fprintf(stderr, "no type %s\n", name);
     exit(2);
+}
+
+typedef uint64_t vector __attribute__((vector_size(16)));
+
+// Loads a part of the bytes in each thread.
+static void load(struct ggml_tensor * result, const struct ggml_tensor * bytes, int thread, int threads, void * unused) {
+    (void) result, (void) unused;
+    const size_t vectors = ggml_nbytes(bytes) / sizeof(vector), each = vectors / (size_t) threads;
+    const vector * const at = (const vector *) bytes->data + each * (size_t) thread;
+    vector a = { 0 }, b = a, c = a, d = a;
+    for (size_t i = 0; i + 4 <= each; i += 4) {
+        a |= at[i];
+        b |= at[i + 1];
+        c |= at[i + 2];
+        d |= at[i + 3];
+    }
+    a |= b | c | d;
+    __asm__ volatile("" : : "m"(a)); // somebody might look at it
 }
 
 // Weights in the first of the back end's extra buffer types that can multiply them, else in its own.
@@ -85,6 +108,8 @@ int main(int argc, char ** argv) {
     ggml_backend_load_all();
     ggml_backend_t backend = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, NULL);
     ggml_backend_cpu_set_n_threads(backend, threads);
+    struct ggml_threadpool_params pool = ggml_threadpool_params_default(threads); // else every product starts threads of its own
+    ggml_backend_cpu_set_threadpool(backend, ggml_threadpool_new(&pool));
     float * values = malloc((size_t) (m * k) * sizeof(float)), * columns = malloc((size_t) (n * k) * sizeof(float));
     for (int64_t i = 0; i < m * k; i++) {
         values[i] = (float) rand() / (float) RAND_MAX - 0.5f;
@@ -101,6 +126,14 @@ int main(int argc, char ** argv) {
         product * p = products + i;
         p->type = type_of(argv[6 + i]);
         p->ctx = ggml_init((struct ggml_init_params) { 8 * ggml_tensor_overhead() + ggml_graph_overhead(), NULL, true });
+        p->graph = ggml_new_graph(p->ctx);
+        if (p->type == GGML_TYPE_I8) {
+            struct ggml_tensor * bytes = ggml_new_tensor_1d(p->ctx, p->type, m * k / 2);
+            ggml_build_forward_expand(p->graph, ggml_map_custom1_inplace(p->ctx, bytes, load, threads, NULL));
+            ggml_backend_alloc_ctx_tensors(p->ctx, backend);
+            ggml_backend_tensor_memset(bytes, 1, 0, ggml_nbytes(bytes));
+            continue;
+        }
         struct ggml_tensor * a = ggml_new_tensor_2d(p->ctx, p->type, k, m), * b = ggml_new_tensor_2d(p->ctx, GGML_TYPE_F32, k, n);
         struct ggml_tensor * c = ggml_mul_mat(p->ctx, a, b);
         place(p, backend, a, c);
@@ -115,7 +148,6 @@ int main(int argc, char ** argv) {
         ggml_backend_tensor_set(a, blocks, 0, ggml_nbytes(a));
         free(blocks);
         ggml_backend_tensor_set(b, columns, 0, ggml_nbytes(b));
-        p->graph = ggml_new_graph(p->ctx);
         ggml_build_forward_expand(p->graph, c);
     }
     for (int r = -2; r < repeats; r++) {
@@ -135,9 +167,10 @@ int main(int argc, char ** argv) {
     for (int i = 0; i < count; i++) {
         product * p = products + i;
         qsort(p->seconds, (size_t) repeats, sizeof(double), by_size);
-        const double median = p->seconds[repeats / 2], bytes = (double) m * (double) ggml_row_size(p->type, k);
+        const bool reads = p->type == GGML_TYPE_I8;
+        const double median = p->seconds[repeats / 2], bytes = (double) m * (reads ? (double) k / 2 : (double) ggml_row_size(p->type, k));
         first = i == 0 ? median : first;
-        printf("%-8s%c %7.4f bpw %10.1f us %8.2f Gweights/s %7.2f GB/s %6.3f\n", ggml_type_name(p->type), p->repacked ? '*' : ' ',
+        printf("%-8s%c %7.4f bpw %10.1f us %8.2f Gweights/s %7.2f GB/s %6.3f\n", reads ? "read" : ggml_type_name(p->type), p->repacked ? '*' : ' ',
                 8 * bytes / (double) (m * k), 1e6 * median, 1e-9 * (double) (m * k * n) / median, 1e-9 * bytes / median, median / first);
     }
     return 0;
