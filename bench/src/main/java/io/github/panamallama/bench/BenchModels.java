@@ -16,8 +16,10 @@ import java.util.Map;
 final class BenchModels {
     /** Shape of Llama 3.2 1B but for its vocabulary, 32000 tokens and an output matrix of its own: 1.1 billion parameters. */
     private static final RandomModel ONE_B = RandomModel.llama(16, 2048, 32, 8, 8192, 32_000);
+    /** Shape of Llama 3.2 3B, with the same difference: 3.0 billion parameters. */
+    private static final RandomModel THREE_B = RandomModel.llama(28, 3072, 24, 8, 8192, 32_000);
     /** As wide and deep as small models of these sizes are, with the same vocabulary. */
-    private static final Map<String, RandomModel> RANDOM = Map.of("1b", ONE_B,
+    private static final Map<String, RandomModel> RANDOM = Map.of("1b", ONE_B, "3b", THREE_B,
             "300m", RandomModel.llama(24, 1024, 16, 4, 2816, 32_000), "100m", RandomModel.llama(12, 768, 12, 4, 2048, 32_000));
 
     private BenchModels() {
@@ -31,7 +33,8 @@ final class BenchModels {
     }
 
     /**
-     * @param names {@code shipped}; {@code 1b-}, {@code 300m-} or {@code 100m-} and a type of {@link RandomModel#withType}; or paths
+     * @param names {@code shipped}; {@code 3b-}, {@code 1b-}, {@code 300m-} or {@code 100m-} and a type of {@link RandomModel#withType}; or
+     *     paths
      */
     static List<BenchModel> resolve(List<String> names) throws IOException {
         var models = new ArrayList<BenchModel>();
@@ -45,7 +48,7 @@ final class BenchModels {
                 default -> {
                     var path = Path.of(name).toAbsolutePath();
                     if (!Files.isRegularFile(path)) {
-                        throw new IOException("no model '" + name + "'; give shipped, 1b-q8_0, 300m-q8_0 or 100m-q8_0, the same with "
+                        throw new IOException("no model '" + name + "'; give shipped, 3b-q8_0, 1b-q8_0, 300m-q8_0 or 100m-q8_0, the same with "
                                 + "another type, or the path of a GGUF file");
                     }
                     yield new BenchModel(path.getFileName().toString(), path, path.toString(), false, null);
@@ -61,6 +64,11 @@ final class BenchModels {
         var shape = dash < 0 ? null : RANDOM.get(name.substring(0, dash));
         var type = dash < 0 ? null : GgmlType.byName(name.substring(dash + 1)).orElse(null);
         return shape == null || type == null ? null : shape.withType(type);
+    }
+
+    /** The same shape in another type. */
+    static BenchModel inType(BenchModel model, GgmlType type) throws IOException {
+        return random(model.name().replace(model.random().type().toString(), type.toString()), model.random().withType(type));
     }
 
     private static BenchModel random(String name, RandomModel shape) throws IOException {

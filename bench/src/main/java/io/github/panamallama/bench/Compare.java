@@ -47,6 +47,8 @@ public final class Compare implements Callable<Integer> {
         layers,
         /** What each type of weights costs in quality; the shipped model alone. */
         quality,
+        /** Random models of the 2:4 sparse types with the same in dense types. */
+        types,
         /** A worker process beside this one. */
         isolated,
         /** From the start of a process to its first token. */
@@ -85,9 +87,13 @@ public final class Compare implements Callable<Integer> {
     Set<LayerCosts.What> layers;
 
     @Option(names = {"-m", "--models"}, split = ",", paramLabel = "MODEL",
-            description = "'shipped'; '1b-q8_0', '300m-q8_0', '100m-q8_0' and other types, random ones; or paths of GGUF files",
+            description = "'shipped'; '3b-q8_0', '1b-q8_0', '300m-q8_0', '100m-q8_0' and other types, random ones; or paths of GGUF files",
             defaultValue = "shipped,1b-q8_0,1b-q4_0")
     List<String> models;
+
+    @Option(names = "--sparse-models", split = ",", paramLabel = "MODEL", description = "of the part 'types'",
+            defaultValue = "1b-s24_q4,1b-s24_q8,1b-s24_t,3b-s24_q4,3b-s24_q8,3b-s24_t")
+    List<String> sparseModels;
 
     @Option(names = "--pairs", description = "alternations of each comparison", defaultValue = "15")
     int pairs;
@@ -149,7 +155,8 @@ public final class Compare implements Callable<Integer> {
         threads = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
         random = new SplittableRandom(seed);
         var wanted = EnumSet.copyOf(parts);
-        var beside = EnumSet.of(Part.bench, Part.generate, Part.concurrent, Part.constrained, Part.adapters, Part.masks, Part.memory);
+        var beside = EnumSet.of(Part.bench, Part.generate, Part.concurrent, Part.constrained, Part.adapters, Part.masks, Part.memory,
+                Part.types);
         beside.retainAll(wanted);
         upstream = beside.isEmpty() ? null : Upstream.build(home, unpatched);    // the others need none of its programs
         var setting = new LinkedHashMap<String, String>();
@@ -166,8 +173,8 @@ public final class Compare implements Callable<Integer> {
         System.out.println("report: " + home.resolve(report));
         setting.forEach((name, value) -> System.out.println(name + ": " + value));
 
-        for (var model : EnumSet.of(Part.tokens, Part.masks, Part.memory, Part.vocabulary).containsAll(wanted) ? List.<BenchModels.BenchModel>of()
-                : BenchModels.resolve(models)) {
+        var ofNoModel = EnumSet.of(Part.tokens, Part.masks, Part.memory, Part.vocabulary, Part.types);
+        for (var model : ofNoModel.containsAll(wanted) ? List.<BenchModels.BenchModel>of() : BenchModels.resolve(models)) {
             System.out.printf(Locale.ROOT, "%n%s: %s%n", model.name(), model.shape());
             if (wanted.contains(Part.bench)) {
                 compareBench(model);
@@ -232,6 +239,15 @@ public final class Compare implements Callable<Integer> {
         }
         if (wanted.contains(Part.vocabulary)) {
             Vocabularies.measure(written);
+        }
+        if (wanted.contains(Part.types)) {
+            for (var name : sparseModels) {
+                var model = BenchModels.resolve(List.of(name)).getFirst();
+                System.out.printf(Locale.ROOT, "%n%s: %s%n", model.name(), model.shape());
+                try (var costs = new TypeCosts(model, home, upstream, seconds, prompt)) {
+                    costs.measure(threads, pairs, random, written);
+                }
+            }
         }
         if (wanted.contains(Part.tokens)) {
             add(TokenCosts.measure());

@@ -51,7 +51,7 @@ final class MemoryUse {
     }
 
     /** The largest value of each figure while the process runs. The launcher becomes the JVM, so that one process is looked at. */
-    private static Map<String, Long> peak(Path home, List<String> command) throws IOException, InterruptedException {
+    static Map<String, Long> peak(Path home, List<String> command) throws IOException, InterruptedException {
         var log = Files.createTempFile("memory", ".log");
         try {
             var process = new ProcessBuilder(command).directory(home.toFile()).redirectErrorStream(true).redirectOutput(log.toFile())
