@@ -17,4 +17,6 @@ module panamallama.runtime {
     exports io.github.panamallama.runtime.gguf;
     exports io.github.panamallama.runtime.chat;
     exports io.github.panamallama.runtime.search;
+    // headers of files
+    opens io.github.panamallama.runtime to tools.jackson.databind;
 }

@@ -215,7 +215,7 @@ final class CellPool {
 
     // --- states ---------------------------------------------------------------------------------------------------------
 
-    /** How the context lays out a state, learned from that of one token; null where it is unknown. */
+    /** How the context lays out a state, learned from that of one token if need be; null where it is unknown. */
     StateLayout layout() {
         if (layout == null) {
             int id = takeId(Long.MAX_VALUE, null);
@@ -250,6 +250,8 @@ final class CellPool {
         }
         if (sequence.id >= 0 && sequence.valid == sequence.length) {
             save.state = context.state(sequence.id, save.arena);
+            layout = layout == null ? StateLayout.of(save.state) : layout;
+            save.layout = layout;
         }
     }
 

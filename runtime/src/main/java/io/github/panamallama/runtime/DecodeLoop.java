@@ -15,6 +15,7 @@ import io.github.panamallama.runtime.Work.Watch;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.locks.LockSupport;
@@ -77,7 +78,9 @@ final class DecodeLoop {
     /** The plan of the step, null for every block once, and what is read in it, null for nothing. */
     private LayerPlan plan;
     private Tap tap;
-    /** Whether somebody waits for a step with another plan, or for one without others. */
+    /** What an encoder has read for the tokens of the step; null without encoder. */
+    private int[] source;
+    /** Whether somebody waits for a step with another plan or source, or for one without others. */
     private boolean otherPlans;
     /** Who hands readings to a sink. */
     private volatile Thread reading;
@@ -261,6 +264,11 @@ final class DecodeLoop {
             }
         }
         call(new Ticket(), new Shutdown());
+    }
+
+    /** Most tokens that an encoder reads. */
+    int longestSource() {
+        return context.ubatchSize();
     }
 
     EngineStats stats() {
@@ -532,7 +540,7 @@ final class DecodeLoop {
         for (int i = 0; i < active.size(); i++) {
             var request = active.get(i);
             request.sliceCount = 0;
-            if (!first && !Objects.equals(plan, request.plan())) {
+            if (!first && !(Objects.equals(plan, request.plan()) && Arrays.equals(source, request.sequence.source))) {
                 otherPlans = true;
                 continue;
             }
@@ -552,6 +560,7 @@ final class DecodeLoop {
                 first = false;
                 plan = request.plan();
                 tap = null;
+                source = request.sequence.source;
             }
             more--;
             if (request.sequence.tap != null) {
@@ -665,7 +674,7 @@ final class DecodeLoop {
             }
         }
         try {
-            return context.decode(plan, tap);
+            return context.decode(plan, tap, source);
         } finally {
             synchronized (cancelLock) {
                 batchRunning = false;

@@ -26,6 +26,7 @@ import java.util.concurrent.atomic.AtomicLong;
 public final class Engine implements AutoCloseable {
     private final Model model;
     private final EngineOptions options;
+    private final ControlVector control;
     private final DecodeLoop loop;
     private final MemoryEstimate memory;
     private final int contextSize;
@@ -36,8 +37,9 @@ public final class Engine implements AutoCloseable {
     private final AtomicLong births = new AtomicLong();
     private final AtomicBoolean closed = new AtomicBoolean();
 
-    private Engine(Model model, EngineOptions options, NativeContext context) {
+    private Engine(Model model, EngineOptions options, NativeContext context, ControlVector control) {
         this.model = model;
+        this.control = control;
         int threads = options.threads() > 0 ? options.threads() : Cores.physical();
         this.options = options.withThreads(threads).withBatchThreads(options.batchThreads() > 0 ? options.batchThreads() : threads);
         this.memory = context.memory();
@@ -63,10 +65,28 @@ public final class Engine implements AutoCloseable {
      * @throws ClosedException             when the model is closed
      */
     public static Engine open(Model model, EngineOptions options) {
+        return open(model, options, null);
+    }
+
+    /**
+     * An engine whose sequences are all evaluated with a control vector. That costs the evaluation of two tokens now, which tell whether
+     * the architecture looks at control vectors.
+     *
+     * @param control null for none
+     * @throws AdapterException         if the model's graph has no place for it, or the model has an encoder
+     * @throws IllegalArgumentException if it is for another model
+     */
+    public static Engine open(Model model, EngineOptions options, ControlVector control) {
+        if (control != null && control.model() != model) {
+            throw new IllegalArgumentException("the control vector was loaded for another model, " + control.model().path());
+        }
+        if (control != null && model.hasEncoder()) {
+            throw new AdapterException("'" + model.description() + "' has an encoder; control vectors are for decoders");
+        }
         model.retain();
         try {
             MemoryCheck.ensure(model, options);
-            return new Engine(model, options, new NativeContext(model, options));
+            return new Engine(model, options, new NativeContext(model, options, control), control);
         } catch (Throwable e) {
             model.release();
             throw e;
@@ -88,6 +108,11 @@ public final class Engine implements AutoCloseable {
         return options;
     }
 
+    /** What is added to the outputs of the model's blocks; null for nothing. */
+    public ControlVector control() {
+        return control;
+    }
+
     /**
      * Cells of the KV cache, in tokens: the longest sequence, and what all sequences share. In a model with learned positions, such as
      * GPT-2, a sequence is never longer than {@link Model#contextLength}.
@@ -106,9 +131,47 @@ public final class Engine implements AutoCloseable {
         return new Row(vocabularySize);
     }
 
-    /** An empty sequence. It costs nothing until tokens are appended. */
+    /**
+     * An empty sequence. It costs nothing until tokens are appended.
+     *
+     * @throws LlamaException if the model has an encoder, which has to read something first
+     */
     public Sequence newSequence() {
+        if (model.hasEncoder()) {
+            throw new LlamaException("'" + model.description() + "' has an encoder: give newSequence the tokens that it reads");
+        }
         return adopt(new int[16], 0, Variant.PLAIN, Adaptation.NONE);
+    }
+
+    /**
+     * An empty sequence for what an encoder-decoder (T5) makes of a text; its first token is {@link Model#decoderStart}. Forks share the
+     * source, and {@link Sequence#truncate} forgets written tokens alone.
+     *
+     * <p>A context holds the encoder's output of one source, which is kept as long as the sequences that are evaluated have it. Sequences of
+     * one source share batches as any others do; those of several take turns, and each turn encodes its source again. Where several sources
+     * are written for at the same time, several engines of the model are faster.
+     *
+     * @param source 1 to {@link EngineOptions#ubatchSize} tokens, with those that the vocabulary adds
+     * @throws LlamaException       if the model has no encoder
+     * @throws ContextFullException if the source is too long
+     */
+    public Sequence newSequence(int[] source) {
+        if (!model.hasEncoder()) {
+            throw new LlamaException("'" + model.description() + "' has no encoder; append the tokens to a sequence");
+        }
+        if (source.length == 0) {
+            throw new IllegalArgumentException("the encoder has nothing to read: the source is empty");
+        }
+        if (source.length > loop.longestSource()) {
+            throw new ContextFullException("a source of " + source.length + " tokens; the encoder reads at most " + loop.longestSource()
+                    + " at once, raise EngineOptions.ubatchSize");
+        }
+        for (int token : source) {
+            checkToken(token);
+        }
+        var sequence = adopt(new int[16], 0, Variant.PLAIN, Adaptation.NONE);
+        sequence.source = source.clone();
+        return sequence;
     }
 
     /**
@@ -333,6 +396,9 @@ public final class Engine implements AutoCloseable {
         if (own.equals(Variant.PLAIN) && spans == Adaptation.NONE) {
             return sequence;
         }
+        if (model.hasEncoder() && !own.adapters().isEmpty()) {
+            throw new AdapterException("'" + model.description() + "' has an encoder, which adapters can't reach here; merge them into the model");
+        }
         for (var entry : own.adapters().entries()) {
             if (entry.adapter().model() != model) {
                 throw new IllegalArgumentException(entry.adapter().name() + " was loaded for another model than this engine's, " + model.path());
@@ -379,10 +445,14 @@ public final class Engine implements AutoCloseable {
         if (probe.failure != null) {
             throw probe.failure;
         }
-        if (probe.layout == null) {
+        return requireKnown(probe.layout);
+    }
+
+    StateLayout requireKnown(StateLayout layout) {
+        if (layout == null) {
             throw new StateException("the cache of '" + model.description() + "' is of a kind that is not saved; save the tokens");
         }
-        return probe.layout;
+        return layout;
     }
 
     /** What can be said of a plan without looking at the graph. */

@@ -47,6 +47,7 @@ public final class Model implements AutoCloseable {
     private final int slidingWindow;
     private final boolean hasEncoder;
     private final boolean hasDecoder;
+    private final int decoderStart;
     private final boolean recurrent;
     private final boolean hybrid;
     private final boolean diffusion;
@@ -79,6 +80,8 @@ public final class Model implements AutoCloseable {
         hybrid = LlamaH.llama_model_is_hybrid(handle);
         diffusion = LlamaH.llama_model_is_diffusion(handle);
         vocabulary = new Vocabulary(LlamaH.llama_model_get_vocab(handle));
+        int start = LlamaH.llama_model_decoder_start_token(handle);
+        decoderStart = !hasEncoder || !hasDecoder ? -1 : start >= 0 && start < vocabulary.size() ? start : vocabulary.bos();
     }
 
     /** Loads a model with {@link ModelOptions#defaults}. */
@@ -414,6 +417,11 @@ public final class Model implements AutoCloseable {
     /** Whether the model can decode; false for embedding models such as BERT. */
     public boolean hasDecoder() {
         return hasDecoder;
+    }
+
+    /** The token that the decoder of an encoder-decoder begins with; -1 in other models. */
+    public int decoderStart() {
+        return decoderStart;
     }
 
     /** Whether the model keeps a state of fixed size instead of a KV cache, as Mamba and RWKV. */

@@ -11,6 +11,7 @@ import io.github.panamallama.runtime.natives.Natives;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
 import java.util.List;
 
 /**
@@ -58,6 +59,7 @@ final class NativeContext {
     private volatile long decodeNanos;
     private boolean broken;
     private final int ids;
+    private final int ubatchSize;
     /** Null until a sequence with adapters is made. */
     private AdapterBank adapters;
     /** Null until a sequence with a plan or a tap is made. */
@@ -65,8 +67,13 @@ final class NativeContext {
     private final Model model;
     /** Null without one. */
     private final MtpContext mtp;
+    /** What an encoder reads, tokens that belong to every sequence id; null until it is used. */
+    private MemorySegment sourceBatch;
+    /** What the context's one encoder output is of; null for nothing. */
+    private int[] encoded;
 
-    NativeContext(Model model, EngineOptions options) {
+    /** @param control null for none */
+    NativeContext(Model model, EngineOptions options, ControlVector control) {
         Natives.load();
         this.model = model;
         flags = pl_flags.allocate(arena);
@@ -83,7 +90,7 @@ final class NativeContext {
             memory = LlamaH.llama_get_memory(created);
             if (memory.equals(MemorySegment.NULL)) {
                 throw new ModelLoadException("'" + model.description() + "' has no KV cache (an encoder or diffusion model); "
-                        + "an Engine evaluates decoder models only");
+                        + "an Engine evaluates decoder models only; an Embedder or Reranker makes vectors and scores");
             }
             int single = options.threads() > 0 ? options.threads() : Cores.physical();
             int many = options.batchThreads() > 0 ? options.batchThreads() : single;
@@ -105,6 +112,7 @@ final class NativeContext {
         window = model.slidingWindow();
         ids = options.maxSequences();
         politeness = options.scheduling().polite() ? Politeness.ofThisMachine() : null;
+        ubatchSize = Math.min(options.ubatchSize(), LlamaH.llama_n_ubatch(context));
 
         batch = llama_batch.allocate(arena);
         tokens = arena.allocate(INT, batchSize);
@@ -124,6 +132,9 @@ final class NativeContext {
             pointToOwnId(i);
         }
         try {
+            if (control != null) {
+                control(control);
+            }
             mtp = model.options().mtp() ? new MtpContext(model, options, context, threads, flags, batch, batchSize, failure) : null;
         } catch (RuntimeException e) {
             LlamaH.pl_context_free(context, threads);
@@ -144,6 +155,41 @@ final class NativeContext {
         pl_thread_options.cpus(o, arena.allocateFrom(INT, scheduling.cpus().stream().mapToInt(Integer::intValue).toArray()));
         pl_thread_options.n_cpus(o, scheduling.cpus().size());
         return o;
+    }
+
+    /** Sets what is added to the blocks' outputs, and makes sure that they are graphs of those where it is. */
+    private void control(ControlVector vector) {
+        var before = new Row(vocabularySize);
+        var after = new Row(vocabularySize);
+        boolean checked = !vector.isZero();
+        if (checked) {
+            evaluateFirst(before);
+        }
+        try (var scratch = Arena.ofConfined()) {
+            var data = scratch.allocateFrom(ValueLayout.JAVA_FLOAT, vector.data());
+            int code = LlamaH.pl_set_adapter_cvec(context, data, data.byteSize() / 4, model.embeddingSize(), 1, model.layerCount() - 1, error);
+            failure.check("setting the control vector");
+            if (code != 0) {
+                throw new AdapterException("the control vector was refused: " + describe(code));
+            }
+        }
+        if (checked) {
+            evaluateFirst(after);
+            if (before.segment().mismatch(after.segment()) < 0) {
+                throw new AdapterException("'" + model.description() + "' does not look at control vectors: the graph of " + model.architecture()
+                        + " has no place for them");
+            }
+        }
+    }
+
+    private void evaluateFirst(Row row) {
+        begin();
+        add(0, 0, 0, true);
+        if (decode(null, null, null) != 0) {
+            throw new DecodeException("native code could not evaluate a token: " + failure.message());
+        }
+        logits(0, row);
+        remove(0, 0);
     }
 
     /** Native parameters for a model with this metadata, as far as they decide about memory. */
@@ -212,6 +258,11 @@ final class NativeContext {
 
     int batchSize() {
         return batchSize;
+    }
+
+    /** Most tokens of one compute graph, and of what an encoder reads. */
+    int ubatchSize() {
+        return ubatchSize;
     }
 
     /** Lets another thread of the system run on this core, which {@link Thread#yield} does not do for a virtual thread. */
@@ -294,10 +345,17 @@ final class NativeContext {
     /**
      * Evaluates the batch: 0, {@link #NO_CELLS}, {@link #ABORTED}, or a negative code of upstream.
      *
-     * @param plan null for every block once
-     * @param tap  what is read; null for nothing
+     * @param plan   null for every block once
+     * @param tap    what is read; null for nothing
+     * @param source what the decoder's tokens were made of; null in models without encoder
      */
-    int decode(LayerPlan plan, Tap tap) {
+    int decode(LayerPlan plan, Tap tap, int[] source) {
+        if (source != null) {
+            int code = encode(source);
+            if (code != 0) {
+                return code;
+            }
+        }
         llama_batch.n_tokens(batch, size);
         if (blocks != null) {
             blocks.use(plan);
@@ -321,6 +379,51 @@ final class NativeContext {
                     + describe(code));
         }
         return code;
+    }
+
+    /** Makes the encoder's output, of which a context has one, that of a source: 0 or {@link #ABORTED}. */
+    private int encode(int[] source) {
+        if (Arrays.equals(source, encoded)) {
+            return 0;
+        }
+        if (sourceBatch == null) {
+            sourceBatch = sourceBatch();
+        }
+        MemorySegment.copy(source, 0, llama_batch.token(sourceBatch).reinterpret(4L * source.length), INT, 0, source.length);
+        llama_batch.n_tokens(sourceBatch, source.length);
+        encoded = null;
+        long begin = System.nanoTime();
+        int code = LlamaH.pl_encode(context, sourceBatch, error);
+        decodeNanos += System.nanoTime() - begin;
+        if (failure.failed() || code != 0 && code != ABORTED) {
+            broken |= failure.assertionFailed();
+            throw new DecodeException("native code failed to encode " + source.length + " tokens: " + describe(code));
+        }
+        encoded = code == 0 ? source : null;
+        return code;
+    }
+
+    private MemorySegment sourceBatch() {
+        var all = arena.allocate(INT, ids);
+        for (int i = 0; i < ids; i++) {
+            all.setAtIndex(INT, i, i);
+        }
+        var places = arena.allocate(INT, ubatchSize);
+        var counts = arena.allocate(INT, ubatchSize);
+        var pointers = arena.allocate(ValueLayout.ADDRESS, ubatchSize + 1L);
+        for (int i = 0; i < ubatchSize; i++) {
+            places.setAtIndex(INT, i, i);
+            counts.setAtIndex(INT, i, ids);
+            pointers.setAtIndex(ValueLayout.ADDRESS, i, all);
+        }
+        var source = llama_batch.allocate(arena);
+        llama_batch.token(source, arena.allocate(INT, ubatchSize));
+        llama_batch.embd(source, MemorySegment.NULL);
+        llama_batch.pos(source, places);
+        llama_batch.n_seq_id(source, counts);
+        llama_batch.seq_id(source, pointers);
+        llama_batch.logits(source, arena.allocate(ubatchSize).fill((byte) 1));
+        return source;
     }
 
     /** {@link MtpContext#advance} of the model's head; false when it found no cells. */
@@ -483,7 +586,7 @@ final class NativeContext {
         assign(id, Adaptation.NONE);
         begin();
         add(0, 0, id, false);
-        int code = decode(null, null);
+        int code = decode(null, null, null);
         if (code != 0 && code != NO_CELLS) {
             throw new DecodeException("native code could not evaluate a token: " + describe(code));
         }

@@ -43,6 +43,8 @@ public final class Sequence implements AutoCloseable {
     private final AdapterSet adapters;
     /** Null for every block once. */
     private final LayerPlan plan;
+    /** What the encoder has read; null in models without. Set once, before anybody else sees this. */
+    int[] source;
     private final Ticket ticket = new Ticket();
     private volatile boolean closed;
     @SuppressWarnings("unused") // through BUSY
@@ -111,6 +113,11 @@ public final class Sequence implements AutoCloseable {
     /** The blocks that it is evaluated with, fixed when it was made. */
     public LayerPlan plan() {
         return plan == null ? LayerPlan.all(engine.model().layerCount()) : plan;
+    }
+
+    /** What an encoder-decoder has read for this sequence; empty in models without encoder. */
+    public int[] source() {
+        return source == null ? new int[0] : source.clone();
     }
 
     /**
@@ -298,6 +305,7 @@ public final class Sequence implements AutoCloseable {
 
     private Sequence fork(Variant own, Adaptation spans, int activation, int searchFrom) {
         var child = engine.adopt(Arrays.copyOf(tokens, Math.max(length, 16)), length, own, spans);
+        child.source = source;
         child.activation = activation;
         child.searchFrom = searchFrom;
         var fork = new Work.Fork(this, child, unchanged, adaptation.common(spans, length));
@@ -326,6 +334,9 @@ public final class Sequence implements AutoCloseable {
         }
         if (!Objects.equals(other.plan, plan)) {
             throw new IllegalArgumentException("a sequence with the plan " + plan() + " can't be exchanged with one with " + other.plan());
+        }
+        if (!Arrays.equals(other.source, source)) {
+            throw new IllegalArgumentException("sequences of different sources can't be exchanged");
         }
         enter();
         try {
@@ -514,7 +525,6 @@ public final class Sequence implements AutoCloseable {
     }
 
     private MemorySegment state(Arena arena) {
-        var layout = engine.stateLayout();
         for (int attempt = 0; attempt < 3; attempt++) {
             var save = new Work.Save(this, unchanged, arena);
             engine.loop().call(ticket, save);
@@ -523,7 +533,7 @@ public final class Sequence implements AutoCloseable {
                 throw save.failure;
             }
             if (save.state != null) {
-                layout.check(save.state, tokens, length, engine.model().slidingWindow());
+                engine.requireKnown(save.layout).check(save.state, tokens, length, engine.model().slidingWindow());
                 return save.state;
             }
             evaluateAgain();

@@ -51,9 +51,10 @@ final class StateFile {
      * @param values      type of cached values
      * @param spareLayers of the cache
      * @param plan        as it is printed
+     * @param control     {@link ControlVector#fingerprint} of the engine's control vector, "none" without
      * @param adapters    in their order
      */
-    record Key(String llamaCpp, String model, String description, String keys, String values, int spareLayers, String plan,
+    record Key(String llamaCpp, String model, String description, String keys, String values, int spareLayers, String plan, String control,
             List<AdapterKey> adapters) {
 
         static Key of(Engine engine, AdapterSet adapters, LayerPlan plan) {
@@ -61,7 +62,7 @@ final class StateFile {
             var options = engine.options();
             return new Key(LlamaH.llama_version().getString(0), model.fingerprint(), model.description(), options.keyType().label(),
                     options.valueType().label(), options.spareLayers(), plan.toString(),
-                    adapters.entries().stream().map(AdapterKey::of).toList());
+                    engine.control() == null ? "none" : engine.control().fingerprint(), adapters.entries().stream().map(AdapterKey::of).toList());
         }
 
         /** @throws StateException if this, the engine's, differs from a file's */
@@ -72,6 +73,7 @@ final class StateFile {
             }
             differ("adapters", saved.adapters, adapters);
             differ("the plan", saved.plan, plan);
+            differ("the control vector", saved.control, control);
             differ("keys of type", saved.keys, keys);
             differ("values of type", saved.values, values);
             differ("spare layers:", saved.spareLayers, spareLayers);

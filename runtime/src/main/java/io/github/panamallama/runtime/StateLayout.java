@@ -9,8 +9,8 @@ import java.util.BitSet;
 import java.util.List;
 
 /**
- * How llama.cpp lays out the state of one sequence of an engine ({@code llama_state_seq_get_data}). Learned from what it writes of a single
- * token, which has every count, type and row size of the caches; bytes from elsewhere are then checked field by field, because native code
+ * How llama.cpp lays out the state of one sequence of an engine ({@code llama_state_seq_get_data}). Learned from what it has written there,
+ * which has every count, type and row size of the caches; bytes from elsewhere are then checked field by field, because native code
  * believes some of them (CVE-2026-43629).
  *
  * <p>A state is one cache behind the other, as {@code state_write} of llama.cpp's memory classes has them: attention (several where layers
@@ -64,9 +64,9 @@ final class StateLayout {
     }
 
     /**
-     * The layout of a state of one token; null if it is none of the known ones.
+     * The layout of a state; null if it is none of the known ones.
      *
-     * @param state as native code wrote it
+     * @param state of one token or more, as native code wrote it
      */
     static StateLayout of(MemorySegment state) {
         for (int variant = 0; variant < 4; variant++) {
@@ -83,51 +83,53 @@ final class StateLayout {
         in.skip(HEADER);
         var caches = new ArrayList<Cache>();
         while (in.left() > 0) {
-            // streams 1, cells 1; or cells 1, position 0
-            caches.add(in.peek(4) == 1 ? attention(in, extended, values) : recurrent(in));
+            // the first cell's sequences, of which there is one; or the transposition, which is never
+            caches.add(in.peek(12) == 1 ? attention(in, extended, values) : recurrent(in));
         }
         return List.copyOf(caches);
     }
 
     private static Attention attention(Cursor in, boolean extended, boolean values) {
         in.expect(1, "streams");
-        in.expect(1, "cells");
-        in.expect(0, "position");
-        in.expect(1, "sequences of a cell");
-        in.skip(extended ? 16 : 4);
+        int cells = in.integer();
+        for (int i = 0; i < cells; i++) {
+            in.skip(4);
+            in.expect(1, "sequences of a cell");
+            in.skip(extended ? 16 : 4);
+        }
         boolean transposed = in.integer() == 1;
         int layers = in.integer();
         var keys = new ArrayList<Rows>();
         for (int i = 0; i < layers; i++) {
-            keys.add(rows(in, false));
+            keys.add(rows(in, cells, false));
         }
         var others = new ArrayList<Rows>();
         for (int i = 0; i < layers && values; i++) {
-            others.add(rows(in, transposed));
+            others.add(rows(in, cells, transposed));
         }
         return new Attention(extended, transposed, List.copyOf(keys), List.copyOf(others));
     }
 
     private static Recurrent recurrent(Cursor in) {
         in.expect(1, "cells");
-        in.expect(0, "position");
+        in.skip(4);
         in.expect(0, "sequences of a cell");
         in.expect(0, "transposition");
         int layers = in.integer();
         var rows = new ArrayList<Rows>();
         while (in.left() > 0) { // it is the last one
-            rows.add(rows(in, false));
+            rows.add(rows(in, 1, false));
         }
         return new Recurrent(layers, List.copyOf(rows));
     }
 
-    private static Rows rows(Cursor in, boolean transposed) {
+    private static Rows rows(Cursor in, int cells, boolean transposed) {
         var type = in.integer();
         var rows = transposed ? new Rows(type, in.integer(), in.integer()) : new Rows(type, in.longInteger(), 1);
         if (GgmlType.byId(type).isEmpty() || rows.size < 1 || rows.size > in.left() || rows.elements < 1) {
             throw new StateException("no row of a cache: " + rows);
         }
-        in.skip(rows.bytes(1));
+        in.skip(rows.bytes(cells));
         return rows;
     }
 

@@ -148,6 +148,8 @@ abstract sealed class Work {
 
         /** Null where the history is not evaluated as far as it goes. */
         MemorySegment state;
+        /** Null where it is none of the known ones. */
+        StateLayout layout;
 
         Save(Sequence sequence, int keep, Arena arena) {
             this.sequence = sequence;

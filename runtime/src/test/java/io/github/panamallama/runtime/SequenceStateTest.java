@@ -411,7 +411,7 @@ class SequenceStateTest {
                     ByteBuffer.wrap(broken).order(ByteOrder.LITTLE_ENDIAN).putInt(start + at, value);
                     var message = refusal(engine, withSum(broken));
                     assertTrue(message.contains("byte " + at) || message.contains("cells for 5") || message.contains("is at position")
-                            || message.contains("flash attention") || message.contains("bytes of a row"), "field at " + at + ": " + message);
+                            || message.contains("sequence of cell 0") || message.contains("flash attention") || message.contains("bytes of a row"), "field at " + at + ": " + message);
                 }
             }
             try (var restored = restore(engine, withSum(saved.clone()))) {
