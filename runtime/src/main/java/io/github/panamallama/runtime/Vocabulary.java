@@ -83,6 +83,7 @@ public final class Vocabulary {
     private final int fimSeparator;
     private final boolean addsBos;
     private final boolean addsEos;
+    private final boolean addsSep;
 
     /**
      * @param vocab the {@code llama_vocab} of a loaded model, which calls {@link #close} before it goes
@@ -127,6 +128,7 @@ public final class Vocabulary {
             fimSeparator = present(LlamaH.llama_vocab_fim_sep(vocab));
             addsBos = LlamaH.llama_vocab_get_add_bos(vocab);
             addsEos = LlamaH.llama_vocab_get_add_eos(vocab);
+            addsSep = LlamaH.llama_vocab_get_add_sep(vocab);
             startsWithSpace = type != Type.NONE && stripsLeadingSpace(arena, error);
 
             tokenizer = LlamaH.pl_tokenizer_new(vocab, error);
@@ -443,6 +445,11 @@ public final class Vocabulary {
     /** Whether {@link #tokenize} with special tokens ends with {@link #eos}. */
     public boolean addsEos() {
         return addsEos;
+    }
+
+    /** Whether {@link #sep} stands between two texts that are read together. */
+    public boolean addsSep() {
+        return addsSep;
     }
 
     /**
