@@ -3,11 +3,15 @@ package io.github.panamallama;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.LlamaException;
+import io.github.panamallama.runtime.StateException;
 import io.github.panamallama.runtime.chat.ChatMessage;
 import io.github.panamallama.runtime.chat.ChatTemplate;
 import io.github.panamallama.runtime.chat.PromptOptions;
 import io.github.panamallama.sampling.IncompleteException;
 import io.github.panamallama.sampling.grammar.Grammar;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -21,6 +25,8 @@ import java.util.stream.Stream;
  * come from any thread.
  */
 public final class Chat implements AutoCloseable {
+    private static final String EVALUATED = ".kv";
+
     private final Dialogue dialogue;
     private final Types types;
     private final ChatOptions options;
@@ -137,6 +143,66 @@ public final class Chat implements AutoCloseable {
             }
         }
         return -1;
+    }
+
+    /**
+     * Writes the conversation to a file: its messages as JSON, and beside it, in a file of the same name and {@value #EVALUATED}, the tokens
+     * that are evaluated of it, so that {@link #load} need not evaluate them again. That one may be deleted, and is not written where
+     * evaluated tokens can't be saved. A reply that is still coming is closed first.
+     *
+     * @throws LlamaException if a file can't be written
+     */
+    public void save(Path file) {
+        settle();
+        var evaluated = evaluated(file);
+        try {
+            SavedChat.of(history, forgotten).write(file);
+            try {
+                dialogue.save(evaluated);
+            } catch (StateException e) {
+                Files.deleteIfExists(evaluated); // of another conversation
+            }
+        } catch (IOException e) {
+            throw new LlamaException("can't write the conversation to " + file + ": " + e, e);
+        }
+    }
+
+    /**
+     * Goes on with a conversation that {@link #save} wrote, of any model; what was said here is forgotten. A reply that is still coming is
+     * closed first.
+     *
+     * @return what need not be evaluated again
+     * @throws LlamaException if the file can't be read or holds no conversation; this one is as before then
+     */
+    public Loaded load(Path file) {
+        var saved = SavedChat.read(file);
+        settle();
+        history = new ArrayList<>(saved.messages());
+        forgotten = saved.forgotten();
+        dialogue.clear();
+        var evaluated = evaluated(file);
+        if (!Files.exists(evaluated)) {
+            return new Loaded(0, "there is no " + evaluated);
+        }
+        try {
+            dialogue.restore(evaluated);
+            return new Loaded(dialogue.length(), null);
+        } catch (StateException | ContextFullException e) {
+            return new Loaded(0, e.getMessage());
+        }
+    }
+
+    /**
+     * What {@link #load} has found beside the messages.
+     *
+     * @param tokens that need not be evaluated again
+     * @param reason why all of them will be with the next message; null where they need not
+     */
+    public record Loaded(int tokens, String reason) {
+    }
+
+    private static Path evaluated(Path file) {
+        return file.resolveSibling(file.getFileName() + EVALUATED);
     }
 
     /** What the conversation is held under. */

@@ -1,6 +1,7 @@
 package io.github.panamallama;
 
 import io.github.panamallama.runtime.AdapterSet;
+import java.nio.file.Path;
 
 /** The evaluated tokens of a conversation, in this process or in a worker. One thread at a time. */
 interface Dialogue extends AutoCloseable {
@@ -21,6 +22,12 @@ interface Dialogue extends AutoCloseable {
 
     /** Tokens evaluated and kept. */
     int length();
+
+    /** Writes the evaluated tokens to a file; {@link io.github.panamallama.runtime.StateException} where they can't be saved. */
+    void save(Path file);
+
+    /** Takes evaluated tokens from a file in place of its own; {@link io.github.panamallama.runtime.StateException} where they don't fit. */
+    void restore(Path file);
 
     /** Forgets all tokens. */
     void clear();

@@ -4,9 +4,12 @@ import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Sequence;
+import io.github.panamallama.runtime.StateException;
 import io.github.panamallama.sampling.SamplerOptions;
 import io.github.panamallama.sampling.grammar.Grammar;
 import io.github.panamallama.sampling.strategy.Strategy;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.List;
 
 /**
@@ -24,12 +27,13 @@ import java.util.List;
  * @param confidence whether entropy, margin and log-probability of each token are measured; {@link Completion#confidence} tells them
  * @param adapters   LoRA adapters that the text is written under; the model as it is under {@link AdapterSet#none}
  * @param plans      chooses which blocks of the model run; null for every block once
+ * @param promptCache file that keeps the evaluated prompt for the next process; null for none
  */
 public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<String> stop, int logProbs, boolean truncation,
         Grammar grammar, Strategy strategy, boolean confidence, AdapterSet adapters,
-        PlanChooser plans) {
+        PlanChooser plans, Path promptCache) {
     private static final GenerationOptions DEFAULTS =
-            new GenerationOptions(256, SamplerOptions.defaults(), List.of(), -1, false, null, null, false, AdapterSet.none(), null);
+            new GenerationOptions(256, SamplerOptions.defaults(), List.of(), -1, false, null, null, false, AdapterSet.none(), null, null);
 
     public GenerationOptions {
         if (maxTokens < 0) {
@@ -60,11 +64,13 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
     }
 
     public GenerationOptions withMaxTokens(int maxTokens) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans,
+                promptCache);
     }
 
     public GenerationOptions withSampling(SamplerOptions sampling) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans,
+                promptCache);
     }
 
     /** 0 takes the most likely token, always. */
@@ -78,7 +84,8 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
     }
 
     public GenerationOptions withStop(List<String> stop) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans,
+                promptCache);
     }
 
     public GenerationOptions withStop(String... stop) {
@@ -87,25 +94,30 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
 
     /** Collects log-probabilities, in nats, with this many alternatives each. */
     public GenerationOptions withLogProbs(int alternatives) {
-        return new GenerationOptions(maxTokens, sampling, stop, alternatives, truncation, grammar, strategy, confidence, adapters, plans);
+        return new GenerationOptions(maxTokens, sampling, stop, alternatives, truncation, grammar, strategy, confidence, adapters, plans,
+                promptCache);
     }
 
     public GenerationOptions withTruncation(boolean truncation) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans,
+                promptCache);
     }
 
     /** The text will belong to this grammar, as a whole. */
     public GenerationOptions withGrammar(Grammar grammar) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans,
+                promptCache);
     }
 
     public GenerationOptions withStrategy(Strategy strategy) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans,
+                promptCache);
     }
 
     /** Measures each token; the model is then asked for tokens too that a grammar leaves no choice about. */
     public GenerationOptions withConfidence(boolean confidence) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans,
+                promptCache);
     }
 
     /** The text will be written with these blocks of the model; null for every block once. */
@@ -115,12 +127,27 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
 
     /** The text will be written with blocks that are chosen by its prompt; null for every block once. */
     public GenerationOptions withPlans(PlanChooser plans) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans,
+                promptCache);
     }
 
     /** The text will be written under these adapters, whatever others are written under at the same time; see {@link Llama#adapter}. */
     public GenerationOptions withAdapters(AdapterSet adapters) {
-        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans);
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans,
+                promptCache);
+    }
+
+    /**
+     * The prompt's evaluated tokens are kept in this file. A later generation, of another process too, evaluates only what its prompt does not
+     * share with that one from the beginning on, and puts its own in place. The file is for one model, set of adapters and plan: under
+     * another one, generating throws {@link StateException}. A chat keeps its first prompt. With a strategy or confidence the prompt is
+     * evaluated when the generation is asked for, not with its first piece.
+     *
+     * @param promptCache null for none
+     */
+    public GenerationOptions withPromptCache(Path promptCache) {
+        return new GenerationOptions(maxTokens, sampling, stop, logProbs, truncation, grammar, strategy, confidence, adapters, plans,
+                promptCache);
     }
 
     /** One plan for every prompt. */
@@ -137,8 +164,16 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
         return contextSize - Math.max(1, answer);
     }
 
-    /** An empty sequence under the adapters, and with the plan that is chosen for a prompt. */
+    /** A sequence under the adapters and with the plan that is chosen for a prompt: empty, or what the cache of prompts holds. */
     Sequence newSequence(Engine engine, int[] prompt) {
-        return plans == null ? engine.newSequence(adapters) : engine.newSequence(adapters, plans.choose(engine, prompt));
+        var plan = plans == null ? LayerPlan.all(engine.model().layerCount()) : plans.choose(engine, prompt);
+        if (promptCache == null || !Files.exists(promptCache)) {
+            return engine.newSequence(adapters, plan);
+        }
+        try {
+            return engine.restore(promptCache, adapters, plan);
+        } catch (StateException e) {
+            throw new StateException(e.getMessage() + "; delete it, or name another file for the cache of prompts", e);
+        }
     }
 }

@@ -60,6 +60,9 @@ public final class IsolatedLlama extends TextModel {
 
     static IsolatedLlama start(Path path, LlamaOptions options, IsolationOptions isolation) {
         Wire.Options.of(options.generation());
+        if (options.control() != null) {
+            throw new IllegalArgumentException("a control vector is made by code, which can't be sent to another process");
+        }
         var load = Wire.load(path, options.model(), options.engine());
         var llama = new IsolatedLlama(load, options.model().progress(), isolation, options.generation());
         llama.worker = llama.begun();

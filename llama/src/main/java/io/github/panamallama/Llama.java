@@ -5,9 +5,13 @@ import io.github.panamallama.runtime.Adapter;
 import io.github.panamallama.runtime.AdapterInUseException;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.ContextFullException;
+import io.github.panamallama.runtime.Embedder;
+import io.github.panamallama.runtime.EmbedderOptions;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.Pooling;
+import io.github.panamallama.runtime.Reranker;
 import io.github.panamallama.runtime.chat.ChatTemplate;
 import io.github.panamallama.sampling.asap.Asap;
 import io.github.panamallama.sampling.asap.AsapOptions;
@@ -62,7 +66,8 @@ public final class Llama extends TextModel {
     public static Llama load(Path path, LlamaOptions options) {
         var model = Model.load(path, options.model());
         try {
-            return new Llama(model, Engine.open(model, options.engine()), options.generation());
+            var control = options.control() == null ? null : options.control().apply(model);
+            return new Llama(model, Engine.open(model, options.engine(), control), options.generation());
         } catch (RuntimeException | Error e) {
             model.close();
             throw e;
@@ -217,11 +222,13 @@ public final class Llama extends TextModel {
 
     @Override
     ChatTemplate template() {
+        requireTalker();
         return ChatTemplate.of(model);
     }
 
     @Override
     Dialogue dialogue(AdapterSet adapters) {
+        requireTalker();
         return new LocalDialogue(engine, adapters);
     }
 
@@ -254,6 +261,42 @@ public final class Llama extends TextModel {
     public List<Adapter> adapters() {
         synchronized (adapters) {
             return adapters.values().stream().filter(adapter -> !adapter.closed()).toList();
+        }
+    }
+
+    /**
+     * Vectors of texts, by this model; what makes one of a text's tokens has to be chosen where the model is none for that. A model that only
+     * encodes can't be loaded as a {@code Llama}: {@link Embedder#load} loads those.
+     *
+     * @return to be closed before this
+     * @throws io.github.panamallama.runtime.EmbeddingException if this model can't do that
+     */
+    public Embedder embedder(EmbedderOptions options) {
+        return Embedder.open(model, options);
+    }
+
+    /**
+     * Scores of documents as answers to a query, by this model's head for that. {@link Reranker#load} loads models that do nothing else.
+     *
+     * @return to be closed before this
+     * @throws io.github.panamallama.runtime.EmbeddingException if this model can't do that
+     */
+    public Reranker reranker(EmbedderOptions options) {
+        return Reranker.open(model, options);
+    }
+
+    /** A model that was trained to rank writes words without sense. */
+    private void requireWriter() {
+        if (Pooling.of(model) == Pooling.RANK) {
+            throw new LlamaException("this model (" + model.description() + ") ranks documents and does not write; use reranker");
+        }
+    }
+
+    private void requireTalker() {
+        requireWriter();
+        if (model.hasEncoder()) {
+            throw new LlamaException("this model (" + model.description() + ") has an encoder, which reads a text once: it holds no conversation; "
+                    + "use complete");
         }
     }
 
@@ -300,10 +343,26 @@ public final class Llama extends TextModel {
     }
 
     private Completion completion(int[] tokens, boolean truncated, GenerationOptions options) {
+        requireWriter();
+        if (model.hasEncoder()) {
+            return decoding(tokens, truncated, options);
+        }
         if (tokens.length >= engine.contextSize()) {
             throw full(tokens.length);
         }
         return new Completion(new LocalGeneration(options.newSequence(engine, tokens), true, tokens, truncated, options, false));
+    }
+
+    /** What an encoder-decoder writes when its encoder has read the prompt. */
+    private Completion decoding(int[] source, boolean truncated, GenerationOptions options) {
+        if (model.decoderStart() < 0) {
+            throw new LlamaException("this model (" + model.description() + ") has no token that its decoder begins with");
+        }
+        if (!options.adapters().isEmpty() || options.plans() != null || options.promptCache() != null) {
+            throw new LlamaException("this model (" + model.description() + ") has an encoder: adapters, layer plans and caches of prompts are "
+                    + "for models without");
+        }
+        return new Completion(new LocalGeneration(engine.newSequence(source), true, new int[] {model.decoderStart()}, truncated, options, false));
     }
 
     private ContextFullException full(int tokens) {

@@ -1,7 +1,10 @@
 package io.github.panamallama;
 
+import io.github.panamallama.runtime.ControlVector;
 import io.github.panamallama.runtime.EngineOptions;
+import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.ModelOptions;
+import java.util.function.Function;
 
 /**
  * How a {@link Llama} is made: {@code LlamaOptions.defaults().withContextSize(4096).withThreads(8).withTemperature(0.2f)}. The most
@@ -10,9 +13,11 @@ import io.github.panamallama.runtime.ModelOptions;
  * @param model      how the weights are loaded
  * @param engine     context, batching and threads
  * @param generation what holds for every generation that brings no options of its own
+ * @param control    makes the control vector that all texts are written with; null for none
  */
-public record LlamaOptions(ModelOptions model, EngineOptions engine, GenerationOptions generation) {
-    private static final LlamaOptions DEFAULTS = new LlamaOptions(ModelOptions.defaults(), EngineOptions.defaults(), GenerationOptions.defaults());
+public record LlamaOptions(ModelOptions model, EngineOptions engine, GenerationOptions generation, Function<Model, ControlVector> control) {
+    private static final LlamaOptions DEFAULTS = new LlamaOptions(ModelOptions.defaults(), EngineOptions.defaults(),
+            GenerationOptions.defaults(), null);
 
     public LlamaOptions {
         if (model == null || engine == null || generation == null) {
@@ -25,15 +30,23 @@ public record LlamaOptions(ModelOptions model, EngineOptions engine, GenerationO
     }
 
     public LlamaOptions withModel(ModelOptions model) {
-        return new LlamaOptions(model, engine, generation);
+        return new LlamaOptions(model, engine, generation, control);
     }
 
     public LlamaOptions withEngine(EngineOptions engine) {
-        return new LlamaOptions(model, engine, generation);
+        return new LlamaOptions(model, engine, generation, control);
     }
 
     public LlamaOptions withGeneration(GenerationOptions generation) {
-        return new LlamaOptions(model, engine, generation);
+        return new LlamaOptions(model, engine, generation, control);
+    }
+
+    /**
+     * All texts are written with a control vector: {@code withControl(model -> ControlVector.load(model, file).times(0.5f))}. It can't be
+     * changed while the model is loaded.
+     */
+    public LlamaOptions withControl(Function<Model, ControlVector> control) {
+        return new LlamaOptions(model, engine, generation, control);
     }
 
     /** Tokens of context, shared by everything that runs at the same time. */

@@ -3,6 +3,7 @@ package io.github.panamallama;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.Sequence;
+import java.nio.file.Path;
 
 /** A conversation's tokens in this process: a sequence. */
 final class LocalDialogue implements Dialogue {
@@ -35,12 +36,16 @@ final class LocalDialogue implements Dialogue {
 
     @Override
     public Generation answer(int[] prompt, GenerationOptions options) {
-        if (sequence.length() == 0 && options.plans() != null) {
-            var fresh = engine.newSequence(sequence.adapters(), options.plans().choose(engine, prompt));
-            sequence.close();
-            sequence = fresh;
+        if (sequence.length() == 0 && (options.plans() != null || options.promptCache() != null)) {
+            become(options.withAdapters(sequence.adapters()).newSequence(engine, prompt));
+            return new LocalGeneration(sequence, false, prompt, false, options, true);
         }
-        return new LocalGeneration(sequence, false, prompt, false, options, true);
+        return new LocalGeneration(sequence, false, prompt, false, options.withPromptCache(null), true);
+    }
+
+    private void become(Sequence other) {
+        sequence.close();
+        sequence = other;
     }
 
     @Override
@@ -55,8 +60,7 @@ final class LocalDialogue implements Dialogue {
         }
         var next = sequence.fork(adapters);
         next.truncate(sequence.evaluatedAlike(next, sequence.length()));
-        sequence.close();
-        sequence = next;
+        become(next);
     }
 
     @Override
@@ -67,6 +71,17 @@ final class LocalDialogue implements Dialogue {
     @Override
     public void clear() {
         sequence.truncate(0);
+    }
+
+    @Override
+    public void save(Path file) {
+        sequence.save(file);
+    }
+
+    @Override
+    public void restore(Path file) {
+        become(engine.newSequence(sequence.adapters(), sequence.plan())); // whose id may be the only one
+        become(engine.restore(file, sequence.adapters(), sequence.plan()));
     }
 
     @Override

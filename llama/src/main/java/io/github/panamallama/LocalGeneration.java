@@ -46,6 +46,9 @@ final class LocalGeneration implements Generation {
     private int[] tokens = new int[16];
     private int count;
 
+    /** Whether the prompt is to be kept when it is evaluated. */
+    private boolean unkept;
+    private long keptNanos;
     private int generated;
     private long promptNanos;
     private long generationNanos;
@@ -72,7 +75,16 @@ final class LocalGeneration implements Generation {
             var engine = sequence.engine();
             var vocabulary = engine.model().vocabulary();
             int most = options.maxTokens() == 0 ? Integer.MAX_VALUE : options.maxTokens();
-            var rest = Arrays.copyOfRange(prompt, cached, prompt.length);
+            boolean keeps = options.promptCache() != null && cached < prompt.length - 1;
+            int from = cached;
+            if (keeps && !plain) { // a strategy evaluates its prompt by its own ways
+                long start = System.nanoTime();
+                keep(Arrays.copyOfRange(prompt, cached, prompt.length - 1));
+                keptNanos = System.nanoTime() - start;
+                from = prompt.length - 1;
+            }
+            unkept = keeps && plain;
+            var rest = Arrays.copyOfRange(prompt, from, prompt.length);
             whole = options.grammar() == null ? null : options.grammar().constraint(vocabulary);
             var constraint = whole == null ? null : whole.within(Math.min(most, engine.contextSize() - prompt.length));
             if (plain) {
@@ -98,6 +110,12 @@ final class LocalGeneration implements Generation {
             }
             throw e;
         }
+    }
+
+    /** Evaluates all of a prompt but its last token, whose logits the next process wants too, and puts it into the cache of prompts. */
+    private void keep(int[] rest) {
+        sequence.append(rest, null);
+        sequence.save(options.promptCache());
     }
 
     @Override
@@ -126,7 +144,7 @@ final class LocalGeneration implements Generation {
                 boolean more = generator != null ? generator.advance() : decoding.advance();
                 long nanos = System.nanoTime() - start - (promptNanos - before);
                 if (decoding != null && first) {
-                    promptNanos = nanos;        // a strategy evaluates its prompt with the first token
+                    promptNanos = keptNanos + nanos;        // a strategy evaluates its prompt with the first token
                 } else {
                     generationNanos += nanos;
                 }
@@ -262,7 +280,13 @@ final class LocalGeneration implements Generation {
         public void append(int[] tokens, Row last) {
             long start = System.nanoTime();
             try {
-                sequence.append(tokens, last);
+                if (unkept) {
+                    unkept = false;
+                    keep(Arrays.copyOf(tokens, tokens.length - 1));
+                    sequence.append(tokens[tokens.length - 1], last);
+                } else {
+                    sequence.append(tokens, last);
+                }
             } finally {
                 promptNanos += count == 0 ? System.nanoTime() - start : 0;     // later runs are tokens that a grammar forced
             }

@@ -3,6 +3,8 @@ package io.github.panamallama;
 import io.github.panamallama.Frames.Type;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.ClosedException;
+import io.github.panamallama.runtime.StateException;
+import java.nio.file.Path;
 
 /**
  * A conversation's tokens in a worker. They are gone when that dies; the conversation goes on with the next one, which evaluates its
@@ -56,6 +58,16 @@ final class RemoteDialogue implements Dialogue {
     @Override
     public int length() {
         return holder == null || !holder.alive() ? 0 : holder.ask(Type.LENGTH, number, Integer.class);
+    }
+
+    @Override
+    public void save(Path file) {
+        throw new StateException("evaluated tokens of a worker are not saved");
+    }
+
+    @Override
+    public void restore(Path file) {
+        throw new StateException("a worker takes no evaluated tokens from " + file);
     }
 
     @Override

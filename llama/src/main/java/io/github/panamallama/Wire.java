@@ -19,6 +19,7 @@ import io.github.panamallama.runtime.ModelOptions;
 import io.github.panamallama.runtime.NativeLibraryException;
 import io.github.panamallama.runtime.RpcException;
 import io.github.panamallama.runtime.SamplingException;
+import io.github.panamallama.runtime.StateException;
 import io.github.panamallama.runtime.TokenizationException;
 import io.github.panamallama.runtime.gguf.GgufException;
 import io.github.panamallama.sampling.ConstraintException;
@@ -100,7 +101,8 @@ final class Wire {
         List.<Function<String, RuntimeException>>of(LlamaException::new, AdapterException::new, ClosedException::new,
                 ConcurrentUseException::new, ContextFullException::new, DecodeCancelledException::new, DecodeException::new,
                 LayerPlanException::new,
-                RpcException::new, NativeLibraryException::new, SamplingException::new, TokenizationException::new, ConstraintException::new,
+                RpcException::new, NativeLibraryException::new, SamplingException::new, StateException::new, TokenizationException::new,
+                ConstraintException::new,
                 GrammarException::new, IllegalArgumentException::new, IllegalStateException::new, UnsupportedOperationException::new)
                 .forEach(failure -> FAILURES.put(failure.apply("").getClass().getName(), failure));
     }

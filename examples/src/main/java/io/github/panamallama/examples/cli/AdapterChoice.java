@@ -45,15 +45,20 @@ record AdapterChoice(Path file, float scale) {
      * @throws CommandException         if there is no such file
      */
     static List<AdapterChoice> parse(List<String> texts) {
+        return parse(texts, "adapter");
+    }
+
+    /** Several of something else that has a scale. */
+    static List<AdapterChoice> parse(List<String> texts, String what) {
         var choices = texts.stream().map(AdapterChoice::parse).toList();
         var seen = new HashSet<Path>();
         for (var choice : choices) {
             if (!seen.add(choice.file.toAbsolutePath().normalize())) {
                 throw new IllegalArgumentException(
-                        "the adapter " + choice.file + " is given twice; give it once, with the sum of the scales");
+                        "the " + what + " " + choice.file + " is given twice; give it once, with the sum of the scales");
             }
             if (!Files.exists(choice.file)) {
-                throw new CommandException("no such adapter file: " + choice.file + choice.hint());
+                throw new CommandException("no such " + what + " file: " + choice.file + choice.hint());
             }
         }
         return choices;

@@ -9,6 +9,7 @@ import io.github.panamallama.Reply;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.sampling.SamplerOptions;
 import java.io.IOException;
+import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
@@ -38,12 +39,16 @@ final class ChatCommand implements Callable<Integer> {
             /adapter the adapters in force and those that are loaded
             /adapter FILE[:SCALE] ...   go on under these, with the whole conversation; a name with blanks in quotes
             /adapter none   go on without any
+            /save FILE   write the conversation to a file, and beside it what is evaluated of it
+            /load FILE   go on with a conversation that was saved
             /help    this list
             /exit    leave (also Ctrl-D)
             Ctrl-C stops an answer. A \\ at the end of a line goes on in the next.""";
 
     /** A word, or several in quotes. */
     private static final Pattern ARGUMENT = Pattern.compile("(\"[^\"]*\"|\\S)+");
+
+    private static final Pattern FILED = Pattern.compile("/(save|load)\\s+(\"[^\"]+\"|\\S+)");
 
     @ParentCommand
     private Main main;
@@ -87,6 +92,12 @@ final class ChatCommand implements Callable<Integer> {
     @Mixin
     private EngineMixin engine;
 
+    @Mixin
+    private PromptCacheMixin promptCache;
+
+    @Mixin
+    private ControlMixin control;
+
     private volatile Reply current;
     private Reply last;
 
@@ -102,7 +113,7 @@ final class ChatCommand implements Callable<Integer> {
         layers.check(spec.commandLine());
         budget.check(spec.commandLine(), layers, null, selfDraft);
         var told = systemFile != null ? Sources.read(systemFile) : system;
-        var generation = GenerationOptions.defaults()
+        var generation = promptCache.with(GenerationOptions.defaults())
                 .withMaxTokens(tokens)
                 .withSampling(sampling.options(spec.commandLine(), SamplerOptions.defaults()))
                 .withStop(stops.stream().map(stop -> stop.replace("\\n", "\n")).toList());
@@ -111,7 +122,7 @@ final class ChatCommand implements Callable<Integer> {
                 .withEngine(layers.options(spec.commandLine(), engine.options(spec.commandLine()))
                         .withMaxSequences(Math.max(selfDraft.sequences(), budget.sequences())))
                 .withGeneration(generation);
-        try (var llama = Llama.load(model.path(), options)) {
+        try (var llama = Llama.load(model.path(), control.with(spec.commandLine(), options))) {
             model.report(main, llama.engine());
             generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter))
                     .withPlans(budget.asked() ? null : layers.chooser(spec.commandLine(), llama.model()))
@@ -177,6 +188,11 @@ final class ChatCommand implements Callable<Integer> {
                 adapter(llama, chat, conversation, line.strip().substring("/adapter".length()).strip());
                 continue;
             }
+            var filed = FILED.matcher(line.strip());
+            if (filed.matches()) {
+                conversation.note(file(chat, filed.group(1), filed.group(2).replace("\"", "")));
+                continue;
+            }
             if (line.startsWith("/")) {
                 switch (line.strip()) {
                     case "/exit", "/quit" -> {
@@ -189,6 +205,7 @@ final class ChatCommand implements Callable<Integer> {
                     }
                     case "/stats" -> conversation.note(stats(chat));
                     case "/help" -> conversation.note(HELP);
+                    case "/save", "/load" -> conversation.note(line.strip() + " needs a file.");
                     default -> conversation.note("No such command: " + line.strip() + ". /help lists them; a message cannot begin with /.");
                 }
                 continue;
@@ -204,6 +221,30 @@ final class ChatCommand implements Callable<Integer> {
             }
         }
         return main.interrupts().raised() ? Main.INTERRUPTED : Main.OK;
+    }
+
+    /** Saves or loads, and tells what came of it. */
+    private String file(Chat chat, String what, String name) {
+        try {
+            var file = Path.of(name);
+            if (what.equals("save")) {
+                chat.save(file);
+                return "Saved " + turns(chat) + " to " + file + ".";
+            }
+            var loaded = chat.load(file);
+            last = null;
+            return "Loaded " + turns(chat) + "; " + (loaded.reason() == null ? loaded.tokens() + " tokens are evaluated already."
+                    : "all is evaluated again with the next message, because " + loaded.reason());
+        } catch (LlamaException | InvalidPathException e) {
+            if (!main.shell().interactive()) {
+                throw e;
+            }
+            return e.getMessage();
+        }
+    }
+
+    private static String turns(Chat chat) {
+        return chat.turns() == 1 ? "1 turn" : chat.turns() + " turns";
     }
 
     private void adapter(Llama llama, Chat chat, Conversation conversation, String rest) {
@@ -266,8 +307,8 @@ final class ChatCommand implements Callable<Integer> {
     }
 
     private String stats(Chat chat) {
-        var full = String.format(Locale.ROOT, "context: %d of %d tokens; %d %s, %d forgotten", chat.length(), chat.contextSize(), chat.turns(),
-                chat.turns() == 1 ? "turn" : "turns", chat.forgottenTurns());
+        var full = String.format(Locale.ROOT, "context: %d of %d tokens; %s, %d forgotten", chat.length(), chat.contextSize(), turns(chat),
+                chat.forgottenTurns());
         if (!chat.adapters().isEmpty()) {
             full += "\n" + inForce(chat);
         }

@@ -86,6 +86,12 @@ final class CompleteCommand implements Callable<Integer> {
     @Mixin
     private EngineMixin engine;
 
+    @Mixin
+    private PromptCacheMixin promptCache;
+
+    @Mixin
+    private ControlMixin control;
+
     @Override
     public Integer call() throws Exception {
         if (stdin == (place != null)) {
@@ -106,7 +112,7 @@ final class CompleteCommand implements Callable<Integer> {
         adapters.check(spec.commandLine());
         layers.check(spec.commandLine());
         budget.check(spec.commandLine(), layers, strategies.name(), selfDraft);
-        var generation = GenerationOptions.defaults()
+        var generation = promptCache.with(GenerationOptions.defaults())
                 .withMaxTokens(tokens)
                 .withSampling(sampler)
                 .withStop(stops.stream().map(stop -> stop.replace("\\n", "\n")).toList());
@@ -121,7 +127,7 @@ final class CompleteCommand implements Callable<Integer> {
 
         var cut = stdin ? new Place.Cut(main.shell().readAll(), "") : cut();
         long start = System.nanoTime();
-        try (var llama = Llama.load(model.path(), options)) {
+        try (var llama = Llama.load(model.path(), control.with(spec.commandLine(), options))) {
             model.report(main, llama.engine());
             generation = generation.withAdapters(adapters.set(spec.commandLine(), llama::adapter))
                     .withPlans(budget.asked() ? null : layers.chooser(spec.commandLine(), llama.model()));

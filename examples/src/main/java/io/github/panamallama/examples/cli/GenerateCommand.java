@@ -100,6 +100,12 @@ final class GenerateCommand implements Callable<Integer> {
     @Mixin
     private EngineMixin engine;
 
+    @Mixin
+    private PromptCacheMixin promptCache;
+
+    @Mixin
+    private ControlMixin control;
+
     @Override
     public Integer call() throws Exception {
         var command = spec.commandLine();
@@ -120,6 +126,9 @@ final class GenerateCommand implements Callable<Integer> {
         }
         if (asap && budget.asked()) {
             throw new ParameterException(command, "--asap is a way of drawing of its own; leave --budget and --token-time out");
+        }
+        if (asap && promptCache.asked()) {
+            throw new ParameterException(command, "--asap keeps its trie; leave --prompt-cache out");
         }
         if (asap && !stops.isEmpty()) {
             throw new ParameterException(command, "--asap draws whole texts; leave --stop out");
@@ -156,7 +165,7 @@ final class GenerateCommand implements Callable<Integer> {
         if (strategies.contrastsNothing(text)) {
             main.shell().note("--lame-prompt is the prompt itself; there is nothing to contrast with");
         }
-        var generation = GenerationOptions.defaults().withMaxTokens(tokens).withSampling(sampler)
+        var generation = promptCache.with(GenerationOptions.defaults()).withMaxTokens(tokens).withSampling(sampler)
                 .withStop(stops.stream().map(stop -> stop.replace("\\n", "\n")).toList())
                 .withGrammar(grammar);
         int sequences = asap ? (parallel == null ? 1 : parallel) + 2
@@ -165,7 +174,7 @@ final class GenerateCommand implements Callable<Integer> {
                 .withEngine(layers.options(command, engine.options(command)).withMaxSequences(Math.min(256, sequences)));
 
         long start = System.nanoTime();
-        try (var llama = Llama.load(model.path(), options)) {
+        try (var llama = Llama.load(model.path(), control.with(command, options))) {
             model.report(main, llama.engine());
             generation = generation.withAdapters(adapters.set(command, llama::adapter))
                     .withPlans(budget.asked() ? null : layers.chooser(command, llama.model()));

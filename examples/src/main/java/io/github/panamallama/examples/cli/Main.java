@@ -130,6 +130,7 @@ final class Main implements Runnable {
         commands.put("complete", CompleteCommand.class);
         commands.put("generate", GenerateCommand.class);
         commands.put("chat", ChatCommand.class);
+        commands.put("embed", EmbedCommand.class);
         commands.put("grammar", GrammarCommand.class);
         commands.put("adapters", AdaptersCommand.class);
         commands.put("layers", LayersCommand.class);

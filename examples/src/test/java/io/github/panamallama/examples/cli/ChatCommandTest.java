@@ -4,11 +4,15 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 
 class ChatCommandTest {
     /** One line per answer, always the same. */
@@ -71,7 +75,7 @@ class ChatCommandTest {
     void helpListsTheCommandsAndOthersAreRefused() {
         var result = chat("/help\n/what\n");
         assertEquals(0, result.code());
-        for (var command : List.of("/reset", "/stats", "/adapter", "/help", "/exit")) {
+        for (var command : List.of("/reset", "/stats", "/adapter", "/save", "/load", "/help", "/exit")) {
             assertTrue(result.err().contains(command), result.err());
         }
         assertTrue(result.err().contains("No such command: /what"), result.err());
@@ -106,5 +110,38 @@ class ChatCommandTest {
         var interrupts = new Interrupts();
         interrupts.raise();
         assertEquals(130, Cli.withInterrupts(interrupts, "Hello\n", "chat").code());
+    }
+
+    @Test
+    void aConversationIsSavedAndGoesOnInAnotherProcess(@TempDir Path folder) throws IOException {
+        var file = folder.resolve("a chat.json");
+        var question = "What does the class `ArrayList` do?\n";
+        var saved = chat(question + "/save \"" + file + "\"\nAnd `HashMap`?\n");
+        assertEquals(0, saved.code(), saved.err());
+        assertTrue(saved.err().contains("Saved 1 turn to"), saved.err());
+        var expected = saved.out().lines().toList().getLast();
+        var loaded = chat("/load \"" + file + "\"\nAnd `HashMap`?\n");
+        assertEquals(0, loaded.code(), loaded.err());
+        assertTrue(number("Loaded 1 turn; (\\d+) tokens are evaluated already", loaded.err()) > 10, loaded.err());
+        assertEquals(expected, loaded.out().strip());
+        Files.delete(folder.resolve("a chat.json.kv"));
+        loaded = chat("/load \"" + file + "\"\nAnd `HashMap`?\n");
+        assertTrue(loaded.err().contains("all is evaluated again with the next message, because there is no"), loaded.err());
+        assertFalse(loaded.out().isBlank());
+        var missing = chat("/load " + folder.resolve("none") + "\n");
+        assertEquals(1, missing.code());
+        assertTrue(missing.err().contains("can't be read"), missing.err());
+        assertTrue(chat("/save\n").err().contains("needs a file"));
+    }
+
+    @Test
+    void theFirstPromptIsKeptForTheNextProcess(@TempDir Path folder) {
+        var told = new String[] {"--system", "You answer questions about Java classes in one sentence.", "--prompt-cache",
+                folder.resolve("prompt").toString()};
+        var first = chat("What does `isEmpty` return?\n/stats\n", told);
+        assertEquals(0, number("(\\d+) of them known already", first.err()), first.err());
+        var second = chat("What does `isEmpty` return?\n/stats\n", told);
+        assertTrue(number("(\\d+) of them known already", second.err()) > 20, second.err());
+        assertEquals(first.out(), second.out());
     }
 }
