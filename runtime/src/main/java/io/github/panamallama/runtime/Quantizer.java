@@ -153,7 +153,7 @@ public final class Quantizer {
             var partial = folder.resolve("." + out.getFileName() + "." + ProcessHandle.current().pid() + ".partial");
             partial.toFile().deleteOnExit();    // also after Ctrl-C
             try {
-                quantize(in, partial);
+                quantize(in, partial, out);
                 move(partial, out);
             } finally {
                 Files.deleteIfExists(partial);
@@ -194,7 +194,7 @@ public final class Quantizer {
         }
     }
 
-    private void quantize(Path in, Path out) {
+    private void quantize(Path in, Path partial, Path out) {
         Natives.load();
         try (var arena = Arena.ofConfined()) {
             var params = LlamaH.llama_model_quantize_default_params(arena);
@@ -208,10 +208,12 @@ public final class Quantizer {
             }
             var error = pl_error.allocate(arena);
             int code = LlamaH.pl_model_quantize(arena.allocateFrom(in.toAbsolutePath().toString()),
-                    arena.allocateFrom(out.toAbsolutePath().toString()), params, error);
+                    arena.allocateFrom(partial.toAbsolutePath().toString()), params, error);
             if (code != 0) {
-                throw new LlamaException("llama.cpp could not quantize " + in + " to " + type + " (code " + code + "): "
-                        + pl_error.message(error).getString(0));
+                var reason = pl_error.message(error).getString(0);
+                // all that C++ says of a write that failed
+                throw new LlamaException("llama.cpp could not quantize " + in + " to " + type + " (code " + code + "): " + reason
+                        + (reason.contains("iostream") ? "; " + out + " could not be written, the disk may be full" : ""));
             }
         }
     }
