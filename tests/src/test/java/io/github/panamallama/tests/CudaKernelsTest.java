@@ -44,6 +44,22 @@ class CudaKernelsTest {
                 CProgram.SOURCES.resolve("no-cublas"));
     }
 
+    /** All patches apply to what travels to a machine with a GPU, and with none there the check says so. */
+    @Test
+    void whatAGpuIsCheckedWithCanBePacked() throws Exception {
+        assumeTrue(Files.exists(Project.HOME.resolve("ggml-src/upstream/include/llama.h")), "needs llama.cpp's sources: ggml-src/vendor");
+        var script = Project.HOME.resolve("bench/gpu-check").toString();
+        Project.run(List.of(script, "--pack"), "").succeeded();
+        var packed = Project.HOME.resolve("bench/target/gpu-check/llama.cpp");
+        assertTrue(Files.readString(packed.resolve("ggml/src/ggml-cuda/ggml-cuda.cu")).contains("pl::s24::cuda::mul_mat(ctx, src0, src1, dst)"));
+        assertTrue(Files.readString(packed.resolve("tests/test-backend-ops.cpp")).contains("GGML_TYPE_S24_Q4"));
+        if (!CProgram.onPath("nvidia-smi")) {
+            var result = Project.run(List.of(script), "");
+            assertEquals(2, result.code(), result.error());
+            assertTrue(result.error().contains("this needs a machine with an NVIDIA GPU"), result.error());
+        }
+    }
+
     private void assertOperators(List<String> lines) {
         System.out.println("seed " + seed);
         for (var line : lines) {
