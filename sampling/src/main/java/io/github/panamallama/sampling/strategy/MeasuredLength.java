@@ -7,6 +7,8 @@ package io.github.panamallama.sampling.strategy;
 final class MeasuredLength implements DraftLength {
     /** Passes without drafts after they stopped paying, and passes with drafts after which those without are timed again. */
     private static final int PAUSE = 32;
+    /** Pauses become twice as long with each try that did not pay, up to this. */
+    private static final int LONGEST_PAUSE = 128;
     private static final double MEMORY = 0.95;
     /** Length of the first draft, and of the first after a pause. */
     private static final int FIRST = 2;
@@ -23,6 +25,7 @@ final class MeasuredLength implements DraftLength {
     private int drafts;        // passes since the last timed one without a draft
     private boolean again;     // the last pass had no draft either, so that the next one without finds its graph as it needs it
     private int pause;
+    private int nextPause = PAUSE;
 
     MeasuredLength(int least, int most) {
         this.least = least;
@@ -86,8 +89,11 @@ final class MeasuredLength implements DraftLength {
             best = rate(n) > rate(best) ? n : best;
         }
         if (best == 0) {
-            pause = PAUSE - 1;
+            pause = nextPause - 1;
+            nextPause = Math.min(LONGEST_PAUSE, 2 * nextPause);
             last = 0;
+        } else {
+            nextPause = PAUSE;
         }
         return best;
     }

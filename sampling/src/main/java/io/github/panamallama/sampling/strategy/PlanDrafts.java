@@ -12,10 +12,10 @@ import io.github.panamallama.sampling.SamplerOptions;
  * <p>Alternating between two plans rebuilds the graph twice per pass, tens to hundreds of microseconds each, so that longer drafts pay
  * more than their share. How long a draft is follows from what was measured so far: with an acceptance rate {@code a} per token, a draft
  * of {@code n} tokens gives {@code (1 - a^(n+1)) / (1 - a)} tokens on average, and takes the time of its steps, of the batch that verifies
- * it and of both rebuilds; the length with the most tokens per second is taken, at most twice the one before. Where none is better than
- * no draft at all, 32 tokens are written without drafts before the next try. What is drawn depends on the lengths, although its
- * distribution does not: where the sampling has a seed, nothing is measured and drafts have 4 tokens, as far as the bounds allow, so that
- * the seed draws the same text each time.
+ * it and of both rebuilds; the length with the most tokens per second is taken, at most twice the one before. Where none is better than no
+ * draft at all, 32 tokens are written without drafts before the next try, and up to 128 where that did not pay either. What is drawn
+ * depends on the lengths, although its distribution does not: where the sampling has a seed, nothing is measured and drafts have 4 tokens,
+ * as far as the bounds allow, so that the seed draws the same text each time.
  *
  * <p>The engine needs two sequences; without a free one a draft evaluates the whole text again. Counts {@code drafted} and {@code accepted}
  * tokens and {@code passes} of the whole model, and {@code draftFull} passes for which there was no room to draft. Tokens under the plan
