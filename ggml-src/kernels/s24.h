@@ -24,8 +24,8 @@
 // cannot leave the group.
 //
 // Two bits a position, not a pattern number of 3 bits per group (0.25 bits per weight less): the bits are shuffle controls as they are.
-// Pattern numbers take 1.6 times the time with AVX2, in a cache or from memory; with AVX-512 VBMI 1.2 times in a cache, 0.9 from memory with
-// one thread and 1.04 with two (bench/src/main/c/s24_codes.cpp).
+// Pattern numbers take 1.6 times the time with AVX2, in a cache or from memory; with AVX-512 VBMI 1.2 times in a cache, 0.9 from memory
+// with one thread and 1.04 with two (bench/src/main/c/s24_codes.cpp).
 //
 // Activations are rounded to Q8_K: one scale per 256. Values are -127..127, which the byte products of AVX2 rely on.
 #pragma once
@@ -123,7 +123,8 @@ struct ggml_compute_params;
 bool pl_s24_mul_mat(const struct ggml_compute_params * params, struct ggml_tensor * dst);
 
 // The same for one expert of a product by experts: column j is that of token which[2 j + 1] for the which[2 j]-th of its experts.
-bool pl_s24_mul_mat_id(const struct ggml_compute_params * params, struct ggml_tensor * dst, int64_t expert, int64_t columns, const int32_t * which);
+bool pl_s24_mul_mat_id(const struct ggml_compute_params * params, struct ggml_tensor * dst, int64_t expert, int64_t columns,
+        const int32_t * which);
 
 #ifdef __cplusplus
 }

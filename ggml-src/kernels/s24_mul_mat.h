@@ -51,7 +51,8 @@ inline bool packs(int64_t columns, size_t bytes) {
 }
 
 // Rows begin .. end of a matrix of m, in the way that is fastest.
-template <class Block> void product(const Block * x, size_t row_bytes, int64_t m, const columns & y, bool in_tiles, int64_t begin, int64_t end) {
+template <class Block> void product(const Block * x, size_t row_bytes, int64_t m, const columns & y, bool in_tiles, int64_t begin,
+        int64_t end) {
     const int64_t stride = int64_t(row_bytes / sizeof(Block));
 #ifdef PL_S24_GEMM
     const operands<Block> o = { x, stride, y };
@@ -89,10 +90,12 @@ template <class Block> void mul_mat(const ggml_compute_params * params, ggml_ten
 }
 
 // One expert and its columns: a part of the rows for each thread.
-template <class Block> void mul_mat_id(const ggml_compute_params * params, ggml_tensor * dst, int64_t expert, int64_t n, const int32_t * which) {
+template <class Block> void mul_mat_id(const ggml_compute_params * params, ggml_tensor * dst, int64_t expert, int64_t n,
+        const int32_t * which) {
     const ggml_tensor * a = dst->src[0], * b = dst->src[1];
     const int64_t m = a->ne[1], each = ((m + params->nth - 1) / params->nth + 7) / 8 * 8, begin = params->ith * each;
-    const columns y = { (const char *) params->wdata, (char *) dst->data, n, a->ne[0] / PL_S24_BLOCK, dst->nb[1], which, b->ne[1], dst->nb[2] };
+    const columns y = { (const char *) params->wdata, (char *) dst->data, n, a->ne[0] / PL_S24_BLOCK, dst->nb[1], which, b->ne[1],
+        dst->nb[2] };
     const bool in_tiles = packs(n, y.bytes() * size_t(b->ne[1] * b->ne[2]));
     product((const Block *) ((const char *) a->data + expert * a->nb[2]), a->nb[1], m, y, in_tiles, begin, std::min(m, begin + each));
 }
@@ -118,7 +121,8 @@ bool pl_s24_mul_mat(const ggml_compute_params * params, ggml_tensor * dst) {
     }
 }
 
-bool pl_s24_mul_mat_id(const ggml_compute_params * params, ggml_tensor * dst, int64_t expert, int64_t columns, const int32_t * which) {
+bool pl_s24_mul_mat_id(const ggml_compute_params * params, ggml_tensor * dst, int64_t expert, int64_t columns,
+        const int32_t * which) {
     if (params->use_ref || dst->src[1]->type != GGML_TYPE_F32) {
         return false;
     }

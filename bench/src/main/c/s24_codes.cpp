@@ -50,7 +50,8 @@ struct tables {
 alignas(64) constexpr tables t;
 
 inline __m512i pick_coded(const uint8_t * codes, __m512i first, __m512i second) {
-    const __m512i eights = _mm512_permutexvar_epi8(_mm512_loadu_si512(t.bytes), _mm512_zextsi128_si512(_mm_loadu_si128((const __m128i *) codes)));
+    const __m512i packed = _mm512_zextsi128_si512(_mm_loadu_si128((const __m128i *) codes));
+    const __m512i eights = _mm512_permutexvar_epi8(_mm512_loadu_si512(t.bytes), packed);
     const __m512i bits   = _mm512_multishift_epi64_epi8(_mm512_loadu_si512(t.shifts), eights);
     const __m512i which  = _mm512_ternarylogic_epi32(bits, _mm512_set1_epi8(7), _mm512_loadu_si512(t.second), 0xEA); // (a & b) | c
     const __m512i table  = _mm512_broadcast_i32x4(_mm_set_epi8(0, 0, 3, 3, 2, 3, 2, 1, 0, 0, 2, 1, 1, 0, 0, 0));
@@ -61,8 +62,8 @@ inline __m512i pick_coded(const uint8_t * codes, __m512i first, __m512i second) 
 inline __m512 add(__m512 sum, const coded & x, const activations & a) {
     const __m512i low = pick_coded(x.codes, a.q[0], a.q[1]), high = pick_coded(x.codes + 12, a.q[2], a.q[3]);
     const __m512i values = _mm512_loadu_si512(x.qs), nibble = _mm512_set1_epi8(15);
-    return add_block(sum, _mm512_and_si512(values, nibble), _mm512_and_si512(_mm512_srli_epi16(values, 4), nibble), _mm512_set1_epi8(8), low, high,
-            x.d, a.d);
+    return add_block(sum, _mm512_and_si512(values, nibble), _mm512_and_si512(_mm512_srli_epi16(values, 4), nibble), _mm512_set1_epi8(8),
+            low, high, x.d, a.d);
 }
 
 #else
@@ -71,8 +72,8 @@ inline __m512 add(__m512 sum, const coded & x, const activations & a) {
 template <int J> __m256i positions(const coded & x) {
     const __m256i bytes  = _mm256_broadcastsi128_si256(_mm_loadl_epi64((const __m128i *) (x.codes + 6 * J)));
     const __m256i where  = _mm256_set_epi8(6, 5, 6, 5, 5, 4, 5, 4, 5, 4, 4, 3, 4, 3, 4, 3, 3, 2, 3, 2, 2, 1, 2, 1, 2, 1, 1, 0, 1, 0, 1, 0);
-    const __m256i factor = _mm256_set_epi16(1 << 8, 1 << 11, 1 << 6, 1 << 9, 1 << 12, 1 << 7, 1 << 10, 1 << 13, 1 << 8, 1 << 11, 1 << 6, 1 << 9,
-            1 << 12, 1 << 7, 1 << 10, 1 << 13);
+    const __m256i factor = _mm256_set_epi16(1 << 8, 1 << 11, 1 << 6, 1 << 9, 1 << 12, 1 << 7, 1 << 10, 1 << 13, 1 << 8, 1 << 11, 1 << 6,
+            1 << 9, 1 << 12, 1 << 7, 1 << 10, 1 << 13);
     const __m256i codes = _mm256_srli_epi16(_mm256_mullo_epi16(_mm256_shuffle_epi8(bytes, where), factor), 13);
     const __m256i both  = _mm256_or_si256(codes, _mm256_or_si256(_mm256_slli_epi16(codes, 8), _mm256_set1_epi16(0x0800)));
     const __m256i table = _mm256_broadcastsi128_si256(_mm_set_epi8(0, 0, 3, 3, 2, 3, 2, 1, 0, 0, 2, 1, 1, 0, 0, 0));
@@ -138,7 +139,8 @@ static double median(std::vector<double> values) {
 }
 
 int main(int argc, char ** argv) {
-    if (argc != 5 || (rows_count = atoll(argv[1])) < 1 || (blocks = atoll(argv[2]) / 256) < 1 || (threads = atoi(argv[3])) < 1 || atoi(argv[4]) < 1) {
+    if (argc != 5 || (rows_count = atoll(argv[1])) < 1 || (blocks = atoll(argv[2]) / 256) < 1 || (threads = atoi(argv[3])) < 1 ||
+            atoi(argv[4]) < 1) {
         fprintf(stderr, "usage: codes ROWS LENGTH THREADS REPEATS\n");
         return 2;
     }
@@ -192,7 +194,7 @@ int main(int argc, char ** argv) {
         return 1;
     }
     const double index = median(by_index), pattern = median(by_pattern), bytes = (double) indices.size();
-    printf("indices %10.1f us %6.2f GB/s, patterns %10.1f us %6.2f GB/s, ratio %.3f\n", 1e6 * index, 1e-9 * bytes * sizeof(indices[0]) / index,
-            1e6 * pattern, 1e-9 * bytes * sizeof(coded) / pattern, pattern / index);
+    printf("indices %10.1f us %6.2f GB/s, patterns %10.1f us %6.2f GB/s, ratio %.3f\n", 1e6 * index,
+            1e-9 * bytes * sizeof(indices[0]) / index, 1e6 * pattern, 1e-9 * bytes * sizeof(coded) / pattern, pattern / index);
     return 0;
 }

@@ -110,7 +110,8 @@ final class TypeCosts implements AutoCloseable {
                 rows.add(List.of(type.label(), String.format(Locale.ROOT, "%.4g", type.bitsPerElement()), Integer.toString(t),
                         String.format(Locale.ROOT, "%.2f", decode), String.format(Locale.ROOT, "%.1f", read / 1e9),
                         String.format(Locale.ROOT, "%.2f", read / rounds.bandwidth()),
-                        String.format(Locale.ROOT, "%.1f", rounds.median(type, Rates::prefill)), memory.get(type).get(0), memory.get(type).get(1)));
+                        String.format(Locale.ROOT, "%.1f", rounds.median(type, Rates::prefill)), memory.get(type).get(0),
+                        memory.get(type).get(1)));
             }
             decoded.put(t == 1 ? "1 thread" : t + " threads", rates);
         }
