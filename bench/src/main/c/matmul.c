@@ -171,7 +171,8 @@ int main(int argc, char ** argv) {
         const double median = p->seconds[repeats / 2], bytes = (double) m * (reads ? (double) k / 2 : (double) ggml_row_size(p->type, k));
         first = i == 0 ? median : first;
         printf("%-8s%c %7.4f bpw %10.1f us %8.2f Gweights/s %7.2f GB/s %6.3f\n", reads ? "read" : ggml_type_name(p->type),
-                p->repacked ? '*' : ' ', 8 * bytes / (double) (m * k), 1e6 * median, 1e-9 * (double) (m * k * n) / median, 1e-9 * bytes / median, median / first);
+                p->repacked ? '*' : ' ', 8 * bytes / (double) (m * k), 1e6 * median, 1e-9 * (double) (m * k * n) / median,
+                1e-9 * bytes / median, median / first);
     }
     return 0;
 }
