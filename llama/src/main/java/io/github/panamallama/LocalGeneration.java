@@ -75,7 +75,7 @@ final class LocalGeneration implements Generation {
             var engine = sequence.engine();
             var vocabulary = engine.model().vocabulary();
             int most = options.maxTokens() == 0 ? Integer.MAX_VALUE : options.maxTokens();
-            boolean keeps = options.promptCache() != null && cached < prompt.length - 1;
+            boolean keeps = options.promptCache() != null && cached < prompt.length - 1 && (plain || !options.sampling().usesHistory());
             int from = cached;
             if (keeps && !plain) { // a strategy evaluates its prompt by its own ways
                 long start = System.nanoTime();

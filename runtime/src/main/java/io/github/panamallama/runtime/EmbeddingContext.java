@@ -79,7 +79,7 @@ final class EmbeddingContext implements AutoCloseable {
                 throw new ModelLoadException("no context for '" + model.description() + "' with " + options + ": " + failure.message());
             }
             int count = options.threads() > 0 ? options.threads() : Cores.physical();
-            pool = LlamaH.pl_threads_attach(created, count, count, EngineOptions.defaults().polling(), error);
+            pool = LlamaH.pl_threads_attach(created, NativeContext.threadOptions(arena, sizes, count, count), error);
             failure.check("starting " + count + " threads");
             context = created;
             threads = pool;

@@ -94,7 +94,7 @@ final class NativeContext {
             }
             int single = options.threads() > 0 ? options.threads() : Cores.physical();
             int many = options.batchThreads() > 0 ? options.batchThreads() : single;
-            pool = LlamaH.pl_threads_attach(created, threadOptions(options, single, many), error);
+            pool = LlamaH.pl_threads_attach(created, threadOptions(arena, options, single, many), error);
             failure.check("starting " + single + " and " + many + " threads");
             singleThreads = single;
             batchThreads = many;
@@ -143,7 +143,7 @@ final class NativeContext {
         }
     }
 
-    private MemorySegment threadOptions(EngineOptions options, int single, int many) {
+    static MemorySegment threadOptions(Arena arena, EngineOptions options, int single, int many) {
         var scheduling = options.scheduling();
         var o = pl_thread_options.allocate(arena);
         pl_thread_options.n_threads(o, single);
