@@ -50,7 +50,8 @@ public abstract sealed class TextModel implements AutoCloseable permits Llama, I
      * City city = llama.generate("The capital of France: ", City.class);
      * }</pre>
      *
-     * @param type a record, class, enumeration or simple type; see {@link JsonType}
+     * @param type a record, class, enumeration or simple type; see
+     *             {@link io.github.panamallama.sampling.grammar.JsonType}
      * @throws IllegalArgumentException if the type has no JSON schema; the message names the part at fault
      * @throws io.github.panamallama.sampling.ConstraintException if not even the shortest value fits {@link GenerationOptions#maxTokens}
      * @throws IncompleteException      if other generations filled the context before the value was whole
