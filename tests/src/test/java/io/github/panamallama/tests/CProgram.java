@@ -38,7 +38,7 @@ final class CProgram {
     }
 
     /** One of upstream's own examples, which are no part of {@code ggml-src/build --tools} but need what that builds. */
-    static Path compileUpstream(Path folder, String source) throws IOException, InterruptedException {
+    static Path compileUpstreamExample(Path folder, String source) throws IOException, InterruptedException {
         var tree = UPSTREAM.getParent();
         var natives = Project.natives();
         var tools = Project.tools();
