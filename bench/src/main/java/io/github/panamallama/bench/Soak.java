@@ -9,7 +9,6 @@ import io.github.panamallama.TextModel;
 import io.github.panamallama.WorkerDiedException;
 import io.github.panamallama.models.DefaultModel;
 import io.github.panamallama.runtime.Adapter;
-import io.github.panamallama.runtime.AdapterInUseException;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.DecodeCancelledException;
 import io.github.panamallama.runtime.EngineOptions;
@@ -151,11 +150,8 @@ public final class Soak implements Callable<Integer> {
             }
             case forks -> fork(random);
             case adapter -> {
-                var own = Adapter.load(llama.model(), adapter);
-                try {
+                try (var own = Adapter.load(llama.model(), adapter)) {
                     llama.complete(PROMPT, options.withAdapters(AdapterSet.of(own, random.nextBoolean() ? 1 : 0.5f))).text();
-                } finally {
-                    close(own);
                 }
             }
             case reopened -> {
@@ -168,18 +164,6 @@ public final class Soak implements Callable<Integer> {
                 surviving(() -> cancel(isolated, options, random));
                 ProcessHandle.of(isolated.workerPid()).ifPresent(ProcessHandle::destroyForcibly);
                 surviving(() -> isolated.complete(PROMPT, options).text());
-            }
-        }
-    }
-
-    /** A sequence that was closed while another thread decodes lets go of its adapter with the next step. */
-    private static void close(Adapter adapter) throws InterruptedException {
-        while (true) {
-            try {
-                adapter.close();
-                return;
-            } catch (AdapterInUseException e) {
-                Thread.sleep(1);
             }
         }
     }

@@ -32,6 +32,8 @@ public final class Adapter implements AutoCloseable {
     private final int maxRank;
 
     private int sequences;
+    /** As {@link #sequences}, and closed ones that an engine has not parted with yet: while it decodes, they have to wait for its next step. */
+    private int holds;
     private boolean closed;
 
     private Adapter(Model model, AdapterFile file) {
@@ -271,7 +273,7 @@ public final class Adapter implements AutoCloseable {
     }
 
     /**
-     * Frees the weights. Closing a closed adapter does nothing.
+     * Frees the weights; where an engine is decoding, once it is done with them. Closing a closed adapter does nothing.
      *
      * @throws AdapterInUseException while open sequences use it; it stays open
      */
@@ -287,6 +289,9 @@ public final class Adapter implements AutoCloseable {
                         + "; close " + (sequences == 1 ? "it" : "them") + " first", sequences);
             }
             closed = true;
+            if (holds > 0) {
+                return;
+            }
         }
         arena.close();
     }
@@ -304,14 +309,28 @@ public final class Adapter implements AutoCloseable {
             throw new ClosedException("the adapter " + path() + " is closed");
         }
         sequences++;
+        holds++;
     }
 
-    /** Ends a {@link #retain}. */
-    synchronized void release() {
+    /** The sequence was closed, and the adapter may be: the memory stays until {@link #release}. */
+    synchronized void letGo() {
         if (sequences == 0) {
-            throw new IllegalStateException("released more often than retained");
+            throw new IllegalStateException("let go more often than retained");
         }
         sequences--;
+    }
+
+    /** Ends a {@link #retain} after {@link #letGo}. */
+    void release() {
+        synchronized (this) {
+            if (holds == sequences) {
+                throw new IllegalStateException("released before it was let go");
+            }
+            if (--holds > 0 || !closed) {
+                return;
+            }
+        }
+        arena.close();
     }
 
     @Override

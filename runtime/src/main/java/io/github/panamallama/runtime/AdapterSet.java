@@ -125,10 +125,18 @@ public final class AdapterSet {
                 entries.get(i).adapter.retain();
             } catch (ClosedException e) {
                 while (--i >= 0) {
+                    entries.get(i).adapter.letGo();
                     entries.get(i).adapter.release();
                 }
                 throw e;
             }
+        }
+    }
+
+    /** Allows them to be closed; their memory is kept until {@link #release}. */
+    void letGo() {
+        for (var entry : entries) {
+            entry.adapter.letGo();
         }
     }
 

@@ -63,6 +63,7 @@ public final class Sequence implements AutoCloseable {
     private int searchFrom;
     /** All sets that {@link #adaptation} may name, kept open until the sequence is closed. */
     private AdapterSet[] held = {};
+    private boolean letGo;
     /** What is read while its tokens are evaluated, and by whom; null for nothing. */
     Tap tap;
     Tap.Sink sink;
@@ -590,6 +591,7 @@ public final class Sequence implements AutoCloseable {
             closed = true;
         }
         cancel();
+        letGoOfAdapters();
         engine.forget(this);
     }
 
@@ -740,6 +742,7 @@ public final class Sequence implements AutoCloseable {
                 sets[i].retain();
             } catch (ClosedException e) {
                 while (--i >= 0) {
+                    sets[i].letGo();
                     sets[i].release();
                 }
                 throw e;
@@ -752,8 +755,21 @@ public final class Sequence implements AutoCloseable {
         return held;
     }
 
+    private void letGoOfAdapters() {
+        synchronized (request) {
+            if (letGo) {
+                return;
+            }
+            letGo = true;
+        }
+        for (var set : held) {
+            set.letGo();
+        }
+    }
+
     /** Ends a {@link #hold}, once. */
     void releaseAdapters() {
+        letGoOfAdapters();
         for (var set : held) {
             set.release();
         }

@@ -28,6 +28,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.concurrent.Executors;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Predicate;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
@@ -589,6 +590,41 @@ class AdapterTest {
             assertRefused(ClosedException.class, () -> bystander.fork(AdapterSet.of(adapter)), "closed");
             bystander.append(5, row);
             assertEquals(13, bystander.length(), "others go on");
+        }
+    }
+
+    @Test
+    void anAdapterCanBeClosedRightAfterItsLastSequenceWhileOthersDecode() throws Exception {
+        var base = llama();
+        try (var model = Model.load(base); var engine = Engine.open(model, OPTIONS); var bystander = engine.newSequence()) {
+            var file = lora(base);
+            var done = new AtomicBoolean();
+            var others = Executors.newSingleThreadExecutor();
+            try {
+                var decoded = others.submit(() -> {
+                    var row = engine.newRow();
+                    int steps = 0;
+                    for (; !done.get(); steps++) {
+                        bystander.append(steps % 64 == 63 ? 0 : 300 + steps % 64, row);
+                        bystander.truncate(bystander.length() % 64);
+                    }
+                    return steps;
+                });
+                for (int i = 0; i < 200; i++) {
+                    var adapter = Adapter.load(model, file);
+                    try (var sequence = engine.newSequence(AdapterSet.of(adapter))) {
+                        sequence.append(300 + i, null);
+                    }
+                    assertEquals(0, adapter.sequences());
+                    adapter.close();
+                    assertTrue(adapter.closed());
+                }
+                done.set(true);
+                assertTrue(decoded.get() > 0);
+            } finally {
+                done.set(true);
+                others.shutdown();
+            }
         }
     }
 
