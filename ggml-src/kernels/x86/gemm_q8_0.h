@@ -8,6 +8,9 @@
 // Per 4 weights and 16 columns: one broadcast, one xor, one vpdpbusd; per block of 32 three more for the scales. Integer sums are
 // exact; the order in which blocks are added differs from upstream's, so results differ from it in the last bits.
 //
+// Sixteen lanes are wasted on few columns (drafts that are verified, some sequences in a batch). For those a vector holds two blocks of
+// one row, and each pair of blocks is read once for all columns: from memory, a second column costs little more than the first.
+//
 // patches/q8_0-gemm.patch calls it in ggml-cpu's sgemm.cpp, which is compiled once for every processor generation.
 #pragma once
 
@@ -34,6 +37,12 @@ class gemm_q8_0 {
         float   d[16];       // the column's scale
     };
 
+    // Two neighbouring blocks of one column, dword by dword in turn: lane 2 i belongs to the first one, lane 2 i + 1 to the second.
+    struct alignas(64) pair {
+        int8_t  q[16][4];
+        int32_t start[16]; // -128 times the sum of the lane's four values
+    };
+
     static constexpr int64_t columns     = 16;
     static constexpr int64_t strip_bytes = 16 * 1024;  // rows of weights that stay in L1
     static constexpr int64_t panel_bytes = 640 * 1024; // packed columns that stay in L2
@@ -45,12 +54,16 @@ class gemm_q8_0 {
 
     // A thread's packed columns; grows, ends with the thread.
     static packed * scratch(size_t blocks) {
+        return static_cast<packed *>(memory(blocks * sizeof(packed)));
+    }
+
+    static void * memory(size_t bytes) {
         struct buffer {
             std::unique_ptr<char[]> bytes;
             size_t size = 0;
         };
         static thread_local buffer mine;
-        const size_t wanted = blocks * sizeof(packed) + alignof(packed);
+        const size_t wanted = bytes + alignof(packed);
         if (mine.size < wanted) {
             mine.bytes.reset();
             mine.size = 0;
@@ -61,7 +74,7 @@ class gemm_q8_0 {
             mine.size = wanted;
         }
         const uintptr_t at = (uintptr_t(mine.bytes.get()) + alignof(packed) - 1) & ~uintptr_t(alignof(packed) - 1);
-        return reinterpret_cast<packed *>(at);
+        return reinterpret_cast<void *>(at);
     }
 
     static __m512i two(const block_q8_0 * low, const block_q8_0 * high) {
@@ -214,8 +227,109 @@ class gemm_q8_0 {
         }
     }
 
+    static __m512i in_turn(const block_q8_0 * block, const block_q8_0 * next) {
+        const __m512i lanes = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+        return _mm512_permutexvar_epi32(lanes, two(block, next));
+    }
+
+    // The scales of both, in turn.
+    static __m512 scales(const block_q8_0 * block, const block_q8_0 * next) {
+        uint16_t low, high;
+        memcpy(&low, &block->d, sizeof(low));
+        memcpy(&high, &next->d, sizeof(high));
+        return _mm512_cvtph_ps(_mm256_set1_epi32((int) (low | (uint32_t) high << 16)));
+    }
+
+    // [pair][column], and as many scales of two blocks. An odd block has a partner of zeros.
+    void pack_few(pair * to, float (* d)[2]) const {
+        static const block_q8_0 zero = {};
+        const __m512i minus128 = _mm512_set1_epi8(-128);
+        for (int64_t i = 0; i < k; i += 2) {
+            for (int64_t j = 0; j < n; j++) {
+                const block_q8_0 * block = b + j * ldb + i, * next = i + 1 < k ? block + 1 : &zero;
+                const __m512i values = in_turn(block, next);
+                _mm512_store_si512(to->q, values);
+                const __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), minus128, values);
+                _mm512_store_si512(to->start, _mm512_sub_epi32(_mm512_setzero_si512(), sum));
+                _mm_storel_pi((__m64 *) *d, _mm512_castps512_ps128(scales(block, next)));
+                to++;
+                d++;
+            }
+        }
+    }
+
+    // R rows times N columns.
+    template <int R, int N> void tile(const pair * x, const float (* d)[2], int64_t row) const {
+        static const block_q8_0 zero = {};
+        const block_q8_0 * w = a + row * lda;
+        __m512 sums[R][N];
+        for (int r = 0; r < R; r++) {
+            for (int j = 0; j < N; j++) {
+                sums[r][j] = _mm512_setzero_ps();
+            }
+        }
+        const __m512i flip = _mm512_set1_epi8(-128);
+        for (int64_t i = 0; i < k; i += 2, x += N, d += N) {
+            __m512i values[R];
+            __m512 scale[R];
+#pragma GCC unroll 4
+            for (int r = 0; r < R; r++) {
+                const block_q8_0 * block = w + r * lda + i, * next = i + 1 < k ? block + 1 : &zero;
+                _mm_prefetch((const char *) (block + R * lda), _MM_HINT_T0); // the next rows
+                values[r] = _mm512_xor_si512(in_turn(block, next), flip);
+                scale[r]  = scales(block, next);
+            }
+#pragma GCC unroll 5
+            for (int j = 0; j < N; j++) {
+                const __m512i start = _mm512_load_si512(x[j].start), q = _mm512_load_si512(x[j].q);
+                const __m512 both = _mm512_broadcast_f32x2(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *) d[j])));
+#pragma GCC unroll 4
+                for (int r = 0; r < R; r++) {
+                    const __m512 dot = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, values[r], q));
+                    sums[r][j] = _mm512_fmadd_ps(dot, _mm512_mul_ps(scale[r], both), sums[r][j]);
+                }
+            }
+        }
+        for (int r = 0; r < R; r++) {
+            for (int j = 0; j < N; j++) {
+                c[j * ldc + row + r] = _mm512_reduce_add_ps(sums[r][j]);
+            }
+        }
+    }
+
+    template <int N> void few(const pair * x, const float (* d)[2], int64_t begin, int64_t end) const {
+        int64_t row = begin;
+        for (; row + 4 <= end; row += 4) {
+            tile<4, N>(x, d, row);
+        }
+        for (; row < end; row++) {
+            tile<1, N>(x, d, row);
+        }
+    }
+
+    void run_few(int64_t begin, int64_t end) const {
+        const int64_t pairs = (k + 1) / 2 * n;
+        char * const where = static_cast<char *>(memory(pairs * (sizeof(pair) + sizeof(float[2]))));
+        if (where == nullptr) {
+            return slowly(begin, end);
+        }
+        pair * const x = reinterpret_cast<pair *>(where);
+        float (* const d)[2] = reinterpret_cast<float (*)[2]>(where + pairs * sizeof(pair));
+        if (begin < end) {
+            pack_few(x, d);
+        }
+        switch (n) {
+            case 2: return few<2>(x, d, begin, end);
+            case 3: return few<3>(x, d, begin, end);
+            case 4: return few<4>(x, d, begin, end);
+            case 5: return few<5>(x, d, begin, end);
+        }
+    }
+
+    static constexpr int64_t most_few = 5; // their sums for four rows are what registers hold
+
   public:
-    static constexpr int64_t least_columns = 4; // below, 16 columns' worth of work costs more than it saves
+    static constexpr int64_t least_columns = 2;
 
     gemm_q8_0(int64_t m, int64_t n, int64_t k, const block_q8_0 * a, int64_t lda, const block_q8_0 * b, int64_t ldb, float * c, int64_t ldc)
         : a(a), b(b), c(c), m(m), n(n), k(k), lda(lda), ldb(ldb), ldc(ldc) {}
@@ -226,6 +340,9 @@ class gemm_q8_0 {
         const int64_t panel  = std::min(tiles, std::max<int64_t>(2, panel_bytes / (k * int64_t(sizeof(packed)))));
         const int64_t groups = (m + 3) / 4;
         const int64_t begin = std::min(m, groups * ith / nth * 4), end = std::min(m, groups * (ith + 1) / nth * 4);
+        if (n <= most_few) {
+            return run_few(begin, end);
+        }
         packed * const where = scratch(panel * k);
         if (where == nullptr) {
             return slowly(begin, end);

@@ -182,7 +182,7 @@ int main(int argc, char ** argv) {
             ggml_backend_dev_backend_reg(ggml_backend_get_device(backend)), "ggml_backend_set_n_threads");
     for (int threads = 1; threads <= 3; threads++) {
         set_threads(backend, threads);
-        const int columns[] = { 1, 2, 3, 4, 5, 15, 16, 17, 31, 33, 70 };
+        const int columns[] = { 1, 2, 3, 4, 5, 6, 15, 16, 17, 31, 33, 70 };
         const int rows[] = { 1, 3, 4, 7, 8, 9, 64, 101 };
         for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
             for (size_t j = 0; j < sizeof(rows) / sizeof(rows[0]); j++) {

@@ -52,7 +52,7 @@ class KernelsTest {
             double error = Double.parseDouble(match.group(2));
             assertTrue(error <= Double.parseDouble(match.group(3)), () -> line + ", seed " + seed);
         }
-        assertEquals(3 * 89, lines.stream().filter(line -> line.startsWith("mul_mat")).count());
+        assertEquals(3 * 97, lines.stream().filter(line -> line.startsWith("mul_mat")).count());
         assertEquals(3 * 85, lines.stream().filter(line -> line.startsWith("attention")).count());
     }
 }
