@@ -1,4 +1,5 @@
-// C = A^T B for Q8_0 weights and Q8_0 activations of several columns: prompts, and rows of many sequences in one batch. AVX-512 VNNI.
+// C = A^T B for Q8_0 weights and Q8_0 activations, of any number of columns: decoding, rows of many sequences in one batch, prompts. AVX-512
+// VNNI.
 //
 // Upstream's kernel takes 256 bits at a time and adds up each product of blocks across lanes. Here a vector holds four values of each
 // of 16 columns, so that nothing is ever added across lanes: activations are packed first (a transpose of dwords, 16 columns a
@@ -8,8 +9,9 @@
 // Per 4 weights and 16 columns: one broadcast, one xor, one vpdpbusd; per block of 32 three more for the scales. Integer sums are
 // exact; the order in which blocks are added differs from upstream's, so results differ from it in the last bits.
 //
-// Sixteen lanes are wasted on few columns (drafts that are verified, some sequences in a batch). For those a vector holds two blocks of
-// one row, and each pair of blocks is read once for all columns: from memory, a second column costs little more than the first.
+// Sixteen lanes are wasted on one column or few (decoding, drafts that are verified, some sequences in a batch). For those a vector holds
+// two blocks of one row, and each pair of blocks is read once for all columns: from memory, a second column costs little more than the
+// first. A column's sums are the same bits whatever columns stand beside it, up to five.
 //
 // patches/q8_0-gemm.patch calls it in ggml-cpu's sgemm.cpp, which is compiled once for every processor generation.
 #pragma once
@@ -299,7 +301,7 @@ class gemm_q8_0 {
 
     template <int N> void few(const pair * x, const float (* d)[2], int64_t begin, int64_t end) const {
         int64_t row = begin;
-        for (; row + 4 <= end; row += 4) {
+        for (; N > 1 && row + 4 <= end; row += 4) { // one column waits for memory, which one row after the other reads fastest
             tile<4, N>(x, d, row);
         }
         for (; row < end; row++) {
@@ -319,6 +321,7 @@ class gemm_q8_0 {
             pack_few(x, d);
         }
         switch (n) {
+            case 1: return few<1>(x, d, begin, end);
             case 2: return few<2>(x, d, begin, end);
             case 3: return few<3>(x, d, begin, end);
             case 4: return few<4>(x, d, begin, end);
@@ -329,8 +332,6 @@ class gemm_q8_0 {
     static constexpr int64_t most_few = 5; // their sums for four rows are what registers hold
 
   public:
-    static constexpr int64_t least_columns = 2;
-
     gemm_q8_0(int64_t m, int64_t n, int64_t k, const block_q8_0 * a, int64_t lda, const block_q8_0 * b, int64_t ldb, float * c, int64_t ldc)
         : a(a), b(b), c(c), m(m), n(n), k(k), lda(lda), ldb(ldb), ldc(ldc) {}
 
@@ -363,12 +364,9 @@ class gemm_q8_0 {
     }
 };
 
-// True if it was done; false, in every thread alike, where another kernel should do it.
+// True if it was done; false where this is not compiled for such a processor.
 inline bool mul_mat_q8_0(int64_t m, int64_t n, int64_t k, const void * a, int64_t lda, const void * b, int64_t ldb, void * c, int64_t ldc,
         int ith, int nth) {
-    if (n < gemm_q8_0::least_columns) {
-        return false;
-    }
     gemm_q8_0(m, n, k, (const block_q8_0 *) a, lda, (const block_q8_0 *) b, ldb, (float *) c, ldc).run(ith, nth);
     return true;
 }
