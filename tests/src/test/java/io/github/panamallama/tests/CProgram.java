@@ -37,19 +37,6 @@ final class CProgram {
         return compile(folder, name + ".cpp", List.of(System.getenv().getOrDefault("CXX", "c++"), "-std=c++17", "-I" + UPSTREAM));
     }
 
-    /** One of upstream's own examples, which are no part of {@code ggml-src/build --tools} but need what that builds. */
-    static Path compileUpstreamExample(Path folder, String source) throws IOException, InterruptedException {
-        var tree = UPSTREAM.getParent();
-        var natives = Project.natives();
-        var tools = Project.tools();
-        var executable = folder.resolve(Path.of(source).getFileName().toString().replaceFirst("\\.cpp$", ""));
-        Project.run(List.of(System.getenv().getOrDefault("CXX", "c++"), "-std=c++17", "-O1", "-I" + tree.resolve("common"),
-                "-I" + tree.resolve("vendor"), "-I" + natives.resolve("include"), "-I" + tree.resolve("include"), tree.resolve(source).toString(), "-o",
-                executable.toString(), "-L" + tools, "-lllama-common", "-L" + natives.resolve("lib"), "-lllama", "-lggml", "-lggml-base",
-                "-Wl,-rpath," + tools, "-Wl,-rpath," + natives.resolve("lib"), "-Wl,-rpath-link," + natives.resolve("lib")), "").succeeded();
-        return executable;
-    }
-
     private static CProgram compile(Path folder, String source, List<String> compiler) throws IOException, InterruptedException {
         var natives = Project.natives();
         var executable = folder.resolve(source.substring(0, source.indexOf('.')));
