@@ -30,7 +30,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/** Vectors and scores of random models; the tests module compares them with those of llama.cpp's own program. */
+/** Vectors and scores of random models; the tests module compares them with those of a program in C. */
 @Timeout(120)
 class EmbedderTest {
     private static final EmbedderOptions OPTIONS = EmbedderOptions.defaults().withThreads(1);
