@@ -224,7 +224,8 @@ public final class Soak implements Callable<Integer> {
         double before = median(early, Sample::inUse);
         double after = median(late, Sample::inUse);
         double handles = median(late, Sample::handles) - median(early, Sample::handles);
-        boolean flat = after <= before * (1 + GROWTH) && handles <= MORE_HANDLES;
+        boolean known = before > 0;     // only glibc tells what it has handed out
+        boolean flat = (!known || after <= before * (1 + GROWTH)) && handles <= MORE_HANDLES;
 
         var setting = new LinkedHashMap<String, String>();
         setting.put("machine", Machine.describe());
@@ -235,9 +236,10 @@ public final class Soak implements Callable<Integer> {
         report.add(new Report.Table("Operations", "How often each was done.", List.of("operation", "times"),
                 done.entrySet().stream().map(entry -> List.of(entry.getKey().toString(), entry.getValue().toString())).toList()));
         report.add(new Report.Table("What the process holds", String.format(Locale.ROOT, "Medians over thirds of the run; between rounds, "
-                + "after a collection of garbage. In use is the heap's objects and what the C library has handed out. The last third "
-                + "against the second: %+.2f %% (at most %.0f %%), %+.0f file handles (at most %d): %s", 100 * (after / before - 1), 100 * GROWTH,
-                handles, MORE_HANDLES, flat ? "flat" : "it grew"),
+                + "after a collection of garbage. Resident is also the whole heap, touched from the start, and freed memory that the C library "
+                + "keeps. In use is the heap's objects and what the C library has handed out. The last third against the second: %s "
+                + "(at most %.0f %%), %+.0f file handles (at most %d): %s", known ? String.format(Locale.ROOT, "%+.2f %% in use",
+                100 * (after / before - 1)) : "memory in use unknown", 100 * GROWTH, handles, MORE_HANDLES, flat ? "flat" : "it grew"),
                 List.of("part of the run", "resident, MiB", "of that not files, MiB", "in use, MiB", "file handles"),
                 List.of(row("first third", samples.subList(0, Math.max(1, third))), row("second third", early), row("last third", late))));
         var time = samples.stream().mapToDouble(Sample::minutes).toArray();
@@ -261,6 +263,6 @@ public final class Soak implements Callable<Integer> {
     }
 
     private static String mebibytes(double bytes) {
-        return String.format(Locale.ROOT, "%.1f", bytes / 1048576);
+        return bytes < 0 ? "unknown" : String.format(Locale.ROOT, "%.1f", bytes / 1048576);
     }
 }
