@@ -1,3 +1,4 @@
+import com.github.tjake.jlama.model.AbstractModel;
 import com.github.tjake.jlama.model.ModelSupport;
 import com.github.tjake.jlama.safetensors.DType;
 import com.github.tjake.jlama.safetensors.prompt.PromptContext;
@@ -11,8 +12,12 @@ class Jlama {
         var prompt = Files.readString(Path.of(args[1]));
         int tokens = Integer.parseInt(args[2]);
         System.setProperty("jlama.num_threads", args[3]);
-        // it reads folders of SafeTensors; a GGUF file is what there is
-        var model = ModelSupport.loadModel(Path.of(args[0]).toFile(), DType.F32, DType.I8);
+        AbstractModel model;
+        try {
+            model = ModelSupport.loadModel(Path.of(args[0]).toFile(), DType.F32, DType.I8);
+        } catch (IllegalArgumentException e) {
+            throw new IllegalArgumentException("it wants a folder of SafeTensors in place of a GGUF file: " + e.getMessage());
+        }
         var times = new long[tokens + 2];
         var pieces = new int[1];
         times[pieces[0]++] = System.nanoTime();
@@ -21,6 +26,6 @@ class Jlama {
                 times[pieces[0]++] = System.nanoTime();
             }
         });
-        System.out.printf("times %d %d %d%n", times[1] - times[0], times[pieces[0] - 1] - times[1], pieces[0] - 2);
+        System.out.println("times %d %d %d".formatted(times[1] - times[0], times[pieces[0] - 1] - times[1], pieces[0] - 2));
     }
 }

@@ -23,8 +23,9 @@ class Kherud {
                     times[pieces++] = System.nanoTime();
                 }
             }
-            System.out.printf("times %d %d %d%n", times[1] - times[0], times[pieces - 1] - times[1], pieces - 2);
+            System.out.println("times %d %d %d".formatted(times[1] - times[0], times[pieces - 1] - times[1], pieces - 2));
         }
+        System.exit(0);     // a thread of its native code would keep the JVM
     }
 
     private static InferenceParameters parameters(String prompt, int tokens) {

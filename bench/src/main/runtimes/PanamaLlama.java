@@ -24,7 +24,7 @@ class PanamaLlama {
             for (var piece : llama.complete("\n" + prompt, generation.withMaxTokens(tokens))) {
                 times[pieces++] = System.nanoTime();
             }
-            System.out.printf("times %d %d %d%n", times[1] - times[0], times[pieces - 1] - times[1], pieces - 2);
+            System.out.println("times %d %d %d".formatted(times[1] - times[0], times[pieces - 1] - times[1], pieces - 2));
         }
     }
 }

@@ -160,7 +160,11 @@ public final class Compare implements Callable<Integer> {
         beside.retainAll(wanted);
         upstream = beside.isEmpty() ? null : Upstream.build(home, unpatched);    // the others need none of its programs
         var setting = new LinkedHashMap<String, String>();
-        setting.put("command", "`bench/run " + String.join(" ", spec.commandLine().getParseResult().originalArgs()) + "`");
+        var typed = new ArrayList<>(spec.commandLine().getParseResult().originalArgs());
+        if (!typed.isEmpty() && typed.getFirst().equals("--home")) {
+            typed.subList(0, 2).clear();        // bench/run gives it
+        }
+        setting.put("command", "`bench/run " + String.join(" ", typed) + "`");
         setting.put("machine", Machine.describe());
         setting.put("Java", Runtime.version() + ", " + System.getProperty("java.vm.name"));
         if (upstream != null) {
@@ -170,7 +174,6 @@ public final class Compare implements Callable<Integer> {
         }
         setting.put("seed", Long.toString(seed));
         written = new Report(home.resolve(report), setting);
-        System.out.println("report: " + home.resolve(report));
         setting.forEach((name, value) -> System.out.println(name + ": " + value));
 
         var ofNoModel = EnumSet.of(Part.tokens, Part.masks, Part.memory, Part.vocabulary, Part.types);
@@ -234,6 +237,10 @@ public final class Compare implements Callable<Integer> {
                 }
             }
         }
+        if (wanted.contains(Part.runtimes) && models.stream().allMatch("shipped"::equalsIgnoreCase)) {
+            written.add(Report.Table.notMeasured("Runtimes for Java", "the shipped model is so small that JVMs would be compared which "
+                    + "have not warmed up; `--models` names others."));
+        }
         if (wanted.contains(Part.memory)) {
             MemoryUse.measure(home, upstream, BenchModels.resolve(models), threads, written);
         }
@@ -257,6 +264,7 @@ public final class Compare implements Callable<Integer> {
         }
         System.out.println();
         System.out.println(written.markdown());
+        System.out.println(home.resolve(report).resolve("report.html"));
         return written.reached() ? 0 : 3;
     }
 

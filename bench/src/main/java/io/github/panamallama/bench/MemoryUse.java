@@ -22,7 +22,7 @@ final class MemoryUse {
     static void measure(Path home, Upstream upstream, List<BenchModels.BenchModel> models, int threads, Report report)
             throws IOException, InterruptedException {
         if (!Files.isReadable(Path.of("/proc/self/status"))) {
-            System.out.println("no /proc: memory is skipped");
+            report.add(Report.Table.notMeasured("Memory", "this system has no `/proc`, which tells it."));
             return;
         }
         var rows = new ArrayList<List<String>>();

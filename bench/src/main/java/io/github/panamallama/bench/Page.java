@@ -22,7 +22,8 @@ record Page(Map<String, String> setting, List<Comparison> comparisons, List<Repo
 
     String html() {
         var html = new StringBuilder("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")
-                .append("<title>panama-llama: report</title>\n<style>\n").append(STYLE).append("\n</style></head><body>\n<h1>panama-llama: report</h1>\n");
+                .append("<title>panama-llama: report</title>\n<style>\n").append(STYLE)
+                .append("\n</style></head><body>\n<h1>panama-llama: report</h1>\n");
         html.append(table(List.of("setting", "value"),
                 setting.entrySet().stream().map(entry -> List.of(entry.getKey(), entry.getValue())).toList()));
         if (!comparisons.isEmpty()) {
@@ -65,6 +66,9 @@ record Page(Map<String, String> setting, List<Comparison> comparisons, List<Repo
     }
 
     private static String table(List<String> columns, List<List<String>> rows) {
+        if (columns.isEmpty()) {
+            return "";
+        }
         return "<table>\n<tr>" + columns.stream().map(column -> "<th>" + escape(column) + "</th>").collect(Collectors.joining()) + "</tr>\n"
                 + rows.stream().map(row -> "<tr>" + row.stream().map(Page::cell).collect(Collectors.joining()) + "</tr>\n")
                         .collect(Collectors.joining()) + "</table>\n";

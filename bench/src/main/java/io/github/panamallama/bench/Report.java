@@ -10,6 +10,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.stream.Collectors;
 import org.knowm.xchart.BitmapEncoder;
 import org.knowm.xchart.XYChartBuilder;
 import org.knowm.xchart.XYSeries;
@@ -32,7 +33,7 @@ final class Report {
     private final Map<String, byte[]> plots = new LinkedHashMap<>();
 
     /**
-     * What one token costs outside of evaluation.
+     * What one token costs outside of evaluation, or a start.
      *
      * @param limit most that it may be, in the same unit
      * @param error half width of JMH's interval (99.9 %), or NaN
@@ -47,6 +48,10 @@ final class Report {
     record Table(String title, String note, List<String> columns, List<List<String>> rows) {
         Table {
             rows = List.copyOf(rows);
+        }
+
+        static Table notMeasured(String title, String why) {
+            return new Table(title, "Not measured: " + why, List.of(), List.of());
         }
     }
 
@@ -90,7 +95,7 @@ final class Report {
     }
 
     String markdown() {
-        var text = new StringBuilder("# Comparison\n\n");
+        var text = new StringBuilder("# panama-llama: report\n\n");
         setting.forEach((name, value) -> text.append("* ").append(name).append(": ").append(value).append('\n'));
         if (!comparisons.isEmpty()) {
             text.append("""
@@ -113,7 +118,7 @@ final class Report {
         if (!costs.isEmpty()) {
             text.append("""
 
-                    Cost of a token outside of its evaluation.
+                    ## Costs
 
                     | what | value | limit |
                     | --- | ---: | --- |
@@ -127,11 +132,16 @@ final class Report {
         }
         for (var table : tables) {
             text.append("\n## ").append(table.title()).append("\n\n").append(table.note()).append("\n\n");
-            text.append("| ").append(String.join(" | ",
-                    table.columns())).append(" |\n").append("| --- ".repeat(table.columns().size())).append("|\n");
-            table.rows().forEach(row -> text.append("| ").append(String.join(" | ", row)).append(" |\n"));
+            if (!table.columns().isEmpty()) {
+                text.append(line(table.columns())).append("| --- ".repeat(table.columns().size())).append("|\n");
+            }
+            table.rows().forEach(row -> text.append(line(row)));
         }
         return text.toString();
+    }
+
+    private static String line(List<String> cells) {
+        return cells.stream().map(cell -> cell.replace("|", "\\|")).collect(Collectors.joining(" | ", "| ", " |\n"));
     }
 
     static String target(double target, boolean reached) {

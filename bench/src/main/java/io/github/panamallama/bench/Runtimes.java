@@ -97,7 +97,7 @@ final class Runtimes {
         var process = new ProcessBuilder(command).directory(folder.toFile()).redirectErrorStream(true).redirectOutput(log.toFile()).start();
         if (!process.waitFor(MINUTES, TimeUnit.MINUTES)) {
             process.destroyForcibly();
-            return "did not end within " + MINUTES + " minutes";
+            return Files.readString(log) + "\nError: did not end within " + MINUTES + " minutes";
         }
         return Files.readString(log) + (process.exitValue() == 0 ? "" : "\nexit code " + process.exitValue());
     }

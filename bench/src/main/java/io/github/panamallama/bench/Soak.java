@@ -236,9 +236,9 @@ public final class Soak implements Callable<Integer> {
         report.add(new Report.Table("Operations", "How often each was done.", List.of("operation", "times"),
                 done.entrySet().stream().map(entry -> List.of(entry.getKey().toString(), entry.getValue().toString())).toList()));
         report.add(new Report.Table("What the process holds", String.format(Locale.ROOT, "Medians over thirds of the run; between rounds, "
-                + "after a collection of garbage. Resident is also the whole heap, touched from the start, and freed memory that the C library "
-                + "keeps. In use is the heap's objects and what the C library has handed out. The last third against the second: %s "
-                + "(at most %.0f %%), %+.0f file handles (at most %d): %s", known ? String.format(Locale.ROOT, "%+.2f %% in use",
+                + "after a collection of garbage. Resident is also the whole heap, touched from the start, and freed memory that the C "
+                + "library keeps. In use is the heap's objects and what the C library has handed out. The last third against the second: "
+                + "%s (at most %.0f %%), %+.0f file handles (at most %d): %s", known ? String.format(Locale.ROOT, "%+.2f %% in use",
                 100 * (after / before - 1)) : "memory in use unknown", 100 * GROWTH, handles, MORE_HANDLES, flat ? "flat" : "it grew"),
                 List.of("part of the run", "resident, MiB", "of that not files, MiB", "in use, MiB", "file handles"),
                 List.of(row("first third", samples.subList(0, Math.max(1, third))), row("second third", early), row("last third", late))));

@@ -43,6 +43,7 @@ final class Vocabularies {
         var sizes = Arrays.stream(SIZES).asDoubleStream().toArray();
         var chart = new XYChartBuilder().width(900).height(480).title("A token outside of llama_decode")
                 .xAxisTitle("tokens in the vocabulary").yAxisTitle("microseconds").build();
+        chart.getStyler().setYAxisMin(0.0).setXAxisDecimalPattern("#,###").setYAxisDecimalPattern("#,###");
         chart.addSeries("greedy", sizes, greedy);
         chart.addSeries("temperature, top-k, top-p", sizes, drawn);
         report.add(chart, "vocabulary");

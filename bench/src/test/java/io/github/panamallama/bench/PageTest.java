@@ -28,10 +28,15 @@ class PageTest {
                 List.of(new Comparison.Pair(90, 100, true), new Comparison.Pair(91, 100, false))));
         report.add(List.of(new Report.TokenCost("start", 700, Double.NaN, "ms", 600)));
         report.add(new Report.Table("Runtimes", "by `Maven`", List.of("runtime", "tokens/s"), List.of(List.of("<other>", "12.5"))));
+        report.add(Report.Table.notMeasured("Memory", "no `/proc`."));
+        report.add(new Report.Table("Bars", "", List.of("a|b"), List.of(List.of("c"))));
         var html = Files.readString(folder.resolve("report.html"));
         assertTrue(html.contains("<td><code>bench/run &lt;all&gt;</code></td>") && html.contains("a &amp; b"), html);
         assertTrue(html.contains("<td class=\"missed\">0.99: missed</td>") && html.contains("<td class=\"missed\">600: missed</td>"), html);
         assertTrue(html.contains("<td>&lt;other&gt;</td><td class=\"number\">12.5</td>") && html.contains("by <code>Maven</code>"), html);
+        assertTrue(html.contains("<h2>Memory</h2>\n<p>Not measured: no <code>/proc</code>.</p>\n<h2>Bars</h2>"), html);
+        assertTrue(report.markdown().contains("## Memory\n\nNot measured: no `/proc`.\n\n\n## Bars\n\n\n\n| a\\|b |\n| --- |\n| c |\n"),
+                report.markdown());
         assertFalse(html.contains("http://") || html.contains("https://") || html.contains("<script"), "refers to something else");
 
         var image = IMAGE.matcher(html);
