@@ -160,32 +160,41 @@ class RegexPoolTest {
         System.out.println("RegexPoolTest seed " + seed);
         var random = new Random(seed);
         var texts = texts("abc", 4);
+        int limited = 0;
         for (int round = 0; round < 300; round++) {
             var pool = new RegexPool();
             int a = pool.match(choice(random, 1, false), Encoding.UTF8);
             int b = pool.match(choice(random, 1, false), Encoding.UTF8);
-            var both = words(pool, a, texts);
-            both.retainAll(words(pool, b, texts));
-            var only = words(pool, a, texts);
-            only.removeAll(words(pool, b, texts));
-            var where = "seed " + seed + ": " + pool.toString(a) + " and " + pool.toString(b);
-            assertEquals(both, words(pool, pool.and(a, b), texts), where);
-            assertEquals(only, words(pool, pool.minus(a, b), texts), where);
-            if (!both.isEmpty()) {
-                assertFalse(pool.isEmpty(pool.and(a, b)), where);
+            try {
+                combine(pool, a, b, texts, "seed " + seed + ": " + pool.toString(a) + " and " + pool.toString(b));
+            } catch (LimitException e) { // a rare pair whose difference has more states than are looked at
+                limited++;
             }
-            assertTrue(pool.isEmpty(pool.and(a, pool.minus(b, a))), where);
-            assertTrue(pool.contains(pool.alt(a, b), a), where);
-            assertEquals(pool.isEmpty(pool.minus(a, b)), pool.contains(b, a), where);
-            var shortest = pool.shortest(pool.minus(a, b));
-            assertEquals(shortest == null, pool.isEmpty(pool.minus(a, b)), where);
-            if (shortest != null) {
-                assertTrue(pool.matches(a, shortest) && !pool.matches(b, shortest), where);
-            }
-            int all = pool.notEmpty(a);
-            assertFalse(pool.nullable(all), where);
-            assertEquals(words(pool, a, texts).stream().filter(w -> !w.isEmpty()).collect(Collectors.toSet()), words(pool, all, texts), where);
         }
+        assertTrue(limited <= 3, limited + " of 300 pairs met a limit, seed " + seed);
+    }
+
+    private static void combine(RegexPool pool, int a, int b, List<String> texts, String where) {
+        var both = words(pool, a, texts);
+        both.retainAll(words(pool, b, texts));
+        var only = words(pool, a, texts);
+        only.removeAll(words(pool, b, texts));
+        assertEquals(both, words(pool, pool.and(a, b), texts), where);
+        assertEquals(only, words(pool, pool.minus(a, b), texts), where);
+        if (!both.isEmpty()) {
+            assertFalse(pool.isEmpty(pool.and(a, b)), where);
+        }
+        assertTrue(pool.isEmpty(pool.and(a, pool.minus(b, a))), where);
+        assertTrue(pool.contains(pool.alt(a, b), a), where);
+        assertEquals(pool.isEmpty(pool.minus(a, b)), pool.contains(b, a), where);
+        var shortest = pool.shortest(pool.minus(a, b));
+        assertEquals(shortest == null, pool.isEmpty(pool.minus(a, b)), where);
+        if (shortest != null) {
+            assertTrue(pool.matches(a, shortest) && !pool.matches(b, shortest), where);
+        }
+        int all = pool.notEmpty(a);
+        assertFalse(pool.nullable(all), where);
+        assertEquals(words(pool, a, texts).stream().filter(w -> !w.isEmpty()).collect(Collectors.toSet()), words(pool, all, texts), where);
     }
 
     @Test
