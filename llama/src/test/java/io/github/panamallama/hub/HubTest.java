@@ -138,7 +138,9 @@ class HubTest {
         assertEquals(4, asked.size());
         assertNull(asked.getFirst().header("Range"));
         for (int i = 1; i < 4; i++) {
-            assertEquals("bytes=" + CONTENT.length * i / 4 + "-", asked.get(i).header("Range"));
+            // what a connection brought last may be lost with it
+            int from = Integer.parseInt(asked.get(i).header("Range").replaceAll("^bytes=(\\d+)-$", "$1"));
+            assertTrue(from > CONTENT.length * (i - 1) / 4 && from <= CONTENT.length * i / 4, "connection " + i + " from " + from);
             assertEquals('"' + FakeHub.sha256(CONTENT) + '"', asked.get(i).header("If-Range"));
         }
     }
@@ -149,7 +151,8 @@ class HubTest {
         server.on(FakeHub.file(REPOSITORY, FILE), (request, out) -> FakeHub.rangesUntil(request, out, CONTENT, 123_456));
         options = options.withRetries(2, Duration.ZERO);
         assertTrue(refused(Reason.CONNECTION, REPOSITORY).getMessage().contains("123456 of 300000 bytes"));
-        assertEquals(3, server.paths().size() - 1, "the connection that brought bytes, and two retries that brought none");
+        int asked = server.paths().size() - 1;
+        assertTrue(asked == 3 || asked == 4, asked + " connections: one or two that brought bytes, and two retries that brought none");
         assertEquals(123_456, Files.size(partials().getFirst()));
         assertThrows(HubException.class, () -> Hub.open(options).find(HubModel.parse(REPOSITORY)));
 
