@@ -167,15 +167,19 @@ public final class Masks {
         var lexeme = lexeme(recogniser.capturedAll(state, item));
         var trie = lexeme.trie;
         var noExits = new HashSet<Integer>();
-        int[] refused = refused(trie, recogniser.terminal(state, item), recogniser.capturedBut(state, item), noExits);
+        int regex = recogniser.terminal(state, item);
+        int but = recogniser.capturedBut(state, item);
+        int[] refused = refused(trie, regex, but, noExits);
         if (lexeme.bits != null) {
             var bits = lexeme.bits;
-            if (refused.length > 0) {
+            // the lexeme's trie has only the tokens that no slice of plain ones marked
+            int[] refusedOfAll = trie == table.all() ? refused : refused(table.all(), regex, but, new HashSet<>());
+            if (refusedOfAll.length > 0) {
                 bits = bits.clone();
                 var out = new long[bits.length];
-                for (int i = 0; i < refused.length; i += 2) {
-                    for (int node = refused[i]; node < refused[i + 1]; node++) {
-                        trie.mark(node, out);
+                for (int i = 0; i < refusedOfAll.length; i += 2) {
+                    for (int node = refusedOfAll[i]; node < refusedOfAll[i + 1]; node++) {
+                        table.all().mark(node, out);
                     }
                 }
                 for (int i = 0; i < bits.length; i++) {

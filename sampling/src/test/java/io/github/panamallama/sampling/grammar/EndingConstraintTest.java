@@ -18,12 +18,6 @@ import org.junit.jupiter.api.Test;
 
 /** However the tokens are chosen, a text with room for n tokens is whole after at most n of them. */
 class EndingConstraintTest {
-    /**
-     * Fixed until a rare fault is mended: with some seeds (4360302567227876560 is one) a mask allows a
-     * token that accept then refuses with a ConstraintException. {@code -Dpanamallama.seed} tries others.
-     */
-    private static final long SEED = 1;
-
     private static final String EVERY_KIND = """
             {"type": "object", "required": ["name", "tags", "size", "next"], "properties": {
               "name": {"type": "string", "minLength": 3}, "note": {"type": "string"}, "size": {"type": "integer", "minimum": 1000},
@@ -95,7 +89,7 @@ class EndingConstraintTest {
 
     @Test
     void whateverIsChosenTheTextIsWholeInTime() {
-        long seed = Long.getLong("panamallama.seed", SEED);
+        long seed = Long.getLong("panamallama.seed", new Random().nextLong());
         System.out.println("EndingConstraintTest seed " + seed);
         var random = new Random(seed);
         var vocabulary = Vocabularies.synthetic(random, "abcdefknorstuxyz01239\"\":,,{}[]é ", 700);
@@ -111,7 +105,7 @@ class EndingConstraintTest {
 
     @Test
     void realVocabulariesToo() {
-        long seed = Long.getLong("panamallama.seed", SEED);
+        long seed = Long.getLong("panamallama.seed", new Random().nextLong());
         System.out.println("EndingConstraintTest seed " + seed);
         var random = new Random(seed);
         for (var name : List.of("qwen2", "llama-spm")) {

@@ -15,7 +15,10 @@ class JsonMaskTest {
         "{\"type\": \"object\", \"additionalProperties\": {\"type\": \"boolean\"}}",
         "{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"null\"}}, \"patternProperties\": {\"^ab*$\": {\"type\": \"null\"}},"
                 + " \"additionalProperties\": {\"type\": \"object\", \"additionalProperties\": {\"const\": 1}}}",
-        "{\"type\": \"array\", \"uniqueItems\": true, \"items\": {\"type\": [\"string\", \"integer\", \"null\"]}}"})
+        "{\"type\": \"array\", \"uniqueItems\": true, \"items\": {\"type\": [\"string\", \"integer\", \"null\"]}}",
+        // a name or value used before may be the only one that goes on so
+        "{\"type\": \"object\", \"propertyNames\": {\"maxLength\": 2}, \"additionalProperties\": {\"type\": \"null\"}}",
+        "{\"type\": \"array\", \"uniqueItems\": true, \"items\": {\"type\": \"string\", \"maxLength\": 2}}"})
     void aTokenIsInTheMaskExactlyIfItMayBeTaken(String schema) {
         long seed = Long.getLong("panamallama.seed", new Random().nextLong());
         System.out.println("JsonMaskTest seed " + seed);
