@@ -27,7 +27,7 @@
 // Pattern numbers take 1.6 times the time with AVX2, in a cache or from memory; with AVX-512 VBMI 1.2 times in a cache, 0.9 from memory
 // with one thread and 1.04 with two (bench/src/main/c/s24_codes.cpp).
 //
-// Activations are rounded to Q8_K: one scale per 256. Values are -127..127, which the byte products of AVX2 rely on.
+// Activations are rounded to Q8_S24 (pl_block_q8_s24): as for Q4_0 one scale per 32, which is what 8 lanes of a vector, or 4, add up.
 #pragma once
 
 #include "ggml.h"
@@ -78,7 +78,15 @@ static inline bool pl_s24(enum ggml_type type) {
     return (int) type >= PL_S24_FIRST && type < GGML_TYPE_COUNT;
 }
 
-// Upstream's block_q8_K, which only its own sources see: rounded activations.
+// Rounded activations, type GGML_TYPE_Q8_S24: for work buffers alone. Its number lies before PL_S24_FIRST, so that no file and no tensor
+// can have it (pl_type_known). d[h][j] is the scale of the 32 activations from 64 j + 32 h on, so that d[0] and d[1] stand beside the
+// four scales of a block of weights. Values are -127..127, which the byte products of AVX2 rely on.
+typedef struct {
+    float  d[2][4];
+    int8_t qs[256];
+} pl_block_q8_s24;
+
+// Upstream's block_q8_K, which only its own sources see: activations rounded for k-quants, one scale per 256.
 typedef struct {
     float   d;
     int8_t  qs[256];
@@ -108,12 +116,15 @@ void pl_dequantize_row_s24_t(const void * from, float * to, int64_t k);
 // Whether all blocks are sound; the log says which one is not, and why.
 bool pl_s24_validate(enum ggml_type type, const void * data, size_t blocks);
 
-// In each CPU library. ggml_vec_dot_t over Q8_K activations, for one row.
+// In each CPU library. ggml_vec_dot_t over Q8_S24 activations, for one row.
 void pl_vec_dot_s24_q4(int n, float * s, size_t bs, const void * vx, size_t bx, const void * vy, size_t by, int nrc);
 void pl_vec_dot_s24_q8(int n, float * s, size_t bs, const void * vx, size_t bx, const void * vy, size_t by, int nrc);
 void pl_vec_dot_s24_t(int n, float * s, size_t bs, const void * vx, size_t bx, const void * vy, size_t by, int nrc);
 
-// Activations as Q8_K, for all types that want them: what upstream's quantize_row_q8_K gives.
+// Activations as Q8_S24 (s24_round.h): ggml_from_float_t.
+void pl_quantize_row_q8_s24(const float * from, void * to, int64_t k);
+
+// Activations as Q8_K, for the k-quants: what upstream's quantize_row_q8_K gives.
 void pl_quantize_row_q8_K(const float * from, void * to, int64_t k);
 
 struct ggml_compute_params;

@@ -25,24 +25,24 @@ inline float scale(const pl_block_s24_q4 & x, int j) { return ggml_fp16_to_fp32(
 inline float scale(const pl_block_s24_q8 & x, int j) { return ggml_fp16_to_fp32(x.d[j]); }
 inline float scale(const pl_block_s24_t & x, int j) { return ggml_fp16_to_fp32(x.d) * (float) x.scale[j]; }
 
-// The 64 weights from 64 j on times the activations there, without scales.
-template <class Block> int32_t dot(const Block & x, const pl_block_q8_K & y, int j) {
+// The 32 weights from 32 g on times the activations there, without scales.
+template <class Block> int32_t dot(const Block & x, const pl_block_q8_s24 & y, int g) {
     int32_t sum = 0;
-    for (int k = 32 * j; k < 32 * j + 32; k++) {
+    for (int k = 16 * g; k < 16 * g + 16; k++) {
         sum += value(x, k) * y.qs[k / 2 * 4 + position(x.idx, k)];
     }
     return sum;
 }
 
-template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_K * y, int64_t blocks, float * sums) {
+template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_s24 * y, int64_t blocks, float * sums) {
     for (int r = 0; r < R; r++) {
         sums[r] = 0;
         for (int64_t b = 0; b < blocks; b++) {
             float sum = 0;
-            for (int j = 0; j < 4; j++) {
-                sum += (float) dot(x[r * stride + b], y[b], j) * scale(x[r * stride + b], j);
+            for (int g = 0; g < 8; g++) {
+                sum += (float) dot(x[r * stride + b], y[b], g) * (scale(x[r * stride + b], g / 2) * y[b].d[g % 2][g / 2]);
             }
-            sums[r] += sum * y[b].d;
+            sums[r] += sum;
         }
     }
 }
@@ -60,11 +60,11 @@ struct columns {
     int64_t         per_token = 0;
     size_t          to_token  = 0;
 
-    size_t bytes() const { return size_t(blocks) * sizeof(pl_block_q8_K); }
+    size_t bytes() const { return size_t(blocks) * sizeof(pl_block_q8_s24); }
 
-    const pl_block_q8_K * operator[](int64_t j) const {
+    const pl_block_q8_s24 * operator[](int64_t j) const {
         const int64_t at = which ? which[2 * j] % per_token + which[2 * j + 1] * per_token : j;
-        return (const pl_block_q8_K *) (from + size_t(at) * bytes());
+        return (const pl_block_q8_s24 *) (from + size_t(at) * bytes());
     }
 
     float * result(int64_t j) const {

@@ -6,6 +6,7 @@
 #include "ggml-impl.h"
 #include "quants.h"
 #include "s24_dot.h"
+#include "s24_round.h"
 #include "x86/s24_gemm.h"
 #if defined(__AVX2__)
 #include "x86/round_q8_K.h"
@@ -72,7 +73,7 @@ template <class Block> void product(const Block * x, size_t row_bytes, int64_t m
 template <class Block> void mul_mat(const ggml_compute_params * params, ggml_tensor * dst) {
     const ggml_tensor * a = dst->src[0], * b = dst->src[1];
     const int64_t m = a->ne[1], n = b->ne[1], blocks = a->ne[0] / PL_S24_BLOCK, matrices = b->ne[2] * b->ne[3];
-    const size_t column_bytes = size_t(blocks) * sizeof(pl_block_q8_K);
+    const size_t column_bytes = size_t(blocks) * sizeof(pl_block_q8_s24);
     // Every thread begins with the chunk of its own number; ggml has set the next to the number of threads. Several columns are packed
     // for every chunk: a chunk for each thread then.
     const bool in_tiles = packs(n, 16 * column_bytes);
@@ -134,6 +135,12 @@ bool pl_s24_mul_mat_id(const ggml_compute_params * params, ggml_tensor * dst, in
     }
 }
 
+void pl_quantize_row_q8_s24(const float * from, void * to, int64_t k) {
+    for (int64_t i = 0; i < k / PL_S24_BLOCK; i++) {
+        pl::s24::round(from + i * PL_S24_BLOCK, ((pl_block_q8_s24 *) to)[i]);
+    }
+}
+
 void pl_quantize_row_q8_K(const float * from, void * to, int64_t k) {
 #if defined(__AVX2__)
     for (int64_t i = 0; i < k / 256; i++) {
@@ -146,7 +153,7 @@ void pl_quantize_row_q8_K(const float * from, void * to, int64_t k) {
 
 #define PL_S24_VEC_DOT(name)                                                                                                    \
     void pl_vec_dot_s24_##name(int n, float * s, size_t, const void * vx, size_t, const void * vy, size_t, int) {               \
-        pl::s24::rows<1>((const pl_block_s24_##name *) vx, 0, (const pl_block_q8_K *) vy, n / PL_S24_BLOCK, s);                 \
+        pl::s24::rows<1>((const pl_block_s24_##name *) vx, 0, (const pl_block_q8_s24 *) vy, n / PL_S24_BLOCK, s);                 \
     }
 
 PL_S24_VEC_DOT(q4)

@@ -12,6 +12,7 @@
 static_assert(sizeof(pl_block_s24_q4) == 104, "S24_Q4 has padding");
 static_assert(sizeof(pl_block_s24_q8) == 168, "S24_Q8 has padding");
 static_assert(sizeof(pl_block_s24_t) == 54, "S24_T has padding");
+static_assert(sizeof(pl_block_q8_s24) == 288, "Q8_S24 has padding");
 static_assert(sizeof(pl_block_q8_K) == sizeof(block_q8_K), "Q8_K has changed");
 
 bool pl_type_known(int type) {

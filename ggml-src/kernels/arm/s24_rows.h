@@ -41,39 +41,41 @@ inline float32x4_t half_scales(const uint16_t * d) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(d)));
 }
 
-template <int J, class Block> float32x4_t add_quarter(float32x4_t sum, const Block & x, const pl_block_q8_K & y, float32x4_t scales) {
-    int32x4_t dot = add_dots(vdupq_n_s32(0), values<J, 0>(x), pick<J, 0>(x.idx, y.qs));
-    dot = add_dots(dot, values<J, 1>(x), pick<J, 1>(x.idx, y.qs));
+template <int J, int H, class Block> float32x4_t add_eighth(float32x4_t sum, const Block & x, const pl_block_q8_s24 & y, float32x4_t scales) {
+    const int32x4_t dot = add_dots(vdupq_n_s32(0), values<J, H>(x), pick<J, H>(x.idx, y.qs));
     return vfmaq_laneq_f32(sum, vcvtq_f32_s32(dot), scales, J);
 }
 
-template <class Block> float32x4_t add(float32x4_t sum, const Block & x, const pl_block_q8_K & y) {
-    const float32x4_t scales = vmulq_n_f32(half_scales(x.d), y.d);
-    sum = add_quarter<0>(sum, x, y, scales);
-    sum = add_quarter<1>(sum, x, y, scales);
-    sum = add_quarter<2>(sum, x, y, scales);
-    return add_quarter<3>(sum, x, y, scales);
+template <class Block> float32x4_t add(float32x4_t sum, const Block & x, const pl_block_q8_s24 & y) {
+    const float32x4_t of_x = half_scales(x.d);
+    const float32x4_t first = vmulq_f32(of_x, vld1q_f32(y.d[0])), second = vmulq_f32(of_x, vld1q_f32(y.d[1]));
+    sum = add_eighth<0, 1>(add_eighth<0, 0>(sum, x, y, first), x, y, second);
+    sum = add_eighth<1, 1>(add_eighth<1, 0>(sum, x, y, first), x, y, second);
+    sum = add_eighth<2, 1>(add_eighth<2, 0>(sum, x, y, first), x, y, second);
+    return add_eighth<3, 1>(add_eighth<3, 0>(sum, x, y, first), x, y, second);
 }
 
-template <int J, int H> int32x4_t add_signed(int32x4_t dot, const pl_block_s24_t & x, const pl_block_q8_K & y) {
+// Scales of weights are a side of the product here.
+template <int J, int H> float32x4_t add_signed(float32x4_t of_block, const pl_block_s24_t & x, const pl_block_q8_s24 & y, float32x4_t scales) {
     static const uint8_t bits[16] = { 1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128 };
     const uint8_t * signs = x.signs + 4 * J + 2 * H;
     const uint8x16_t minus = vtstq_u8(vcombine_u8(vdup_n_u8(signs[0]), vdup_n_u8(signs[1])), vld1q_u8(bits));
     const int8x16_t picked = pick<J, H>(x.idx, y.qs), m = vreinterpretq_s8_u8(minus);
-    return add_dots(dot, vsubq_s8(veorq_s8(picked, m), m), vdupq_n_s8((int8_t) x.scale[J]));
+    const int32x4_t dot = add_dots(vdupq_n_s32(0), vsubq_s8(veorq_s8(picked, m), m), vdupq_n_s8((int8_t) x.scale[J]));
+    return vfmaq_laneq_f32(of_block, vcvtq_f32_s32(dot), scales, J);
 }
 
-inline float32x4_t add(float32x4_t sum, const pl_block_s24_t & x, const pl_block_q8_K & y) {
-    int32x4_t dot = vdupq_n_s32(0);
-    dot = add_signed<0, 1>(add_signed<0, 0>(dot, x, y), x, y);
-    dot = add_signed<1, 1>(add_signed<1, 0>(dot, x, y), x, y);
-    dot = add_signed<2, 1>(add_signed<2, 0>(dot, x, y), x, y);
-    dot = add_signed<3, 1>(add_signed<3, 0>(dot, x, y), x, y);
-    const float32x4_t d = vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x.d)));
-    return vfmaq_f32(sum, vcvtq_f32_s32(dot), vmulq_n_f32(d, y.d));
+inline float32x4_t add(float32x4_t sum, const pl_block_s24_t & x, const pl_block_q8_s24 & y) {
+    const float32x4_t first = vld1q_f32(y.d[0]), second = vld1q_f32(y.d[1]);
+    float32x4_t of_block = vdupq_n_f32(0);
+    of_block = add_signed<0, 1>(add_signed<0, 0>(of_block, x, y, first), x, y, second);
+    of_block = add_signed<1, 1>(add_signed<1, 0>(of_block, x, y, first), x, y, second);
+    of_block = add_signed<2, 1>(add_signed<2, 0>(of_block, x, y, first), x, y, second);
+    of_block = add_signed<3, 1>(add_signed<3, 0>(of_block, x, y, first), x, y, second);
+    return vfmaq_f32(sum, of_block, vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x.d))));
 }
 
-template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_K * y, int64_t blocks, float * sums) {
+template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_s24 * y, int64_t blocks, float * sums) {
     float32x4_t sum[R];
     for (int r = 0; r < R; r++) {
         sum[r] = vdupq_n_f32(0);

@@ -1,4 +1,4 @@
-// Activations as Q8_K, what 2:4 sparse weights and k-quants are multiplied with: upstream's reference in AVX2, bit for bit. Upstream has
+// Activations as Q8_K, what k-quants are multiplied with: upstream's reference in AVX2, bit for bit. Upstream has
 // only the reference here, which takes as long as the products of a thousand rows.
 #pragma once
 

@@ -3,7 +3,7 @@
 // AVX-512: weights are spread to dense bytes, some rows at a time, which pays from a few columns on: a vector then holds four values of
 // each of 16 columns, as in gemm_q8_0.h, and nothing is ever added across lanes. Picking by index cannot do that: another permutation
 // of all columns' activations would be needed for every four kept values of every row. vpdpbusd wants one unsigned side: activations
-// get +128 when they are packed, and -128 times the sum of 64 weights, known when they are spread, is where each sum starts.
+// get +128 when they are packed, and -128 times the sum of 32 weights, known when they are spread, is where each sum starts.
 //
 // AVX2: positions and values of a row are unpacked once for all columns; the products are those of one column.
 #pragma once
@@ -90,13 +90,13 @@ template <class Block> class gemm {
     // 256 activations of 16 columns.
     struct alignas(64) packed {
         uint8_t q[64][16][4]; // [group of 4 values][column][value + 128]
-        float   d[16];
+        float   d[2][4][16];  // as pl_block_q8_s24 has them
     };
 
     // 256 weights of a row.
     struct dense {
         int8_t  w[256];
-        int32_t start[4]; // -128 times the sum of 64
+        int32_t start[8]; // -128 times the sum of 32
         float   scale[4];
     };
 
@@ -110,18 +110,20 @@ template <class Block> class gemm {
     void pack(packed * to, int64_t column) const {
         const __m512i flip = _mm512_set1_epi8(-128);
         // columns that are not there read another; nobody stores them
-        const pl_block_q8_K * const first = o.y[column];
+        const pl_block_q8_s24 * const first = o.y[column];
         alignas(64) int32_t offsets[width];
         for (int64_t j = 0; j < width; j++) {
             offsets[j] = int32_t((const char *) o.y[std::min(column + j, o.y.count - 1)] - (const char *) first);
         }
         const __m512i from = _mm512_load_si512(offsets);
         for (int64_t i = 0; i < k; i++) {
-            const pl_block_q8_K * y = first + i;
+            const pl_block_q8_s24 * y = first + i;
             for (int g = 0; g < 64; g++) {
                 _mm512_store_si512(to[i].q[g], _mm512_xor_si512(_mm512_i32gather_epi32(from, y->qs + 4 * g, 1), flip));
             }
-            _mm512_store_ps(to[i].d, _mm512_i32gather_ps(from, &y->d, 1));
+            for (int g = 0; g < 8; g++) {
+                _mm512_store_ps(to[i].d[g % 2][g / 2], _mm512_i32gather_ps(from, &y->d[g % 2][g / 2], 1));
+            }
         }
     }
 
@@ -142,11 +144,13 @@ template <class Block> class gemm {
             _mm512_storeu_si512(to.w + 64 * j, w);
             alignas(64) int32_t sums[16];
             _mm512_store_si512(sums, _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(-128), w)); // 128, read unsigned
-            int32_t sum = 0;
-            for (int l = 0; l < 16; l++) {
-                sum += sums[l];
+            for (int h = 0; h < 2; h++) {
+                int32_t sum = 0;
+                for (int l = 8 * h; l < 8 * h + 8; l++) {
+                    sum += sums[l];
+                }
+                to.start[2 * j + h] = -sum;
             }
-            to.start[j] = -sum;
         }
     }
 
@@ -158,24 +162,32 @@ template <class Block> class gemm {
         }
         for (int64_t i = 0; i < k; i++) {
             const packed & x = tile[i];
-            const __m512 d = _mm512_load_ps(x.d);
             for (int j = 0; j < 4; j++) {
-                __m512i dots[R];
-                for (int r = 0; r < R; r++) {
-                    dots[r] = _mm512_set1_epi32(w[r * k + i].start[j]);
-                }
-#pragma GCC unroll 16
-                for (int g = 16 * j; g < 16 * j + 16; g++) {
-                    const __m512i values = _mm512_load_si512(x.q[g]);
-#pragma GCC unroll 8
+                __m512 of_quarter[R];
+#pragma GCC unroll 2
+                for (int h = 0; h < 2; h++) {
+                    __m512i dots[R];
                     for (int r = 0; r < R; r++) {
-                        int32_t four;
-                        memcpy(&four, w[r * k + i].w + 4 * g, sizeof(four));
-                        dots[r] = _mm512_dpbusd_epi32(dots[r], values, _mm512_set1_epi32(four));
+                        dots[r] = _mm512_set1_epi32(w[r * k + i].start[2 * j + h]);
+                    }
+#pragma GCC unroll 8
+                    for (int g = 16 * j + 8 * h; g < 16 * j + 8 * h + 8; g++) {
+                        const __m512i values = _mm512_load_si512(x.q[g]);
+#pragma GCC unroll 8
+                        for (int r = 0; r < R; r++) {
+                            int32_t four;
+                            memcpy(&four, w[r * k + i].w + 4 * g, sizeof(four));
+                            dots[r] = _mm512_dpbusd_epi32(dots[r], values, _mm512_set1_epi32(four));
+                        }
+                    }
+                    const __m512 d = _mm512_load_ps(x.d[h][j]);
+                    for (int r = 0; r < R; r++) {
+                        const __m512 dot = _mm512_cvtepi32_ps(dots[r]);
+                        of_quarter[r] = h == 0 ? _mm512_mul_ps(dot, d) : _mm512_fmadd_ps(dot, d, of_quarter[r]);
                     }
                 }
                 for (int r = 0; r < R; r++) {
-                    sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_mul_ps(_mm512_set1_ps(w[r * k + i].scale[j]), d), sums[r]);
+                    sums[r] = _mm512_fmadd_ps(of_quarter[r], _mm512_set1_ps(w[r * k + i].scale[j]), sums[r]);
                 }
             }
         }
@@ -232,20 +244,20 @@ constexpr int64_t least_gemm_columns = 4; // below, unpacking takes longer than 
 template <class Block> struct unpacked {
     __m256i at[4]; // shuffle controls
     __m256i w[4];
-    float   scale[4];
+    __m256  scales; // the four, twice
 };
 
 template <int J> __m256i row_values(const pl_block_s24_q4 & x) { return values<J>(x); }
 template <int J> __m256i row_values(const pl_block_s24_q8 & x) { return values<J>(x); }
 template <int J> __m256i row_values(const pl_block_s24_t & x) { return _mm256_or_si256(negative<J>(x), _mm256_set1_epi8(1)); }
 
-inline void scales_of(const pl_block_s24_q4 & x, float * to) { scales(x.d, 1, to); }
-inline void scales_of(const pl_block_s24_q8 & x, float * to) { scales(x.d, 1, to); }
+inline __m256 scales_of(const pl_block_s24_q4 & x) { return twice(x.d); }
+inline __m256 scales_of(const pl_block_s24_q8 & x) { return twice(x.d); }
 
-inline void scales_of(const pl_block_s24_t & x, float * to) {
-    for (int j = 0; j < 4; j++) {
-        to[j] = _cvtsh_ss(x.d) * (float) x.scale[j];
-    }
+inline __m256 scales_of(const pl_block_s24_t & x) {
+    int32_t four;
+    memcpy(&four, x.scale, sizeof(four));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_set1_epi32(four))), _mm256_set1_ps(_cvtsh_ss(x.d)));
 }
 
 template <class Block> class gemm {
@@ -259,32 +271,32 @@ template <class Block> class gemm {
         to.w[J]  = row_values<J>(x);
     }
 
+    template <int J, int C>
+    static void add_quarter(__m256 * sums, const row_block & x, const pl_block_q8_s24 * const * y, int64_t i, const __m256 * scales) {
+        const __m256i sizes = _mm256_abs_epi8(x.w[J]);
+        for (int c = 0; c < C; c++) {
+            const picker pick(y[c][i].qs + 64 * J);
+            sums[c] = add_scaled<J>(sums[c], dots(sizes, _mm256_sign_epi8(pick(x.at[J]), x.w[J])), scales[c]);
+        }
+    }
+
     // One row and C columns.
     template <int C> void cells(const row_block * x, int64_t row, int64_t column) const {
-        const pl_block_q8_K * y[C];
+        const pl_block_q8_s24 * y[C];
         __m256 sums[C];
         for (int c = 0; c < C; c++) {
             y[c]    = o.y[column + c];
             sums[c] = _mm256_setzero_ps();
         }
         for (int64_t i = 0; i < k; i++) {
-            __m256 of_block[C];
+            __m256 scales[C];
             for (int c = 0; c < C; c++) {
-                of_block[c] = _mm256_setzero_ps();
+                scales[c] = _mm256_mul_ps(x[i].scales, _mm256_loadu_ps(y[c][i].d[0]));
             }
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; j++) {
-                const __m256i sizes = _mm256_abs_epi8(x[i].w[j]);
-                const __m256 scale  = _mm256_set1_ps(x[i].scale[j]);
-                for (int c = 0; c < C; c++) {
-                    const picker pick(y[c][i].qs + 64 * j);
-                    const __m256i dot = dots(sizes, _mm256_sign_epi8(pick(x[i].at[j]), x[i].w[j]));
-                    of_block[c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, of_block[c]);
-                }
-            }
-            for (int c = 0; c < C; c++) {
-                sums[c] = _mm256_fmadd_ps(of_block[c], _mm256_set1_ps(y[c][i].d), sums[c]);
-            }
+            add_quarter<0, C>(sums, x[i], y, i, scales);
+            add_quarter<1, C>(sums, x[i], y, i, scales);
+            add_quarter<2, C>(sums, x[i], y, i, scales);
+            add_quarter<3, C>(sums, x[i], y, i, scales);
         }
         for (int c = 0; c < C; c++) {
             o.y.result(column + c)[row] = sum_of(sums[c]);
@@ -296,7 +308,7 @@ template <class Block> class gemm {
 
     bool run(int64_t begin, int64_t end) const {
         // columns that stay in L2 while rows go by
-        const int64_t panel = std::max<int64_t>(4, 512 * 1024 / (k * int64_t(sizeof(pl_block_q8_K))) / 4 * 4);
+        const int64_t panel = std::max<int64_t>(4, 512 * 1024 / (k * int64_t(sizeof(pl_block_q8_s24))) / 4 * 4);
         row_block * const x = (row_block *) scratch(size_t(k) * sizeof(row_block));
         if (x == nullptr) {
             return false;
@@ -310,7 +322,7 @@ template <class Block> class gemm {
                     unpack<1>(block, x[i]);
                     unpack<2>(block, x[i]);
                     unpack<3>(block, x[i]);
-                    scales_of(block, x[i].scale);
+                    x[i].scales = scales_of(block);
                 }
                 int64_t column = first;
                 for (; column + 4 <= last; column += 4) {

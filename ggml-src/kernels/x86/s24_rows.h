@@ -24,6 +24,12 @@ template <int R, class Block> void fetch(const Block * x, int64_t stride) {
     }
 }
 
+// The four scales of a block of weights, twice, as those of its activations stand.
+inline __m256 twice(const uint16_t * halves) {
+    const __m128i four = _mm_loadl_epi64((const __m128i *) halves);
+    return _mm256_cvtph_ps(_mm_unpacklo_epi64(four, four));
+}
+
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
 #define PL_S24_AVX512
 
@@ -31,9 +37,9 @@ template <int R, class Block> void fetch(const Block * x, int64_t stride) {
 // +128, and a second product, of just that with the picked activations, takes it back.
 struct activations {
     __m512i q[4];
-    __m512  d;
+    __m256  d;
 
-    explicit activations(const pl_block_q8_K & y) : d(_mm512_set1_ps(y.d)) {
+    explicit activations(const pl_block_q8_s24 & y) : d(_mm256_loadu_ps(y.d[0])) {
         for (int i = 0; i < 4; i++) {
             q[i] = _mm512_loadu_si512(y.qs + 64 * i);
         }
@@ -61,14 +67,14 @@ inline __m512 dots(__m512i values, __m512i offset, __m512i picked) {
     return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_dpbusd_epi32(zero, values, picked), _mm512_dpbusd_epi32(zero, offset, picked)));
 }
 
-// Four scales, each over the 8 sums that it is for: scales 0 and 1 or, from = 2, scales 2 and 3.
-inline __m512 spread(__m128 scales, int from) {
-    const __m512i where = _mm512_inserti64x4(_mm512_set1_epi32(from), _mm256_set1_epi32(from + 1), 1);
-    return _mm512_permutexvar_ps(where, _mm512_castps128_ps512(scales));
+// Scales d[2][4] as pl_block_q8_s24 has them, each over the 4 sums that it is for: of j = 0 and 1 or, from = 2, of 2 and 3.
+inline __m512 spread(__m256 scales, int from) {
+    const __m512i where = _mm512_add_epi32(_mm512_set_epi32(5, 5, 5, 5, 1, 1, 1, 1, 4, 4, 4, 4, 0, 0, 0, 0), _mm512_set1_epi32(from));
+    return _mm512_permutexvar_ps(where, _mm512_castps256_ps512(scales));
 }
 
-inline __m512 add_block(__m512 sum, __m512i low, __m512i high, __m512i offset, __m512i at_low, __m512i at_high, const uint16_t * halves, __m512 d) {
-    const __m128 scales = _mm_mul_ps(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *) halves)), _mm512_castps512_ps128(d));
+inline __m512 add_block(__m512 sum, __m512i low, __m512i high, __m512i offset, __m512i at_low, __m512i at_high, const uint16_t * halves, __m256 d) {
+    const __m256 scales = _mm256_mul_ps(twice(halves), d);
     sum = _mm512_fmadd_ps(dots(low, offset, at_low), spread(scales, 0), sum);
     return _mm512_fmadd_ps(dots(high, offset, at_high), spread(scales, 2), sum);
 }
@@ -101,12 +107,14 @@ inline __m512 add(__m512 sum, const pl_block_s24_t & x, const activations & a) {
     const __m512i where = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi8(1), 1);
     low  = _mm512_mask_sub_epi8(low, signs[0], zero, low);
     high = _mm512_mask_sub_epi8(high, signs[1], zero, high);
-    const __m512i dot = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, _mm512_shuffle_epi8(scales, where), low),
-            _mm512_shuffle_epi8(scales, _mm512_add_epi8(where, _mm512_set1_epi8(2))), high);
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(_mm512_set1_ps(_cvtsh_ss(x.d)), a.d), sum);
+    const __m512i dot_low = _mm512_dpbusd_epi32(zero, _mm512_shuffle_epi8(scales, where), low);
+    const __m512i dot_high = _mm512_dpbusd_epi32(zero, _mm512_shuffle_epi8(scales, _mm512_add_epi8(where, _mm512_set1_epi8(2))), high);
+    const __m512 of_block = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot_low), spread(a.d, 0),
+            _mm512_mul_ps(_mm512_cvtepi32_ps(dot_high), spread(a.d, 2)));
+    return _mm512_fmadd_ps(of_block, _mm512_set1_ps(_cvtsh_ss(x.d)), sum);
 }
 
-template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_K * y, int64_t blocks, float * sums) {
+template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_s24 * y, int64_t blocks, float * sums) {
     __m512 sum[R];
     for (int r = 0; r < R; r++) {
         sum[r] = _mm512_setzero_ps();
@@ -176,71 +184,73 @@ inline __m256i dots(__m256i sizes, __m256i signed_side) {
 #endif
 }
 
-template <int J, class Block> __m256 add(__m256 sum, const Block & x, const picker & pick, float scale) {
+// Adds sums of quarter J, each with its scale of d[2][4]: the lower four are those of the first 32 activations.
+template <int J> __m256 add_scaled(__m256 sum, __m256i dot, __m256 scales) {
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_permute_ps(scales, 0x55 * J), sum);
+}
+
+template <int J, class Block> __m256 add(__m256 sum, const Block & x, const picker & pick, __m256 scales) {
     const __m256i w = values<J>(x);
-    const __m256i dot = dots(_mm256_abs_epi8(w), _mm256_sign_epi8(pick(positions<J>(x.idx)), w));
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_set1_ps(scale), sum);
+    return add_scaled<J>(sum, dots(_mm256_abs_epi8(w), _mm256_sign_epi8(pick(positions<J>(x.idx)), w)), scales);
 }
 
-inline void scales(const uint16_t * halves, float d, float * to) {
-    _mm_storeu_ps(to, _mm_mul_ps(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *) halves)), _mm_set1_ps(d)));
-}
-
-template <int J, int R, class Block> void add_quarter(__m256 * sum, const Block * x, int64_t stride, const pl_block_q8_K & y, const float (*scale)[4]) {
+template <int J, int R, class Block> void add_quarter(__m256 * sum, const Block * x, int64_t stride, const pl_block_q8_s24 & y, const __m256 * scales) {
     const picker pick(y.qs + 64 * J);
     for (int r = 0; r < R; r++) {
-        sum[r] = add<J>(sum[r], x[r * stride], pick, scale[r][J]);
+        sum[r] = add<J>(sum[r], x[r * stride], pick, scales[r]);
     }
 }
 
-template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_K * y, int64_t blocks, float * sums) {
+template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_s24 * y, int64_t blocks, float * sums) {
     __m256 sum[R];
     for (int r = 0; r < R; r++) {
         sum[r] = _mm256_setzero_ps();
     }
     for (int64_t b = 0; b < blocks; b++) {
-        float scale[R][4];
+        const __m256 d = _mm256_loadu_ps(y[b].d[0]);
+        __m256 scales[R];
         for (int r = 0; r < R; r++) {
             fetch<R>(x + r * stride + b, stride);
-            scales(x[r * stride + b].d, y[b].d, scale[r]);
+            scales[r] = _mm256_mul_ps(twice(x[r * stride + b].d), d);
         }
-        add_quarter<0, R>(sum, x + b, stride, y[b], scale);
-        add_quarter<1, R>(sum, x + b, stride, y[b], scale);
-        add_quarter<2, R>(sum, x + b, stride, y[b], scale);
-        add_quarter<3, R>(sum, x + b, stride, y[b], scale);
+        add_quarter<0, R>(sum, x + b, stride, y[b], scales);
+        add_quarter<1, R>(sum, x + b, stride, y[b], scales);
+        add_quarter<2, R>(sum, x + b, stride, y[b], scales);
+        add_quarter<3, R>(sum, x + b, stride, y[b], scales);
     }
     for (int r = 0; r < R; r++) {
         sums[r] = sum_of(sum[r]);
     }
 }
 
-// Scales are the unsigned side of the product, so that all of a block adds up in integers.
-template <int J, int R> void add_quarter(__m256i * dot, const pl_block_s24_t * x, int64_t stride, const pl_block_q8_K & y) {
+// Scales are the unsigned side of the product.
+template <int J, int R> void add_quarter(__m256 * of_block, const pl_block_s24_t * x, int64_t stride, const pl_block_q8_s24 & y) {
     const picker pick(y.qs + 64 * J);
+    const __m256 d = _mm256_loadu_ps(y.d[0]);
     for (int r = 0; r < R; r++) {
         const __m256i minus = negative<J>(x[r * stride]), picked = pick(positions<J>(x[r * stride].idx));
         const __m256i a = _mm256_sub_epi8(_mm256_xor_si256(picked, minus), minus);
-        dot[r] = _mm256_add_epi32(dot[r], dots(_mm256_set1_epi8((char) x[r * stride].scale[J]), a));
+        of_block[r] = add_scaled<J>(of_block[r], dots(_mm256_set1_epi8((char) x[r * stride].scale[J]), a), d);
     }
 }
 
-template <int R> void rows(const pl_block_s24_t * x, int64_t stride, const pl_block_q8_K * y, int64_t blocks, float * sums) {
+template <int R> void rows(const pl_block_s24_t * x, int64_t stride, const pl_block_q8_s24 * y, int64_t blocks, float * sums) {
     __m256 sum[R];
     for (int r = 0; r < R; r++) {
         sum[r] = _mm256_setzero_ps();
     }
     for (int64_t b = 0; b < blocks; b++) {
-        __m256i dot[R];
+        __m256 of_block[R];
         for (int r = 0; r < R; r++) {
             fetch<R>(x + r * stride + b, stride);
-            dot[r] = _mm256_setzero_si256();
+            of_block[r] = _mm256_setzero_ps();
         }
-        add_quarter<0, R>(dot, x + b, stride, y[b]);
-        add_quarter<1, R>(dot, x + b, stride, y[b]);
-        add_quarter<2, R>(dot, x + b, stride, y[b]);
-        add_quarter<3, R>(dot, x + b, stride, y[b]);
+        add_quarter<0, R>(of_block, x + b, stride, y[b]);
+        add_quarter<1, R>(of_block, x + b, stride, y[b]);
+        add_quarter<2, R>(of_block, x + b, stride, y[b]);
+        add_quarter<3, R>(of_block, x + b, stride, y[b]);
         for (int r = 0; r < R; r++) {
-            sum[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[r]), _mm256_set1_ps(_cvtsh_ss(x[r * stride + b].d) * y[b].d), sum[r]);
+            sum[r] = _mm256_fmadd_ps(of_block[r], _mm256_set1_ps(_cvtsh_ss(x[r * stride + b].d)), sum[r]);
         }
     }
     for (int r = 0; r < R; r++) {

@@ -160,11 +160,11 @@ template <class Block> void product(const type & t, const shape & s, int threads
     const int64_t k = s.blocks * PL_S24_BLOCK, many = s.matrices * s.served;
     auto x = exactly<float>(s.matrices * s.rows * k), y = exactly<float>(many * s.columns * k), got = exactly<float>(many * s.columns * s.rows);
     auto weights = exactly<Block>(s.matrices * s.rows * s.blocks);
-    auto columns = exactly<pl_block_q8_K>(many * s.columns * s.blocks);
+    auto columns = exactly<pl_block_q8_s24>(many * s.columns * s.blocks);
     for (int64_t i = 0; i < s.matrices * s.rows * k; i++) { x[i] = (float) (uniform() - 0.5); }
     for (int64_t i = 0; i < many * s.columns * k; i++) { y[i] = (float) (uniform() - 0.5); }
     t.quantize(x.get(), weights.get(), s.matrices * s.rows, k, nullptr);
-    pl_quantize_row_q8_K(y.get(), columns.get(), many * s.columns * k);
+    pl_quantize_row_q8_s24(y.get(), columns.get(), many * s.columns * k);
 
     ggml_tensor a {}, b {}, c {};
     a.type = t.id;
@@ -193,7 +193,7 @@ template <class Block> void product(const type & t, const shape & s, int threads
             ggml_compute_params params {};
             params.ith = i;
             params.nth = threads;
-            params.wsize = size_t(many * s.columns * s.blocks) * sizeof(pl_block_q8_K);
+            params.wsize = size_t(many * s.columns * s.blocks) * sizeof(pl_block_q8_s24);
             params.wdata = columns.get();
             params.threadpool = &pool;
             done += pl_s24_mul_mat(&params, &c);

@@ -106,11 +106,13 @@ void fill(pl_block_s24_t & x, kind k) {
     x.d = random_scale(k);
 }
 
-[[maybe_unused]] void fill(pl_block_q8_K & y, kind k) {
+[[maybe_unused]] void fill(pl_block_q8_s24 & y, kind k) {
     for (auto & q : y.qs) {
         q = (int8_t) value(k, -127, 127);
     }
-    y.d = k == SCALED ? (float) (1 + random_below(1000)) / 1000 : 1;
+    for (int g = 0; g < 8; g++) {
+        y.d[g % 2][g / 2] = k == SCALED ? (float) (1 + random_below(1000)) / 1000 : 1;
+    }
 }
 
 } // namespace

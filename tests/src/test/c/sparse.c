@@ -35,10 +35,10 @@ static void fill(float * x, int64_t n) {
     }
 }
 
-// Activations that Q8_K holds exactly: whole numbers up to 127 in every 256, 127 among them, times a power of two.
+// Activations that Q8_S24 holds exactly: whole numbers up to 127 in every 32, 127 among them, times a power of two.
 static void fill_whole(float * x, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
-        x[i] = (float) (i % 256 == 0 ? 127 : floor(255 * uniform()) - 127) / 64;
+        x[i] = (float) (i % 32 == 0 ? 127 : floor(255 * uniform()) - 127) / 64;
     }
 }
 
@@ -433,7 +433,7 @@ static void refusals(void) {
 // ggml-base's own
 void quantize_row_q8_K_ref(const float * x, pl_block_q8_K * y, int64_t k);
 
-// Rounded activations are bit for bit those of upstream's reference; prints the blocks that are not.
+// Activations rounded for k-quants are bit for bit those of upstream's reference; prints the blocks that are not.
 static void rounding(void) {
     enum { BLOCKS = 4000 };
     static float x[BLOCKS * 256];
