@@ -4,6 +4,7 @@
 #include "s24.h"
 
 #include <arm_neon.h>
+#include <cstring>
 
 namespace pl {
 namespace s24 {
@@ -37,8 +38,23 @@ template <int J, int H> int8x16_t values(const pl_block_s24_q8 & x) {
     return vld1q_s8(x.qs + 32 * J + 16 * H);
 }
 
-inline float32x4_t half_scales(const uint16_t * d) {
-    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(d)));
+template <int J, int H> int8x16_t values(const pl_block_s24_t & x) {
+    static const uint8_t bits[16] = { 1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128 };
+    const uint8_t * signs = x.signs + 4 * J + 2 * H;
+    const uint8x16_t minus = vtstq_u8(vcombine_u8(vdup_n_u8(signs[0]), vdup_n_u8(signs[1])), vld1q_u8(bits));
+    return vreinterpretq_s8_u8(vorrq_u8(minus, vdupq_n_u8(1)));
+}
+
+inline float32x4_t floats_of(uint16x4_t halves) { return vcvt_f32_f16(vreinterpret_f16_u16(halves)); }
+
+inline float32x4_t scales_of(const pl_block_s24_q4 & x) { return floats_of(vld1_u16(x.d)); }
+inline float32x4_t scales_of(const pl_block_s24_q8 & x) { return floats_of(vld1_u16(x.d)); }
+
+inline float32x4_t scales_of(const pl_block_s24_t & x) {
+    uint32_t four;
+    memcpy(&four, x.scale, sizeof(four));
+    const uint16x4_t scales = vget_low_u16(vmovl_u8(vcreate_u8(four)));
+    return vmulq_f32(vcvtq_f32_u32(vmovl_u16(scales)), floats_of(vdup_n_u16(x.d)));
 }
 
 template <int J, int H, class Block> float32x4_t add_eighth(float32x4_t sum, const Block & x, const pl_block_q8_s24 & y, float32x4_t scales) {
@@ -47,32 +63,12 @@ template <int J, int H, class Block> float32x4_t add_eighth(float32x4_t sum, con
 }
 
 template <class Block> float32x4_t add(float32x4_t sum, const Block & x, const pl_block_q8_s24 & y) {
-    const float32x4_t of_x = half_scales(x.d);
+    const float32x4_t of_x = scales_of(x);
     const float32x4_t first = vmulq_f32(of_x, vld1q_f32(y.d[0])), second = vmulq_f32(of_x, vld1q_f32(y.d[1]));
     sum = add_eighth<0, 1>(add_eighth<0, 0>(sum, x, y, first), x, y, second);
     sum = add_eighth<1, 1>(add_eighth<1, 0>(sum, x, y, first), x, y, second);
     sum = add_eighth<2, 1>(add_eighth<2, 0>(sum, x, y, first), x, y, second);
     return add_eighth<3, 1>(add_eighth<3, 0>(sum, x, y, first), x, y, second);
-}
-
-// Scales of weights are a side of the product here.
-template <int J, int H> float32x4_t add_signed(float32x4_t of_block, const pl_block_s24_t & x, const pl_block_q8_s24 & y, float32x4_t scales) {
-    static const uint8_t bits[16] = { 1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128 };
-    const uint8_t * signs = x.signs + 4 * J + 2 * H;
-    const uint8x16_t minus = vtstq_u8(vcombine_u8(vdup_n_u8(signs[0]), vdup_n_u8(signs[1])), vld1q_u8(bits));
-    const int8x16_t picked = pick<J, H>(x.idx, y.qs), m = vreinterpretq_s8_u8(minus);
-    const int32x4_t dot = add_dots(vdupq_n_s32(0), vsubq_s8(veorq_s8(picked, m), m), vdupq_n_s8((int8_t) x.scale[J]));
-    return vfmaq_laneq_f32(of_block, vcvtq_f32_s32(dot), scales, J);
-}
-
-inline float32x4_t add(float32x4_t sum, const pl_block_s24_t & x, const pl_block_q8_s24 & y) {
-    const float32x4_t first = vld1q_f32(y.d[0]), second = vld1q_f32(y.d[1]);
-    float32x4_t of_block = vdupq_n_f32(0);
-    of_block = add_signed<0, 1>(add_signed<0, 0>(of_block, x, y, first), x, y, second);
-    of_block = add_signed<1, 1>(add_signed<1, 0>(of_block, x, y, first), x, y, second);
-    of_block = add_signed<2, 1>(add_signed<2, 0>(of_block, x, y, first), x, y, second);
-    of_block = add_signed<3, 1>(add_signed<3, 0>(of_block, x, y, first), x, y, second);
-    return vfmaq_f32(sum, of_block, vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x.d))));
 }
 
 template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_s24 * y, int64_t blocks, float * sums) {

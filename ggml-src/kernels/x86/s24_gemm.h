@@ -73,19 +73,6 @@ inline __m512i quarter_values(const pl_block_s24_t & x, int j) {
     return _mm512_zextsi256_si512(_mm256_mask_blend_epi8(signs, _mm256_set1_epi8(1), _mm256_set1_epi8(-1)));
 }
 
-inline void block_scales(const uint16_t * d, float * to) {
-    _mm_storeu_ps(to, _mm_cvtph_ps(_mm_loadl_epi64((const __m128i *) d)));
-}
-
-inline void scales_of(const pl_block_s24_q4 & x, float * to) { block_scales(x.d, to); }
-inline void scales_of(const pl_block_s24_q8 & x, float * to) { block_scales(x.d, to); }
-
-inline void scales_of(const pl_block_s24_t & x, float * to) {
-    for (int j = 0; j < 4; j++) {
-        to[j] = _cvtsh_ss(x.d) * (float) x.scale[j];
-    }
-}
-
 template <class Block> class gemm {
     // 256 activations of 16 columns.
     struct alignas(64) packed {
@@ -134,7 +121,7 @@ template <class Block> class gemm {
         const __m512i lanes = _mm512_loadu_si512(count), in_group = _mm512_and_si512(lanes, _mm512_set1_epi8(3));
         const __m512i first = _mm512_and_si512(_mm512_srli_epi16(lanes, 1), _mm512_set1_epi8(30)); // kept value of the lane's group
         const __m512i second = _mm512_or_si512(first, _mm512_set1_epi8(1));
-        scales_of(x, to.scale);
+        _mm_storeu_ps(to.scale, _mm256_castps256_ps128(scales_of(x)));
         for (int j = 0; j < 4; j++) {
             const __m512i values = quarter_values(x, j), positions = quarter_positions(x.idx, j);
             const __mmask64 at_first  = _mm512_cmpeq_epi8_mask(_mm512_permutexvar_epi8(first, positions), in_group);
@@ -247,19 +234,6 @@ template <class Block> struct unpacked {
     __m256  scales; // the four, twice
 };
 
-template <int J> __m256i row_values(const pl_block_s24_q4 & x) { return values<J>(x); }
-template <int J> __m256i row_values(const pl_block_s24_q8 & x) { return values<J>(x); }
-template <int J> __m256i row_values(const pl_block_s24_t & x) { return _mm256_or_si256(negative<J>(x), _mm256_set1_epi8(1)); }
-
-inline __m256 scales_of(const pl_block_s24_q4 & x) { return twice(x.d); }
-inline __m256 scales_of(const pl_block_s24_q8 & x) { return twice(x.d); }
-
-inline __m256 scales_of(const pl_block_s24_t & x) {
-    int32_t four;
-    memcpy(&four, x.scale, sizeof(four));
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_set1_epi32(four))), _mm256_set1_ps(_cvtsh_ss(x.d)));
-}
-
 template <class Block> class gemm {
     using row_block = unpacked<Block>;
 
@@ -268,15 +242,15 @@ template <class Block> class gemm {
 
     template <int J> static void unpack(const Block & x, row_block & to) {
         to.at[J] = positions<J>(x.idx);
-        to.w[J]  = row_values<J>(x);
+        to.w[J]  = values<J>(x);
     }
 
     template <int J, int C>
     static void add_quarter(__m256 * sums, const row_block & x, const pl_block_q8_s24 * const * y, int64_t i, const __m256 * scales) {
-        const __m256i sizes = _mm256_abs_epi8(x.w[J]);
+        const __m256i size = sizes<Block>(x.w[J]);
         for (int c = 0; c < C; c++) {
             const picker pick(y[c][i].qs + 64 * J);
-            sums[c] = add_scaled<J>(sums[c], dots(sizes, _mm256_sign_epi8(pick(x.at[J]), x.w[J])), scales[c]);
+            sums[c] = add_scaled<J>(sums[c], dots(size, _mm256_sign_epi8(pick(x.at[J]), x.w[J])), scales[c]);
         }
     }
 

@@ -26,8 +26,18 @@ template <int R, class Block> void fetch(const Block * x, int64_t stride) {
 
 // The four scales of a block of weights, twice, as those of its activations stand.
 inline __m256 twice(const uint16_t * halves) {
-    const __m128i four = _mm_loadl_epi64((const __m128i *) halves);
-    return _mm256_cvtph_ps(_mm_unpacklo_epi64(four, four));
+    int64_t four;
+    memcpy(&four, halves, sizeof(four));
+    return _mm256_cvtph_ps(_mm_set1_epi64x(four));
+}
+
+inline __m256 scales_of(const pl_block_s24_q4 & x) { return twice(x.d); }
+inline __m256 scales_of(const pl_block_s24_q8 & x) { return twice(x.d); }
+
+inline __m256 scales_of(const pl_block_s24_t & x) {
+    int32_t four;
+    memcpy(&four, x.scale, sizeof(four));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_set1_epi32(four))), _mm256_set1_ps(_cvtsh_ss(x.d)));
 }
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
@@ -62,9 +72,9 @@ inline void pick(const uint8_t * idx, const activations & a, __m512i & low, __m5
 }
 
 // The sums of 4 products each, of values + offset and picked activations.
-inline __m512 dots(__m512i values, __m512i offset, __m512i picked) {
+inline __m512i dots(__m512i values, __m512i offset, __m512i picked) {
     const __m512i zero = _mm512_setzero_si512();
-    return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_dpbusd_epi32(zero, values, picked), _mm512_dpbusd_epi32(zero, offset, picked)));
+    return _mm512_sub_epi32(_mm512_dpbusd_epi32(zero, values, picked), _mm512_dpbusd_epi32(zero, offset, picked));
 }
 
 // Scales d[2][4] as pl_block_q8_s24 has them, each over the 4 sums that it is for: of j = 0 and 1 or, from = 2, of 2 and 3.
@@ -73,45 +83,38 @@ inline __m512 spread(__m256 scales, int from) {
     return _mm512_permutexvar_ps(where, _mm512_castps256_ps512(scales));
 }
 
-inline __m512 add_block(__m512 sum, __m512i low, __m512i high, __m512i offset, __m512i at_low, __m512i at_high, const uint16_t * halves, __m256 d) {
-    const __m256 scales = _mm256_mul_ps(twice(halves), d);
-    sum = _mm512_fmadd_ps(dots(low, offset, at_low), spread(scales, 0), sum);
-    return _mm512_fmadd_ps(dots(high, offset, at_high), spread(scales, 2), sum);
+inline __m512 add_scaled(__m512 sum, __m512i low, __m512i high, __m256 scales) {
+    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), spread(scales, 0), sum);
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), spread(scales, 2), sum);
 }
 
 inline __m512 add(__m512 sum, const pl_block_s24_q4 & x, const activations & a) {
     __m512i low, high;
     pick(x.idx, a, low, high);
     const __m512i values = _mm512_loadu_si512(x.qs), nibble = _mm512_set1_epi8(15);
-    return add_block(sum, _mm512_and_si512(values, nibble), _mm512_and_si512(_mm512_srli_epi16(values, 4), nibble), _mm512_set1_epi8(8), low, high,
-            x.d, a.d);
+    const __m512i eight = _mm512_set1_epi8(8);
+    return add_scaled(sum, dots(_mm512_and_si512(values, nibble), eight, low),
+            dots(_mm512_and_si512(_mm512_srli_epi16(values, 4), nibble), eight, high), _mm256_mul_ps(scales_of(x), a.d));
 }
 
 inline __m512 add(__m512 sum, const pl_block_s24_q8 & x, const activations & a) {
     __m512i low, high;
     pick(x.idx, a, low, high);
     const __m512i flip = _mm512_set1_epi8(-128);
-    return add_block(sum, _mm512_xor_si512(_mm512_loadu_si512(x.qs), flip), _mm512_xor_si512(_mm512_loadu_si512(x.qs + 64), flip), flip, low, high,
-            x.d, a.d);
+    return add_scaled(sum, dots(_mm512_xor_si512(_mm512_loadu_si512(x.qs), flip), flip, low),
+            dots(_mm512_xor_si512(_mm512_loadu_si512(x.qs + 64), flip), flip, high), _mm256_mul_ps(scales_of(x), a.d));
 }
 
-// Scales are the unsigned side of the product here, signed activations the other.
+// Ones are the unsigned side of the product here, activations with the weights' signs the other.
 inline __m512 add(__m512 sum, const pl_block_s24_t & x, const activations & a) {
     __m512i low, high;
     pick(x.idx, a, low, high);
     uint64_t signs[2];
-    uint32_t four;
     memcpy(signs, x.signs, sizeof(signs));
-    memcpy(&four, x.scale, sizeof(four));
-    const __m512i zero = _mm512_setzero_si512(), scales = _mm512_set1_epi32((int) four);
-    const __m512i where = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi8(1), 1);
+    const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi8(1);
     low  = _mm512_mask_sub_epi8(low, signs[0], zero, low);
     high = _mm512_mask_sub_epi8(high, signs[1], zero, high);
-    const __m512i dot_low = _mm512_dpbusd_epi32(zero, _mm512_shuffle_epi8(scales, where), low);
-    const __m512i dot_high = _mm512_dpbusd_epi32(zero, _mm512_shuffle_epi8(scales, _mm512_add_epi8(where, _mm512_set1_epi8(2))), high);
-    const __m512 of_block = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot_low), spread(a.d, 0),
-            _mm512_mul_ps(_mm512_cvtepi32_ps(dot_high), spread(a.d, 2)));
-    return _mm512_fmadd_ps(of_block, _mm512_set1_ps(_cvtsh_ss(x.d)), sum);
+    return add_scaled(sum, _mm512_dpbusd_epi32(zero, one, low), _mm512_dpbusd_epi32(zero, one, high), _mm256_mul_ps(scales_of(x), a.d));
 }
 
 template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_s24 * y, int64_t blocks, float * sums) {
@@ -166,14 +169,18 @@ template <int J> __m256i values(const pl_block_s24_q8 & x) {
     return _mm256_loadu_si256((const __m256i *) (x.qs + 32 * J));
 }
 
-// -1 where the sign is 1, else 0.
-template <int J> __m256i negative(const pl_block_s24_t & x) {
+// -1 where the sign is 1, else 1.
+template <int J> __m256i values(const pl_block_s24_t & x) {
     int32_t signs;
     memcpy(&signs, x.signs + 4 * J, sizeof(signs));
     const __m256i which = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
     const __m256i bit   = _mm256_set1_epi64x((long long) 0x8040201008040201);
-    return _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(signs), which), bit), bit);
+    return _mm256_or_si256(_mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(signs), which), bit), bit), _mm256_set1_epi8(1));
 }
+
+// Their magnitudes.
+template <class Block> __m256i sizes(__m256i values) { return _mm256_abs_epi8(values); }
+template <> inline __m256i sizes<pl_block_s24_t>(__m256i) { return _mm256_set1_epi8(1); }
 
 // Sums of 4 products each; the first side unsigned, at most 127.
 inline __m256i dots(__m256i sizes, __m256i signed_side) {
@@ -191,7 +198,7 @@ template <int J> __m256 add_scaled(__m256 sum, __m256i dot, __m256 scales) {
 
 template <int J, class Block> __m256 add(__m256 sum, const Block & x, const picker & pick, __m256 scales) {
     const __m256i w = values<J>(x);
-    return add_scaled<J>(sum, dots(_mm256_abs_epi8(w), _mm256_sign_epi8(pick(positions<J>(x.idx)), w)), scales);
+    return add_scaled<J>(sum, dots(sizes<Block>(w), _mm256_sign_epi8(pick(positions<J>(x.idx)), w)), scales);
 }
 
 template <int J, int R, class Block> void add_quarter(__m256 * sum, const Block * x, int64_t stride, const pl_block_q8_s24 & y, const __m256 * scales) {
@@ -211,47 +218,12 @@ template <int R, class Block> void rows(const Block * x, int64_t stride, const p
         __m256 scales[R];
         for (int r = 0; r < R; r++) {
             fetch<R>(x + r * stride + b, stride);
-            scales[r] = _mm256_mul_ps(twice(x[r * stride + b].d), d);
+            scales[r] = _mm256_mul_ps(scales_of(x[r * stride + b]), d);
         }
         add_quarter<0, R>(sum, x + b, stride, y[b], scales);
         add_quarter<1, R>(sum, x + b, stride, y[b], scales);
         add_quarter<2, R>(sum, x + b, stride, y[b], scales);
         add_quarter<3, R>(sum, x + b, stride, y[b], scales);
-    }
-    for (int r = 0; r < R; r++) {
-        sums[r] = sum_of(sum[r]);
-    }
-}
-
-// Scales are the unsigned side of the product.
-template <int J, int R> void add_quarter(__m256 * of_block, const pl_block_s24_t * x, int64_t stride, const pl_block_q8_s24 & y) {
-    const picker pick(y.qs + 64 * J);
-    const __m256 d = _mm256_loadu_ps(y.d[0]);
-    for (int r = 0; r < R; r++) {
-        const __m256i minus = negative<J>(x[r * stride]), picked = pick(positions<J>(x[r * stride].idx));
-        const __m256i a = _mm256_sub_epi8(_mm256_xor_si256(picked, minus), minus);
-        of_block[r] = add_scaled<J>(of_block[r], dots(_mm256_set1_epi8((char) x[r * stride].scale[J]), a), d);
-    }
-}
-
-template <int R> void rows(const pl_block_s24_t * x, int64_t stride, const pl_block_q8_s24 * y, int64_t blocks, float * sums) {
-    __m256 sum[R];
-    for (int r = 0; r < R; r++) {
-        sum[r] = _mm256_setzero_ps();
-    }
-    for (int64_t b = 0; b < blocks; b++) {
-        __m256 of_block[R];
-        for (int r = 0; r < R; r++) {
-            fetch<R>(x + r * stride + b, stride);
-            of_block[r] = _mm256_setzero_ps();
-        }
-        add_quarter<0, R>(of_block, x + b, stride, y[b]);
-        add_quarter<1, R>(of_block, x + b, stride, y[b]);
-        add_quarter<2, R>(of_block, x + b, stride, y[b]);
-        add_quarter<3, R>(of_block, x + b, stride, y[b]);
-        for (int r = 0; r < R; r++) {
-            sum[r] = _mm256_fmadd_ps(of_block[r], _mm256_set1_ps(_cvtsh_ss(x[r * stride + b].d)), sum[r]);
-        }
     }
     for (int r = 0; r < R; r++) {
         sums[r] = sum_of(sum[r]);
