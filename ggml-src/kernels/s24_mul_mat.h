@@ -24,16 +24,17 @@ namespace s24 {
 // activations take less time.
 constexpr int64_t streamed = 256 * 1024;
 
-// Rows begin .. end of the products, R at a time.
-template <int R, class Block> void some_rows(const Block * x, int64_t stride, const columns & y, int64_t begin, int64_t end) {
+// Rows begin .. end of the products, R at a time; column(j) is where the activations of column j lie.
+template <int R, class Block, class Column>
+void some_rows(const Block * x, int64_t stride, const columns & y, const Column & column, int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row += R) {
         for (int64_t j = 0; j < y.count; j++) {
             float * const c = y.result(j);
             if (row + R <= end) {
-                rows<R>(x + row * stride, stride, y[j], y.blocks, c + row);
+                rows<R>(x + row * stride, stride, column(j), y.blocks, c + row);
             } else {
                 for (int64_t r = row; r < end; r++) {
-                    rows<1>(x + r * stride, stride, y[j], y.blocks, c + r);
+                    rows<1>(x + r * stride, stride, column(j), y.blocks, c + r);
                 }
             }
         }
@@ -63,11 +64,24 @@ template <class Block> void product(const Block * x, size_t row_bytes, int64_t m
 #else
     GGML_UNUSED(in_tiles);
 #endif
-    if (y.count == 1 && m * int64_t(row_bytes) >= streamed) {
-        some_rows<1>(x, stride, y, begin, end);
-    } else {
-        some_rows<4>(x, stride, y, begin, end);
+    const auto go = [&](const auto & column) {
+        if (y.count == 1 && m * int64_t(row_bytes) >= streamed) {
+            some_rows<1>(x, stride, y, column, begin, end);
+        } else {
+            some_rows<4>(x, stride, y, column, begin, end);
+        }
+    };
+#ifdef PL_S24_AVX512
+    column_block * const copies = y.count < least_gemm_columns ? (column_block *) scratch(size_t(y.count * y.blocks) * sizeof(column_block)) : nullptr;
+    if (copies != nullptr) {
+        for (int64_t i = 0; i < y.count * y.blocks; i++) {
+            copy(y[i / y.blocks][i % y.blocks], copies[i]);
+        }
+        go([&](int64_t j) { return copies + j * y.blocks; });
+        return;
     }
+#endif
+    go([&](int64_t j) { return y[j]; });
 }
 
 template <class Block> void mul_mat(const ggml_compute_params * params, ggml_tensor * dst) {

@@ -247,7 +247,7 @@ template <class Block> class gemm {
 
     template <int J, int C>
     static void add_quarter(__m256 * sums, const row_block & x, const pl_block_q8_s24 * const * y, int64_t i, const __m256 * scales) {
-        const __m256i size = sizes<Block>(x.w[J]);
+        const __m256i size = _mm256_abs_epi8(x.w[J]);
         for (int c = 0; c < C; c++) {
             const picker pick(y[c][i].qs + 64 * J);
             sums[c] = add_scaled<J>(sums[c], dots(size, _mm256_sign_epi8(pick(x.at[J]), x.w[J])), scales[c]);

@@ -45,16 +45,47 @@ inline __m256 scales_of(const pl_block_s24_t & x) {
 
 // A byte permutation of 128 activations gives the 64 that as many kept values meet. vpdpbusd wants one unsigned side: values get +8 or
 // +128, and a second product, of just that with the picked activations, takes it back.
+//
+// A block of a column that many rows meet is first copied to where no load crosses a line of the cache, with its scales as lanes want them.
+struct alignas(64) column_block {
+    int8_t qs[256];
+    float  lanes[2][16];
+    float  d[2][4];
+};
+
+// Scales d[2][4] as pl_block_q8_s24 has them, each over the 4 sums that it is for: of j = 0 and 1 or, from = 2, of 2 and 3.
+inline __m512 spread(__m256 scales, int from) {
+    const __m512i where = _mm512_add_epi32(_mm512_set_epi32(5, 5, 5, 5, 1, 1, 1, 1, 4, 4, 4, 4, 0, 0, 0, 0), _mm512_set1_epi32(from));
+    return _mm512_permutexvar_ps(where, _mm512_castps256_ps512(scales));
+}
+
 struct activations {
     __m512i q[4];
     __m256  d;
+    __m512  lanes[2];
 
-    explicit activations(const pl_block_q8_s24 & y) : d(_mm256_loadu_ps(y.d[0])) {
+    explicit activations(const pl_block_q8_s24 & y) : d(_mm256_loadu_ps(y.d[0])), lanes { spread(d, 0), spread(d, 2) } {
         for (int i = 0; i < 4; i++) {
             q[i] = _mm512_loadu_si512(y.qs + 64 * i);
         }
     }
+
+    explicit activations(const column_block & y) : d(_mm256_load_ps(y.d[0])), lanes { _mm512_load_ps(y.lanes[0]), _mm512_load_ps(y.lanes[1]) } {
+        for (int i = 0; i < 4; i++) {
+            q[i] = _mm512_load_si512(y.qs + 64 * i);
+        }
+    }
 };
+
+inline void copy(const pl_block_q8_s24 & y, column_block & to) {
+    const activations a(y);
+    for (int i = 0; i < 4; i++) {
+        _mm512_store_si512(to.qs + 64 * i, a.q[i]);
+    }
+    _mm512_store_ps(to.lanes[0], a.lanes[0]);
+    _mm512_store_ps(to.lanes[1], a.lanes[1]);
+    _mm256_store_ps(to.d[0], a.d);
+}
 
 // Picks for kept values 0..63 and 64..127.
 inline void pick(const uint8_t * idx, const activations & a, __m512i & low, __m512i & high) {
@@ -75,12 +106,6 @@ inline void pick(const uint8_t * idx, const activations & a, __m512i & low, __m5
 inline __m512i dots(__m512i values, __m512i offset, __m512i picked) {
     const __m512i zero = _mm512_setzero_si512();
     return _mm512_sub_epi32(_mm512_dpbusd_epi32(zero, values, picked), _mm512_dpbusd_epi32(zero, offset, picked));
-}
-
-// Scales d[2][4] as pl_block_q8_s24 has them, each over the 4 sums that it is for: of j = 0 and 1 or, from = 2, of 2 and 3.
-inline __m512 spread(__m256 scales, int from) {
-    const __m512i where = _mm512_add_epi32(_mm512_set_epi32(5, 5, 5, 5, 1, 1, 1, 1, 4, 4, 4, 4, 0, 0, 0, 0), _mm512_set1_epi32(from));
-    return _mm512_permutexvar_ps(where, _mm512_castps256_ps512(scales));
 }
 
 inline __m512 add_scaled(__m512 sum, __m512i low, __m512i high, __m256 scales) {
@@ -105,19 +130,26 @@ inline __m512 add(__m512 sum, const pl_block_s24_q8 & x, const activations & a) 
             dots(_mm512_xor_si512(_mm512_loadu_si512(x.qs + 64), flip), flip, high), _mm256_mul_ps(scales_of(x), a.d));
 }
 
-// Ones are the unsigned side of the product here, activations with the weights' signs the other.
+// Scales are the unsigned side of the product here, activations with the weights' signs the other.
 inline __m512 add(__m512 sum, const pl_block_s24_t & x, const activations & a) {
     __m512i low, high;
     pick(x.idx, a, low, high);
     uint64_t signs[2];
+    uint32_t four;
     memcpy(signs, x.signs, sizeof(signs));
-    const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi8(1);
+    memcpy(&four, x.scale, sizeof(four));
+    const __m512i zero = _mm512_setzero_si512(), scales = _mm512_set1_epi32((int) four);
+    const __m512i where = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi8(1), 1);
     low  = _mm512_mask_sub_epi8(low, signs[0], zero, low);
     high = _mm512_mask_sub_epi8(high, signs[1], zero, high);
-    return add_scaled(sum, _mm512_dpbusd_epi32(zero, one, low), _mm512_dpbusd_epi32(zero, one, high), _mm256_mul_ps(scales_of(x), a.d));
+    const __m512i dot_low = _mm512_dpbusd_epi32(zero, _mm512_shuffle_epi8(scales, where), low);
+    const __m512i dot_high = _mm512_dpbusd_epi32(zero, _mm512_shuffle_epi8(scales, _mm512_add_epi8(where, _mm512_set1_epi8(2))), high);
+    const __m512 of_block = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot_low), a.lanes[0], _mm512_mul_ps(_mm512_cvtepi32_ps(dot_high), a.lanes[1]));
+    return _mm512_fmadd_ps(of_block, _mm512_set1_ps(_cvtsh_ss(x.d)), sum);
 }
 
-template <int R, class Block> void rows(const Block * x, int64_t stride, const pl_block_q8_s24 * y, int64_t blocks, float * sums) {
+// Y: pl_block_q8_s24 or column_block
+template <int R, class Block, class Y> void rows(const Block * x, int64_t stride, const Y * y, int64_t blocks, float * sums) {
     __m512 sum[R];
     for (int r = 0; r < R; r++) {
         sum[r] = _mm512_setzero_ps();
@@ -178,9 +210,12 @@ template <int J> __m256i values(const pl_block_s24_t & x) {
     return _mm256_or_si256(_mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(signs), which), bit), bit), _mm256_set1_epi8(1));
 }
 
-// Their magnitudes.
-template <class Block> __m256i sizes(__m256i values) { return _mm256_abs_epi8(values); }
-template <> inline __m256i sizes<pl_block_s24_t>(__m256i) { return _mm256_set1_epi8(1); }
+// The unsigned side of the product, and the scales that are left: a scale of S24_T is that side itself.
+template <int J, class Block> __m256i sizes(const Block &, __m256i values) { return _mm256_abs_epi8(values); }
+template <int J> __m256i sizes(const pl_block_s24_t & x, __m256i) { return _mm256_set1_epi8((char) x.scale[J]); }
+
+template <class Block> __m256 scales_left(const Block & x) { return scales_of(x); }
+inline __m256 scales_left(const pl_block_s24_t & x) { return _mm256_set1_ps(_cvtsh_ss(x.d)); }
 
 // Sums of 4 products each; the first side unsigned, at most 127.
 inline __m256i dots(__m256i sizes, __m256i signed_side) {
@@ -198,7 +233,7 @@ template <int J> __m256 add_scaled(__m256 sum, __m256i dot, __m256 scales) {
 
 template <int J, class Block> __m256 add(__m256 sum, const Block & x, const picker & pick, __m256 scales) {
     const __m256i w = values<J>(x);
-    return add_scaled<J>(sum, dots(sizes<Block>(w), _mm256_sign_epi8(pick(positions<J>(x.idx)), w)), scales);
+    return add_scaled<J>(sum, dots(sizes<J>(x, w), _mm256_sign_epi8(pick(positions<J>(x.idx)), w)), scales);
 }
 
 template <int J, int R, class Block> void add_quarter(__m256 * sum, const Block * x, int64_t stride, const pl_block_q8_s24 & y, const __m256 * scales) {
@@ -218,7 +253,7 @@ template <int R, class Block> void rows(const Block * x, int64_t stride, const p
         __m256 scales[R];
         for (int r = 0; r < R; r++) {
             fetch<R>(x + r * stride + b, stride);
-            scales[r] = _mm256_mul_ps(scales_of(x[r * stride + b]), d);
+            scales[r] = _mm256_mul_ps(scales_left(x[r * stride + b]), d);
         }
         add_quarter<0, R>(sum, x + b, stride, y[b], scales);
         add_quarter<1, R>(sum, x + b, stride, y[b], scales);

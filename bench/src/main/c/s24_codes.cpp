@@ -29,6 +29,8 @@ struct coded {
 };
 static_assert(sizeof(coded) == 96, "padding");
 
+inline __m256 scales_of(const coded & x) { return twice(x.d); }
+
 constexpr uint8_t lower[8] = { 0, 0, 0, 1, 1, 2, 0, 0 }, upper[8] = { 1, 2, 3, 2, 3, 3, 0, 0 };
 
 #ifdef PL_S24_AVX512
@@ -62,8 +64,9 @@ inline __m512i pick_coded(const uint8_t * codes, __m512i first, __m512i second) 
 inline __m512 add(__m512 sum, const coded & x, const activations & a) {
     const __m512i low = pick_coded(x.codes, a.q[0], a.q[1]), high = pick_coded(x.codes + 12, a.q[2], a.q[3]);
     const __m512i values = _mm512_loadu_si512(x.qs), nibble = _mm512_set1_epi8(15);
-    return add_block(sum, _mm512_and_si512(values, nibble), _mm512_and_si512(_mm512_srli_epi16(values, 4), nibble), _mm512_set1_epi8(8),
-            low, high, x.d, a.d);
+    const __m512i eight = _mm512_set1_epi8(8);
+    return add_scaled(sum, dots(_mm512_and_si512(values, nibble), eight, low),
+            dots(_mm512_and_si512(_mm512_srli_epi16(values, 4), nibble), eight, high), _mm256_mul_ps(scales_of(x), a.d));
 }
 
 #else
@@ -85,10 +88,9 @@ template <int J> __m256i values(const coded & x) {
     return _mm256_sub_epi8(_mm256_and_si256(_mm256_srli_epi16(bytes, 4 * (J / 2)), _mm256_set1_epi8(15)), _mm256_set1_epi8(8));
 }
 
-template <int J> __m256 add(__m256 sum, const coded & x, const picker & pick, float scale) {
+template <int J> __m256 add(__m256 sum, const coded & x, const picker & pick, __m256 scales) {
     const __m256i w = values<J>(x);
-    const __m256i dot = dots(_mm256_abs_epi8(w), _mm256_sign_epi8(pick(positions<J>(x)), w));
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_set1_ps(scale), sum);
+    return add_scaled<J>(sum, dots(_mm256_abs_epi8(w), _mm256_sign_epi8(pick(positions<J>(x)), w)), scales);
 }
 
 #endif
@@ -102,7 +104,7 @@ static int64_t rows_count, blocks;
 static int threads;
 
 // The products of all rows, a part in each thread; seconds.
-template <class Block> double run(const std::vector<Block> & x, const std::vector<pl_block_q8_K> & y, std::vector<float> & to) {
+template <class Block> double run(const std::vector<Block> & x, const std::vector<pl_block_q8_s24> & y, std::vector<float> & to) {
     std::atomic<int> ready(0), running(threads);
     std::atomic<bool> go(false);
     const int64_t each = (rows_count + threads - 1) / threads;
@@ -146,7 +148,7 @@ int main(int argc, char ** argv) {
     }
     std::vector<pl_block_s24_q4> indices(size_t(rows_count * blocks));
     std::vector<coded> patterns(indices.size());
-    std::vector<pl_block_q8_K> y(static_cast<size_t>(blocks));
+    std::vector<pl_block_q8_s24> y(static_cast<size_t>(blocks));
     for (size_t b = 0; b < indices.size(); b++) {
         memset(&indices[b], 0, sizeof(indices[b]));
         for (auto & byte : indices[b].qs) {
@@ -168,7 +170,9 @@ int main(int argc, char ** argv) {
         }
     }
     for (auto & block : y) {
-        block.d = 1;
+        for (auto & four : block.d) {
+            std::fill_n(four, 4, 1.0f);
+        }
         for (auto & q : block.qs) {
             q = int8_t((rand() >> 8) % 255 - 127);
         }
