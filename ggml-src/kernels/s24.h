@@ -27,7 +27,7 @@
 // Pattern numbers take 1.6 times the time with AVX2, in a cache or from memory; with AVX-512 VBMI 1.2 times in a cache, 0.9 from memory
 // with one thread and 1.04 with two (bench/src/main/c/s24_codes.cpp).
 //
-// Activations are rounded to Q8_S24 (pl_block_q8_s24): as for Q4_0 one scale per 32, which is what 8 lanes of a vector, or 4, add up.
+// Activations are rounded to Q8_S24 (pl_block_q8_s24), as for Q4_0 with one scale per 32: no product strays further from that with floats.
 #pragma once
 
 #include "ggml.h"
