@@ -72,9 +72,10 @@ template <class Block> void product(const Block * x, size_t row_bytes, int64_t m
         }
     };
 #ifdef PL_S24_AVX512
-    column_block * const copies = y.count < least_gemm_columns ? (column_block *) scratch(size_t(y.count * y.blocks) * sizeof(column_block)) : nullptr;
-    if (copies != nullptr) {
-        for (int64_t i = 0; i < y.count * y.blocks; i++) {
+    const int64_t count = y.count < least_gemm_columns ? y.count * y.blocks : 0;
+    column_block * const copies = (column_block *) scratch(size_t(count) * sizeof(column_block));
+    if (count > 0 && copies != nullptr) {
+        for (int64_t i = 0; i < count; i++) {
             copy(y[i / y.blocks][i % y.blocks], copies[i]);
         }
         go([&](int64_t j) { return copies + j * y.blocks; });

@@ -57,7 +57,8 @@ inline float32x4_t scales_of(const pl_block_s24_t & x) {
     return vmulq_f32(vcvtq_f32_u32(vmovl_u16(scales)), floats_of(vdup_n_u16(x.d)));
 }
 
-template <int J, int H, class Block> float32x4_t add_eighth(float32x4_t sum, const Block & x, const pl_block_q8_s24 & y, float32x4_t scales) {
+template <int J, int H, class Block>
+float32x4_t add_eighth(float32x4_t sum, const Block & x, const pl_block_q8_s24 & y, float32x4_t scales) {
     const int32x4_t dot = add_dots(vdupq_n_s32(0), values<J, H>(x), pick<J, H>(x.idx, y.qs));
     return vfmaq_laneq_f32(sum, vcvtq_f32_s32(dot), scales, J);
 }

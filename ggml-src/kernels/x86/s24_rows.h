@@ -70,7 +70,8 @@ struct activations {
         }
     }
 
-    explicit activations(const column_block & y) : d(_mm256_load_ps(y.d[0])), lanes { _mm512_load_ps(y.lanes[0]), _mm512_load_ps(y.lanes[1]) } {
+    explicit activations(const column_block & y)
+        : d(_mm256_load_ps(y.d[0])), lanes { _mm512_load_ps(y.lanes[0]), _mm512_load_ps(y.lanes[1]) } {
         for (int i = 0; i < 4; i++) {
             q[i] = _mm512_load_si512(y.qs + 64 * i);
         }
@@ -144,7 +145,8 @@ inline __m512 add(__m512 sum, const pl_block_s24_t & x, const activations & a) {
     high = _mm512_mask_sub_epi8(high, signs[1], zero, high);
     const __m512i dot_low = _mm512_dpbusd_epi32(zero, _mm512_shuffle_epi8(scales, where), low);
     const __m512i dot_high = _mm512_dpbusd_epi32(zero, _mm512_shuffle_epi8(scales, _mm512_add_epi8(where, _mm512_set1_epi8(2))), high);
-    const __m512 of_block = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot_low), a.lanes[0], _mm512_mul_ps(_mm512_cvtepi32_ps(dot_high), a.lanes[1]));
+    const __m512 of_half = _mm512_mul_ps(_mm512_cvtepi32_ps(dot_high), a.lanes[1]);
+    const __m512 of_block = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot_low), a.lanes[0], of_half);
     return _mm512_fmadd_ps(of_block, _mm512_set1_ps(_cvtsh_ss(x.d)), sum);
 }
 
@@ -207,7 +209,8 @@ template <int J> __m256i values(const pl_block_s24_t & x) {
     memcpy(&signs, x.signs + 4 * J, sizeof(signs));
     const __m256i which = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
     const __m256i bit   = _mm256_set1_epi64x((long long) 0x8040201008040201);
-    return _mm256_or_si256(_mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(signs), which), bit), bit), _mm256_set1_epi8(1));
+    const __m256i negative = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(signs), which), bit), bit);
+    return _mm256_or_si256(negative, _mm256_set1_epi8(1));
 }
 
 // The unsigned side of the product, and the scales that are left: a scale of S24_T is that side itself.
@@ -236,7 +239,8 @@ template <int J, class Block> __m256 add(__m256 sum, const Block & x, const pick
     return add_scaled<J>(sum, dots(sizes<J>(x, w), _mm256_sign_epi8(pick(positions<J>(x.idx)), w)), scales);
 }
 
-template <int J, int R, class Block> void add_quarter(__m256 * sum, const Block * x, int64_t stride, const pl_block_q8_s24 & y, const __m256 * scales) {
+template <int J, int R, class Block>
+void add_quarter(__m256 * sum, const Block * x, int64_t stride, const pl_block_q8_s24 & y, const __m256 * scales) {
     const picker pick(y.qs + 64 * J);
     for (int r = 0; r < R; r++) {
         sum[r] = add<J>(sum[r], x[r * stride], pick, scales[r]);

@@ -59,8 +59,8 @@ class SparseTypesTest {
             double distance = distance(sparse, twin, singly);
             double usual = distance(dense, denseTwin, singly);
             System.out.printf("%s %s %s: %.5f, q4_0 %.5f, %.3f%n", architecture, type.label(), singly, distance, usual, distance / usual);
-            assertTrue(distance <= 1.1 * usual, architecture + " " + type.label() + (singly ? ", single tokens: " : ", a prompt: ") + distance
-                    + " of the rms, q4_0 " + usual);
+            assertTrue(distance <= 1.1 * usual, architecture + " " + type.label() + (singly ? ", single tokens: " : ", a prompt: ")
+                    + distance + " of the rms, q4_0 " + usual);
         }
     }
 
