@@ -26,8 +26,8 @@ import java.util.regex.Pattern;
  * recovers it.
  *
  * <p>Time and memory: a pass over the text, one in all for Wanda. SparseGPT needs one for each run of matrices whose Gram matrices, of
- * {@code 8 columns^2} bytes for each distinct input, fit into {@link #withMemory} together; {@code columns^2 / 2} multiplications for each
- * token and input, {@code columns^3 / 3} on one processor to factor each, and {@code columns^2 / 4} for each row that is pruned.
+ * {@code 4 columns^2} bytes for each distinct input, fit into {@link #withMemory} together; {@code columns^2 / 2} multiplications for each
+ * token and input, {@code columns^3 / 3} to factor each, and {@code columns^2 / 4} for each row that is pruned.
  *
  * <p>Immutable; any thread may {@link #run} it. Weights are streamed.
  *
