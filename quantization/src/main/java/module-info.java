@@ -4,9 +4,6 @@
  */
 module panamallama.quantization {
     requires transitive panamallama.runtime;
-    requires ejml.core;
-    requires ejml.ddense;
-    requires tools.jackson.databind;
 
     exports io.github.panamallama.quantization;
 }

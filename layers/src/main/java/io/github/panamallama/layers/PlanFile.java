@@ -4,22 +4,15 @@ import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.LayerPlanException;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.search.JsonFields;
 import java.io.IOException;
-import java.nio.file.AtomicMoveNotSupportedException;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
-import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import java.util.OptionalDouble;
 import java.util.OptionalLong;
-import tools.jackson.core.JacksonException;
-import tools.jackson.core.StreamReadFeature;
-import tools.jackson.databind.DeserializationFeature;
-import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.json.JsonMapper;
-import tools.jackson.databind.node.ObjectNode;
 
 /**
  * Plans and the model that they were found for, as a small JSON file:
@@ -47,11 +40,6 @@ public record PlanFile(String model, String description, List<Choice> choices) {
     private static final int SEVERAL = 2;
     /** Plans have some kilobytes at most. */
     private static final long MAX_BYTES = 1 << 20;
-
-    private static final JsonMapper JSON = JsonMapper.builder()
-            .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
-            .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
-            .build();
 
     public PlanFile {
         choices = List.copyOf(choices);
@@ -148,45 +136,36 @@ public record PlanFile(String model, String description, List<Choice> choices) {
      * @throws LlamaException if it can't be written
      */
     public void write(Path path) {
-        var root = JSON.createObjectNode()
-                .put("format", choices.size() == 1 ? ONE : SEVERAL)
-                .put("model", model)
-                .put("description", description)
-                .put("blocks", choices.getFirst().plan.blocks());
+        var root = new LinkedHashMap<String, Object>();
+        root.put("format", choices.size() == 1 ? ONE : SEVERAL);
+        root.put("model", model);
+        root.put("description", description);
+        root.put("blocks", choices.getFirst().plan.blocks());
         if (choices.size() == 1) {
-            put(root, choices.getFirst());
+            root.putAll(fields(choices.getFirst()));
         } else {
-            var plans = root.putArray("plans");
-            choices.forEach(choice -> put(plans.addObject(), choice));
+            root.put("plans", choices.stream().map(PlanFile::fields).toList());
         }
-        var unfinished = path.resolveSibling("." + path.getFileName() + "." + ProcessHandle.current().pid() + ".part");
         try {
-            try {
-                Files.writeString(unfinished, JSON.writerWithDefaultPrettyPrinter().writeValueAsString(root) + "\n");
-                move(unfinished, path);
-            } finally {
-                Files.deleteIfExists(unfinished);
-            }
+            JsonFields.write(path, root);
         } catch (IOException e) {
             throw new LlamaException("can't write the plan to " + path + ": " + e, e);
         }
     }
 
-    private static void put(ObjectNode node, Choice choice) {
-        node.put("plan", choice.plan.toString());
+    private static Map<String, Object> fields(Choice choice) {
         var found = choice.found;
-        var how = node.putObject("found").put("method", found.method).put("removed", choice.plan.blocks() - choice.plan.cost());
+        var how = new LinkedHashMap<String, Object>();
+        how.put("method", found.method);
+        how.put("removed", choice.plan.blocks() - choice.plan.cost());
         found.seed.ifPresent(seed -> how.put("seed", seed));
         found.fitness.ifPresent(fitness -> how.put("fitness", fitness));
-        how.put("text", found.text).put("tokens", found.tokens);
-    }
-
-    private static void move(Path from, Path to) throws IOException {
-        try {
-            Files.move(from, to, StandardCopyOption.ATOMIC_MOVE);   // replaces
-        } catch (AtomicMoveNotSupportedException e) {
-            Files.move(from, to, StandardCopyOption.REPLACE_EXISTING);
-        }
+        how.put("text", found.text);
+        how.put("tokens", found.tokens);
+        var fields = new LinkedHashMap<String, Object>();
+        fields.put("plan", choice.plan.toString());
+        fields.put("found", how);
+        return fields;
     }
 
     /**
@@ -195,98 +174,36 @@ public record PlanFile(String model, String description, List<Choice> choices) {
      * @throws LayerPlanException if the file can't be read, is no file of plans, or is for another model; the message has both models
      */
     public static PlanFile read(Path path, Model model) {
-        var root = parse(path);
-        long format = integer(path, root, "format");
+        var root = JsonFields.read(path, MAX_BYTES, LayerPlanException::new);
+        long format = root.integer("format");
         if (format != ONE && format != SEVERAL) {
-            throw broken(path, "is of format " + format + "; this version reads formats " + ONE + " and " + SEVERAL);
+            throw root.broken("is of format " + format + "; this version reads formats " + ONE + " and " + SEVERAL);
         }
-        var fingerprint = text(path, root, "model");
-        var description = text(path, root, "description");
+        var fingerprint = root.text("model");
+        var description = root.text("description");
         var own = model.fingerprint();
         if (!fingerprint.equals(own)) {
-            throw broken(path, "is for " + description + " with fingerprint " + fingerprint + "; " + model.path() + " is "
+            throw root.broken("is for " + description + " with fingerprint " + fingerprint + "; " + model.path() + " is "
                     + model.description() + " with fingerprint " + own);
         }
-        long blocks = integer(path, root, "blocks");
+        long blocks = root.integer("blocks");
         if (blocks != model.layerCount()) {
-            throw broken(path, "is for " + blocks + " blocks; " + model.path() + " has " + model.layerCount());
-        }
-        var choices = new ArrayList<Choice>();
-        if (format == ONE) {
-            choices.add(choice(path, root, model));
-        } else {
-            var plans = root.get("plans");
-            if (plans == null || !plans.isArray()) {
-                throw broken(path, "\"plans\" must be an array, it is " + plans);
-            }
-            plans.forEach(each -> choices.add(choice(path, each, model)));
+            throw root.broken("is for " + blocks + " blocks; " + model.path() + " has " + model.layerCount());
         }
         try {
-            return new PlanFile(fingerprint, description, choices);
+            var each = format == ONE ? List.of(root) : root.objects("plans");
+            return new PlanFile(fingerprint, description, each.stream().map(fields -> choice(fields, model)).toList());
         } catch (IllegalArgumentException e) {
             throw new LayerPlanException(path + ": " + e.getMessage(), e);
         }
     }
 
-    private static Choice choice(Path path, JsonNode node, Model model) {
-        var text = text(path, node, "plan");
-        var how = node.get("found");
-        if (how == null || !how.isObject()) {
-            throw broken(path, "\"found\" must be an object, it is " + how);
-        }
-        try {
-            return new Choice(LayerPlan.parse(text, model.layerCount()), new Found(text(path, how, "method"),
-                    how.has("seed") ? OptionalLong.of(integer(path, how, "seed")) : OptionalLong.empty(),
-                    how.has("fitness") ? OptionalDouble.of(number(path, how, "fitness")) : OptionalDouble.empty(),
-                    text(path, how, "text"), integer(path, how, "tokens")));
-        } catch (IllegalArgumentException e) {
-            throw new LayerPlanException(path + ": " + e.getMessage(), e);
-        }
-    }
-
-    private static JsonNode parse(Path path) {
-        try {
-            long size = Files.size(path);
-            if (size > MAX_BYTES) {
-                throw broken(path, "has " + size + " bytes; at most " + MAX_BYTES + " are read");
-            }
-            var root = JSON.readTree(Files.readString(path));
-            if (!root.isObject()) {
-                throw broken(path, "is no JSON object");
-            }
-            return root;
-        } catch (IOException e) {
-            throw new LayerPlanException(path + ": can't be read: " + e, e);
-        } catch (JacksonException e) {
-            throw new LayerPlanException(path + ": broken JSON: " + e.getOriginalMessage(), e);
-        }
-    }
-
-    private static String text(Path path, JsonNode node, String name) {
-        var value = node.get(name);
-        if (value == null || !value.isString()) {
-            throw broken(path, "\"" + name + "\" must be a string, it is " + value);
-        }
-        return value.stringValue();
-    }
-
-    private static long integer(Path path, JsonNode node, String name) {
-        var value = node.get(name);
-        if (value == null || !value.isIntegralNumber() || !value.canConvertToLong()) {
-            throw broken(path, "\"" + name + "\" must be an integer, it is " + value);
-        }
-        return value.longValue();
-    }
-
-    private static double number(Path path, JsonNode node, String name) {
-        var value = node.get(name);
-        if (value == null || !value.isNumber()) {
-            throw broken(path, "\"" + name + "\" must be a number, it is " + value);
-        }
-        return value.doubleValue();
-    }
-
-    private static LayerPlanException broken(Path path, String message) {
-        return new LayerPlanException(path + ": " + message);
+    private static Choice choice(JsonFields fields, Model model) {
+        var text = fields.text("plan");
+        var how = fields.object("found");
+        return new Choice(LayerPlan.parse(text, model.layerCount()), new Found(how.text("method"),
+                how.has("seed") ? OptionalLong.of(how.integer("seed")) : OptionalLong.empty(),
+                how.has("fitness") ? OptionalDouble.of(how.number("fitness")) : OptionalDouble.empty(),
+                how.text("text"), how.integer("tokens")));
     }
 }

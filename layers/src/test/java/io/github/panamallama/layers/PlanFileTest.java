@@ -98,9 +98,9 @@ class PlanFileTest {
         PlanFile.of(model, List.of(new PlanFile.Choice(LayerPlan.parse("0,3", 4), SEARCHED),
                 new PlanFile.Choice(LayerPlan.parse("0,2-3", 4), SEARCHED))).write(file);
         var good = Files.readString(file);
-        refuse(good.replace("\"plans\"", "\"plan\""), "\"plans\" must be an array, it is null");
+        refuse(good.replace("\"plans\"", "\"plan\""), "\"plans\" must be an array of objects, it is null");
         refuse(good.replaceAll("(?s)\"plans\" : \\[.*\\]", "\"plans\" : []"), "without a plan");
-        refuse(good.replaceAll("(?s)\"plans\" : \\[.*\\]", "\"plans\" : [5]"), "\"plan\" must be a string");
+        refuse(good.replaceAll("(?s)\"plans\" : \\[.*\\]", "\"plans\" : [5]"), "\"plans\" must be an array of objects, it is [5]");
         refuse(good.replace("\"0,2-3\"", "\"0,2\""), "each dearer than the one before");
         refuse(good.replace("\"0,2-3\"", "\"0,9\""), "block 9 in the plan");
     }

@@ -3,12 +3,10 @@ package io.github.panamallama.quantization;
 import io.github.panamallama.quantization.Sparsifier.Method;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.gguf.GgmlType;
+import io.github.panamallama.runtime.search.JsonFields;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.AtomicMoveNotSupportedException;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.Arrays;
@@ -22,11 +20,6 @@ import java.util.Optional;
 import java.util.OptionalDouble;
 import java.util.OptionalLong;
 import java.util.stream.Collectors;
-import tools.jackson.core.JacksonException;
-import tools.jackson.core.StreamReadFeature;
-import tools.jackson.databind.DeserializationFeature;
-import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.json.JsonMapper;
 
 /**
  * Which type each matrix of a model gets, how they are rounded, and what that was found by: a small JSON file.
@@ -56,11 +49,6 @@ public record TypePlan(String model, String description, Method method, Optional
     private static final int FORMAT = 1;
     /** Names of 512 blocks' matrices stay far below. */
     private static final long MAX_BYTES = 16 << 20;
-
-    private static final JsonMapper JSON = JsonMapper.builder()
-            .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
-            .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
-            .build();
 
     /**
      * A calibration text.
@@ -135,37 +123,34 @@ public record TypePlan(String model, String description, Method method, Optional
      * @throws LlamaException if it can't be written
      */
     public void write(Path path) {
-        var root = JSON.createObjectNode().put("format", FORMAT).put("model", model).put("description", description);
-        var rounding = root.putObject("rounding").put("method", method.name().toLowerCase(Locale.ROOT));
+        var rounding = new LinkedHashMap<String, Object>();
+        rounding.put("method", method.name().toLowerCase(Locale.ROOT));
         text.ifPresent(text -> {
-            rounding.put("text", text.path).put("sha256", text.sha256).put("window", text.window);
+            rounding.put("text", text.path);
+            rounding.put("sha256", text.sha256);
+            rounding.put("window", text.window);
             if (text.windows < Integer.MAX_VALUE) {
                 rounding.put("windows", text.windows);
             }
         });
-        var how = root.putObject("found").put("by", found.by).put("bits_per_weight", found.bitsPerWeight);
+        var how = new LinkedHashMap<String, Object>();
+        how.put("by", found.by);
+        how.put("bits_per_weight", found.bitsPerWeight);
         found.seed.ifPresent(seed -> how.put("seed", seed));
         found.divergence.ifPresent(divergence -> how.put("divergence", divergence));
-        var each = root.putObject("types");
+        var each = new LinkedHashMap<String, Object>();
         types.forEach((name, type) -> each.put(name, type.label()));
-        var unfinished = path.resolveSibling("." + path.getFileName() + "." + ProcessHandle.current().pid() + ".part");
+        var root = new LinkedHashMap<String, Object>();
+        root.put("format", FORMAT);
+        root.put("model", model);
+        root.put("description", description);
+        root.put("rounding", rounding);
+        root.put("found", how);
+        root.put("types", each);
         try {
-            try {
-                Files.writeString(unfinished, JSON.writerWithDefaultPrettyPrinter().writeValueAsString(root) + "\n");
-                move(unfinished, path);
-            } finally {
-                Files.deleteIfExists(unfinished);
-            }
+            JsonFields.write(path, root);
         } catch (IOException e) {
             throw new LlamaException("can't write the plan to " + path + ": " + e, e);
-        }
-    }
-
-    private static void move(Path from, Path to) throws IOException {
-        try {
-            Files.move(from, to, StandardCopyOption.ATOMIC_MOVE);   // replaces
-        } catch (AtomicMoveNotSupportedException e) {
-            Files.move(from, to, StandardCopyOption.REPLACE_EXISTING);
         }
     }
 
@@ -175,98 +160,32 @@ public record TypePlan(String model, String description, Method method, Optional
      * @throws LlamaException if the file can't be read or is no plan; the message says what is wrong with it
      */
     public static TypePlan read(Path path) {
-        var root = parse(path);
-        long format = integer(path, root, "format");
+        var root = JsonFields.read(path, MAX_BYTES, LlamaException::new);
+        long format = root.integer("format");
         if (format != FORMAT) {
-            throw broken(path, "is of format " + format + "; this version reads format " + FORMAT);
+            throw root.broken("is of format " + format + "; this version reads format " + FORMAT);
         }
-        var rounding = object(path, root, "rounding");
-        var found = object(path, root, "found");
+        var rounding = root.object("rounding");
+        var found = root.object("found");
         var types = new LinkedHashMap<String, GgmlType>();
-        for (var entry : object(path, root, "types").properties()) {
-            var name = entry.getValue().isString() ? entry.getValue().stringValue() : entry.getValue().toString();
-            types.put(entry.getKey(), GgmlType.byName(name).orElseThrow(() -> broken(path, "\"" + entry.getKey() + "\" has the type " + name
-                    + ", which there is not; q4_K and s24_q4 are types")));
-        }
+        root.object("types").texts().forEach((name, type) -> types.put(name, GgmlType.byName(type).orElseThrow(() -> root.broken("\"" + name
+                + "\" has the type " + type + ", which there is not; q4_K and s24_q4 are types"))));
         try {
-            return new TypePlan(text(path, root, "model"), text(path, root, "description"), method(path, text(path, rounding, "method")),
-                    rounding.has("text") ? Optional.of(new Text(text(path, rounding, "text"), text(path, rounding, "sha256"),
-                            count(path, rounding, "window"),
-                            rounding.has("windows") ? count(path, rounding, "windows") : Integer.MAX_VALUE)) : Optional.empty(),
-                    new Found(text(path, found, "by"), number(path, found, "bits_per_weight"),
-                            found.has("seed") ? OptionalLong.of(integer(path, found, "seed")) : OptionalLong.empty(),
-                            found.has("divergence") ? OptionalDouble.of(number(path, found, "divergence")) : OptionalDouble.empty()),
-                    types);
+            var text = rounding.has("text") ? Optional.of(new Text(rounding.text("text"), rounding.text("sha256"), rounding.count("window"),
+                    rounding.has("windows") ? rounding.count("windows") : Integer.MAX_VALUE)) : Optional.<Text>empty();
+            return new TypePlan(root.text("model"), root.text("description"), method(rounding), text, new Found(found.text("by"),
+                    found.number("bits_per_weight"),
+                    found.has("seed") ? OptionalLong.of(found.integer("seed")) : OptionalLong.empty(),
+                    found.has("divergence") ? OptionalDouble.of(found.number("divergence")) : OptionalDouble.empty()), types);
         } catch (IllegalArgumentException e) {
-            throw broken(path, e.getMessage());
+            throw root.broken(e.getMessage());
         }
     }
 
-    private static Method method(Path path, String name) {
+    private static Method method(JsonFields rounding) {
+        var name = rounding.text("method");
         return Arrays.stream(Method.values()).filter(method -> method.name().equalsIgnoreCase(name)).findFirst()
-                .orElseThrow(() -> broken(path, "has the method \"" + name + "\"; there are " + Arrays.stream(Method.values())
+                .orElseThrow(() -> rounding.broken("has the method \"" + name + "\"; there are " + Arrays.stream(Method.values())
                         .map(method -> method.name().toLowerCase(Locale.ROOT)).collect(Collectors.joining(", "))));
-    }
-
-    private static JsonNode parse(Path path) {
-        try {
-            long size = Files.size(path);
-            if (size > MAX_BYTES) {
-                throw broken(path, "has " + size + " bytes; at most " + MAX_BYTES + " are read");
-            }
-            var root = JSON.readTree(Files.readString(path));
-            if (!root.isObject()) {
-                throw broken(path, "is no JSON object");
-            }
-            return root;
-        } catch (IOException e) {
-            throw new LlamaException(path + ": can't be read: " + e, e);
-        } catch (JacksonException e) {
-            throw new LlamaException(path + ": broken JSON: " + e.getOriginalMessage(), e);
-        }
-    }
-
-    private static JsonNode object(Path path, JsonNode node, String name) {
-        var value = node.get(name);
-        if (value == null || !value.isObject()) {
-            throw broken(path, "\"" + name + "\" must be an object, it is " + value);
-        }
-        return value;
-    }
-
-    private static String text(Path path, JsonNode node, String name) {
-        var value = node.get(name);
-        if (value == null || !value.isString()) {
-            throw broken(path, "\"" + name + "\" must be a string, it is " + value);
-        }
-        return value.stringValue();
-    }
-
-    private static long integer(Path path, JsonNode node, String name) {
-        var value = node.get(name);
-        if (value == null || !value.isIntegralNumber() || !value.canConvertToLong()) {
-            throw broken(path, "\"" + name + "\" must be an integer, it is " + value);
-        }
-        return value.longValue();
-    }
-
-    private static int count(Path path, JsonNode node, String name) {
-        long value = integer(path, node, name);
-        if (value < 1 || value > Integer.MAX_VALUE) {
-            throw broken(path, "\"" + name + "\" is " + value + "; it must be at least 1");
-        }
-        return (int) value;
-    }
-
-    private static double number(Path path, JsonNode node, String name) {
-        var value = node.get(name);
-        if (value == null || !value.isNumber()) {
-            throw broken(path, "\"" + name + "\" must be a number, it is " + value);
-        }
-        return value.doubleValue();
-    }
-
-    private static LlamaException broken(Path path, String message) {
-        return new LlamaException(path + ": " + message);
     }
 }

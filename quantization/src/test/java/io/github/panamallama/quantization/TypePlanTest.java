@@ -84,7 +84,7 @@ class TypePlanTest {
             "bits_per_weight" : 4.5          | "bits_per_weight" : "4.5"       | "bits_per_weight" must be a number
             "types" : {                      | "types" : 3, "x" : {            | "types" must be an object, it is 3
             "output.weight" : "q4_K"         | "output.weight" : "q4_X"        | "output.weight" has the type q4_X, which there is not
-            "output.weight" : "q4_K"         | "output.weight" : 12            | "output.weight" has the type 12
+            "output.weight" : "q4_K"         | "output.weight" : 12            | "output.weight" must be a string, it is 12
             "output.weight" : "q4_K"         | "token_embd.weight" : "q4_K"    | broken JSON
             "rounding" : {                   | "rounding" : [{                 | broken JSON
             """)
