@@ -2,7 +2,6 @@ package io.github.panamallama.examples.cli;
 
 import io.github.panamallama.quantization.Calibration;
 import io.github.panamallama.quantization.Progress;
-import java.util.concurrent.CancellationException;
 import picocli.CommandLine;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
@@ -33,15 +32,8 @@ final class CalibrationMixin {
         }
     }
 
-    /** On one line where a person is looking; ends the work on Ctrl-C. */
+    /** Ends the work on Ctrl-C. */
     static Progress progress(Main main) {
-        return (what, done, total) -> {
-            if (main.interrupts().raised()) {
-                throw new CancellationException();
-            }
-            if (main.shell().interactive()) {
-                main.shell().err().printf("\r\u001B[K%s %d/%d%s", what, done, total, done == total ? "\r\u001B[K" : "");
-            }
-        };
+        return new Steps(main.shell(), main.interrupts()::raised, System::nanoTime);
     }
 }
