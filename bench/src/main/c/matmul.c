@@ -110,8 +110,10 @@ int main(int argc, char ** argv) {
     ggml_backend_cpu_set_n_threads(backend, threads);
     struct ggml_threadpool_params pool = ggml_threadpool_params_default(threads); // else every product starts threads of its own
     ggml_backend_cpu_set_threadpool(backend, ggml_threadpool_new(&pool));
-    float * values = malloc((size_t) (m * k) * sizeof(float)), * columns = malloc((size_t) (n * k) * sizeof(float));
-    for (int64_t i = 0; i < m * k; i++) {
+    // of the weights the first 64 rows again and again: quantising takes long
+    const int64_t some = m < 64 ? m : 64;
+    float * values = malloc((size_t) (some * k) * sizeof(float)), * columns = malloc((size_t) (n * k) * sizeof(float));
+    for (int64_t i = 0; i < some * k; i++) {
         values[i] = (float) rand() / (float) RAND_MAX - 0.5f;
     }
     for (int64_t i = 0; i < n * k; i++) {
@@ -138,8 +140,6 @@ int main(int argc, char ** argv) {
         struct ggml_tensor * c = ggml_mul_mat(p->ctx, a, b);
         place(p, backend, a, c);
         void * blocks = malloc(ggml_nbytes(a));
-        // the first 64 rows again and again: quantising takes long
-        const int64_t some = m < 64 ? m : 64;
         ggml_quantize_chunk(p->type, values, blocks, 0, some, k, importance);
         const size_t row = ggml_row_size(p->type, k);
         for (int64_t r = some; r < m; r++) {

@@ -1,5 +1,6 @@
 package io.github.panamallama.bench;
 
+import io.github.panamallama.runtime.gguf.GgmlType;
 import io.github.panamallama.sampling.grammar.Grammar;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -12,6 +13,7 @@ import java.util.Locale;
 import java.util.Set;
 import java.util.SplittableRandom;
 import java.util.concurrent.Callable;
+import java.util.stream.Collectors;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -94,6 +96,10 @@ public final class Compare implements Callable<Integer> {
     @Option(names = "--sparse-models", split = ",", paramLabel = "MODEL", description = "of the part 'types'",
             defaultValue = "1b-s24_q4,1b-s24_q8,1b-s24_t,3b-s24_q4,3b-s24_q8,3b-s24_t")
     List<String> sparseModels;
+
+    @Option(names = "--rivals", split = ",", paramLabel = "TYPE",
+            description = "of the part 'types': the dense types to measure, for instance q4_0,q3_k; without it all that compete with a model")
+    Set<String> rivals;
 
     @Option(names = "--pairs", description = "alternations of each comparison", defaultValue = "15")
     int pairs;
@@ -248,10 +254,12 @@ public final class Compare implements Callable<Integer> {
             Vocabularies.measure(written);
         }
         if (wanted.contains(Part.types)) {
+            var only = rivals == null ? null : rivals.stream().map(name -> GgmlType.byName(name).orElseThrow(() ->
+                    new IllegalArgumentException("--rivals: '" + name + "' is no type of a tensor; q4_0 is one"))).collect(Collectors.toSet());
             for (var name : sparseModels) {
                 var model = BenchModels.resolve(List.of(name)).getFirst();
                 System.out.printf(Locale.ROOT, "%n%s: %s%n", model.name(), model.shape());
-                try (var costs = new TypeCosts(model, home, upstream, seconds, prompt)) {
+                try (var costs = new TypeCosts(model, home, upstream, seconds, prompt, only)) {
                     costs.measure(threads, pairs, random, written);
                 }
             }

@@ -6,7 +6,6 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
-import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -22,9 +21,12 @@ import tools.jackson.databind.SerializationFeature;
 
 /**
  * Writes what was measured: {@code report.html} with tables and plots in one file, {@code report.md}, {@code report.json} with every
- * single pair, one plot of the ratios per part. Rewritten after each comparison, so that a run that is stopped leaves what it had.
+ * single pair, one plot of the ratios per part, or per part and model. Rewritten after each comparison, so that a run that is stopped leaves what it had.
  */
 final class Report {
+    /** Of one plot; a part with more has a plot for each model. */
+    private static final int MOST_SERIES = 12;
+
     private final Path folder;
     private final Map<String, String> setting;
     private final List<Comparison> comparisons = new ArrayList<>();
@@ -160,10 +162,20 @@ final class Report {
                 "comparisons", comparisons.stream().map(Report::fields).toList(),
                 "costs", costs.stream().map(Report::fields).toList(),
                 "tables", tables)));
-        var parts = new LinkedHashSet<String>();
-        comparisons.forEach(c -> parts.add(c.part()));
-        for (var part : parts) {
-            plot(part);
+        var parts = new LinkedHashMap<String, List<Comparison>>();
+        comparisons.forEach(c -> parts.computeIfAbsent(c.part(), key -> new ArrayList<>()).add(c));
+        for (var part : parts.entrySet()) {
+            var models = new LinkedHashMap<String, List<Comparison>>();
+            part.getValue().forEach(c -> models.computeIfAbsent(c.model(), key -> new ArrayList<>()).add(c));
+            if (part.getValue().size() <= MOST_SERIES || models.size() == 1) {
+                plot(part.getKey(), part.getValue());
+                continue;
+            }
+            plots.remove(fileName(part.getKey()));
+            Files.deleteIfExists(folder.resolve(fileName(part.getKey()) + ".png"));
+            for (var model : models.entrySet()) {
+                plot(part.getKey() + ", " + model.getKey(), model.getValue());
+            }
         }
         Files.writeString(folder.resolve("report.html"), new Page(setting, comparisons, costs, tables, plots).html());
     }
@@ -200,27 +212,30 @@ final class Report {
         return fields;
     }
 
-    private void plot(String part) throws IOException {
+    private static String fileName(String part) {
+        return part.replaceAll("[^a-zA-Z0-9]+", "-");
+    }
+
+    private void plot(String part, List<Comparison> shown) throws IOException {
         var chart = new XYChartBuilder().width(900).height(480).title(part + ": ours / baseline, pair by pair")
                 .xAxisTitle("pair").yAxisTitle("ratio").build();
         chart.getStyler().setLegendPosition(Styler.LegendPosition.OutsideE);
         var names = new HashSet<String>();
         int longest = 1;
         double target = 0;
-        for (var c : comparisons) {
-            if (!c.part().equals(part)) {
-                continue;
-            }
+        for (var c : shown) {
             var ratios = c.pairs().stream().mapToDouble(Comparison.Pair::ratio).toArray();
             var index = new double[ratios.length];
             for (int i = 0; i < index.length; i++) {
                 index[i] = i + 1;
             }
             var name = c.model() + ", " + c.baseline();
-            if (!names.add(name)) {
-                name += ", " + c.work();
-                names.add(name);
+            for (var more : List.of(c.threads() + (c.threads() == 1 ? " thread" : " threads"), c.work())) {
+                if (names.contains(name)) {
+                    name += ", " + more;
+                }
             }
+            names.add(name);
             chart.addSeries(name, index, ratios)
                     .setXYSeriesRenderStyle(XYSeries.XYSeriesRenderStyle.Scatter);
             longest = Math.max(longest, ratios.length);
@@ -230,6 +245,6 @@ final class Report {
             chart.addSeries("target", new double[] {1, longest}, new double[] {target, target})
                     .setXYSeriesRenderStyle(XYSeries.XYSeriesRenderStyle.Line).setMarker(SeriesMarkers.NONE);
         }
-        save(chart, part.replaceAll("[^a-zA-Z0-9]+", "-"));
+        save(chart, fileName(part));
     }
 }

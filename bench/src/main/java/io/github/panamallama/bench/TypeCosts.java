@@ -16,9 +16,11 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Random;
+import java.util.Set;
 import java.util.SplittableRandom;
 import java.util.function.ToDoubleFunction;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.knowm.xchart.CategoryChart;
 import org.knowm.xchart.CategoryChartBuilder;
@@ -29,6 +31,8 @@ import org.knowm.xchart.CategoryChartBuilder;
  */
 final class TypeCosts implements AutoCloseable {
     private static final int CONTEXT = 1024;
+    /** That are decoded in one measurement, however long they take. */
+    private static final int LEAST_TOKENS = 8;
     /** Most that a load may take beyond the file and what llama.cpp needs beside any file, in per cent of the file. */
     private static final double MOST_MEMORY = 5;
     private static final Pattern BANDWIDTH = Pattern.compile("^read .* ([\\d.]+) GB/s", Pattern.MULTILINE);
@@ -50,7 +54,9 @@ final class TypeCosts implements AutoCloseable {
     private final Map<GgmlType, Model> models = new LinkedHashMap<>();
     private final Path folder;
 
-    TypeCosts(BenchModels.BenchModel bench, Path home, Upstream upstream, double seconds, int promptLength) throws IOException {
+    /** @param only the dense types to measure among those that the model competes with; null for all */
+    TypeCosts(BenchModels.BenchModel bench, Path home, Upstream upstream, double seconds, int promptLength, Set<GgmlType> only)
+            throws IOException {
         if (bench.random() == null) {
             throw new IOException("'types' compares random models, 1b-s24_q4 for instance, not " + bench.name());
         }
@@ -59,7 +65,11 @@ final class TypeCosts implements AutoCloseable {
         this.upstream = upstream;
         this.seconds = seconds;
         this.promptLength = promptLength;
-        rivals = rivals(bench.random().type());
+        rivals = rivals(bench.random().type()).stream().filter(rival -> only == null || only.contains(rival.type())).toList();
+        if (rivals.isEmpty()) {
+            throw new IOException(bench.random().type() + " competes with none of the types of --rivals; it does with "
+                    + rivals(bench.random().type()).stream().map(rival -> rival.type().toString()).collect(Collectors.joining(", ")));
+        }
         files.put(bench.random().type(), bench);
         for (var rival : rivals) {
             files.put(rival.type(), BenchModels.inType(bench, rival.type()));
@@ -134,9 +144,15 @@ final class TypeCosts implements AutoCloseable {
         var program = matmul();
         var bandwidths = new double[pairs];
         var tokens = new LinkedHashMap<GgmlType, Integer>();
+        double expected = 0;
         for (var type : files.keySet()) { // the first pass touches all weights
-            tokens.put(type, (int) Math.clamp(seconds * decode(type, threads, 8), 8, CONTEXT - promptLength - 8));
+            var first = rates(type, threads, LEAST_TOKENS, 0);
+            int count = (int) Math.clamp(seconds * first.decode(), LEAST_TOKENS, CONTEXT - promptLength - 8);
+            tokens.put(type, count);
+            expected += count / first.decode() + Math.max(seconds, promptLength / first.prefill());
         }
+        System.out.printf(Locale.ROOT, "  %s with %d threads: about %.0f minutes%n", pairs + " rounds", threads,
+                Math.ceil(pairs * expected / 60));
         var rounds = new ArrayList<Map<GgmlType, Rates>>();
         for (int i = 0; i < pairs; i++) {
             var order = new ArrayList<>(files.keySet());
@@ -144,7 +160,7 @@ final class TypeCosts implements AutoCloseable {
             var round = new LinkedHashMap<GgmlType, Rates>();
             for (int place = 0; place < order.size(); place++) {
                 var type = order.get(place);
-                round.put(type, new Rates(decode(type, threads, tokens.get(type)), prefill(type, threads), place));
+                round.put(type, rates(type, threads, tokens.get(type), place));
             }
             rounds.add(round);
             bandwidths[i] = bandwidth(program, threads);
@@ -188,33 +204,30 @@ final class TypeCosts implements AutoCloseable {
         return Engine.open(models.get(type), EngineOptions.defaults().withContextSize(CONTEXT).withThreads(threads));
     }
 
-    private double decode(GgmlType type, int threads, int tokens) {
-        try (var engine = engine(type, threads); var sequence = engine.newSequence()) {
-            var row = engine.newRow();
-            int[] prompt = prompt(models.get(type));
-            sequence.append(prompt, row);
-            sequence.append(prompt[0], row);
-            long begin = System.nanoTime();
-            for (int i = 0; i < tokens; i++) {
-                sequence.append(prompt[i % prompt.length], row);
-            }
-            return tokens * 1e9 / (System.nanoTime() - begin);
-        }
-    }
-
-    private double prefill(GgmlType type, int threads) {
+    /** Prompts until the time is over, then tokens behind the last of them. */
+    private Rates rates(GgmlType type, int threads, int tokens, int place) {
+        int[] prompt = prompt(models.get(type));
         try (var engine = engine(type, threads)) {
             var row = engine.newRow();
-            int[] prompt = prompt(models.get(type));
-            long tokens = 0;
+            long evaluated = 0;
+            double nanos;
             long begin = System.nanoTime();
-            do {
+            while (true) {
                 try (var sequence = engine.newSequence()) {
                     sequence.append(prompt, row);
+                    evaluated += promptLength;
+                    nanos = System.nanoTime() - begin;
+                    if (nanos < seconds * 1e9) {
+                        continue;
+                    }
+                    sequence.append(prompt[0], row);    // the graph of one token is built here
+                    begin = System.nanoTime();
+                    for (int i = 0; i < tokens; i++) {
+                        sequence.append(prompt[i % prompt.length], row);
+                    }
+                    return new Rates(tokens * 1e9 / (System.nanoTime() - begin), evaluated * 1e9 / nanos, place);
                 }
-                tokens += promptLength;
-            } while (System.nanoTime() - begin < seconds * 1e9);
-            return tokens * 1e9 / (System.nanoTime() - begin);
+            }
         }
     }
 

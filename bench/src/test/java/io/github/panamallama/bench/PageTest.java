@@ -47,6 +47,22 @@ class PageTest {
     }
 
     @Test
+    void aPartWithManyComparisonsHasAPlotForEachModel() throws Exception {
+        var report = new Report(folder, Map.of());
+        for (var model : List.of("1B", "3B")) {
+            for (int i = 0; i < 8; i++) {
+                report.add(new Comparison("types, decode", model, "32 tokens", 1 + i % 2, "s24_q4", "q" + i / 2, 0,
+                        List.of(new Comparison.Pair(90, 100, true))));
+            }
+        }
+        for (var name : List.of("types-decode-1B", "types-decode-3B")) {
+            assertTrue(Files.exists(folder.resolve(name + ".png")), name);
+        }
+        assertFalse(Files.exists(folder.resolve("types-decode.png")), "left of when there were few");
+        assertEquals(2, Files.readString(folder.resolve("report.html")).split("<figure>").length - 1);
+    }
+
+    @Test
     void aSingleBacktickIsOne() {
         assertEquals("a ` b", Page.escape("a ` b"));
         assertEquals("<code>a</code> &quot;b&quot;", Page.escape("`a` \"b\""));
