@@ -48,6 +48,7 @@ final class ImatrixCommand implements Callable<Integer> {
         if (Files.exists(out) && !overwrite) {      // before the text is evaluated
             throw new CommandException(out + " exists; --overwrite replaces it");
         }
+        Sources.requireWritable(out);
         var source = Sources.read(text);
         int threads = calibration.threads(spec.commandLine());
         var columns = new LinkedHashMap<String, Integer>();

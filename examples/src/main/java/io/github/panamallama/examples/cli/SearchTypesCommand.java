@@ -60,6 +60,7 @@ final class SearchTypesCommand implements Callable<Integer> {
 
     @Override
     public Integer call() {
+        Sources.requireWritable(out);
         TypeSearch types;
         try {
             types = search.of(spec.commandLine(), TypeSearch.to(bits)).withMethod(method);

@@ -10,7 +10,7 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 
-/** Reads text files, with errors that a user can act on. */
+/** Text files and places for results, with errors that a user can act on. */
 final class Sources {
     private Sources() {
     }
@@ -27,6 +27,20 @@ final class Sources {
             throw new CommandException("not allowed to read " + file);
         } catch (IOException e) {
             throw new CommandException("cannot read " + file + ": " + e.getMessage());
+        }
+    }
+
+    /** Before long work whose result is to be written. */
+    static void requireWritable(Path out) {
+        var folder = out.toAbsolutePath().getParent();
+        if (Files.isDirectory(out)) {
+            throw new CommandException(out + " is a directory; name the file to write");
+        }
+        if (folder == null || !Files.isDirectory(folder)) {
+            throw new CommandException("no such folder for the output: " + folder);
+        }
+        if (!Files.isWritable(Files.exists(out) ? out : folder)) {
+            throw new CommandException("not allowed to write " + out);
         }
     }
 

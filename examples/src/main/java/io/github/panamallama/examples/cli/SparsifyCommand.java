@@ -123,6 +123,7 @@ final class SparsifyCommand implements Callable<Integer> {
         if (Files.exists(out) && !overwrite) {      // before the search
             throw new CommandException(out + " exists; --overwrite replaces it");
         }
+        Sources.requireWritable(out);
         var types = new ArrayList<>(List.of(type));
         if (denseType != null) {
             types.add(GgmlType.byName(denseType).orElseThrow(() -> new ParameterException(spec.commandLine(), "--dense-type: '" + denseType

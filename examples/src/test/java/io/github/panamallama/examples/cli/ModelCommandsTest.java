@@ -241,6 +241,17 @@ class ModelCommandsTest {
         assertEquals(1, small.code());
         assertTrue(small.err().contains("1.0 bits per weight can't be reached"), small.err());
         assertEquals(1, run(List.of("--bpw", "4", "--scratch", folder.resolve("none").toString()), search.toArray(String[]::new)).code());
+        // a result that can't be kept is refused before the work
+        for (var nowhere : List.of(folder.toString(), folder.resolve("none/out.gguf").toString())) {
+            for (var wrong : List.of(List.of("search-types", F16, "--bpw", "4", "--calib", text, "-o", nowhere),
+                    List.of("imatrix", "-m", F16, text, nowhere, "--force"),
+                    List.of("sparsify", F16, nowhere, "--type", "S24_Q4", "--bpw", "4", "--calib", text, "--force"))) {
+                var refused = Cli.run(wrong.toArray(String[]::new));
+                assertEquals(1, refused.code(), wrong.toString());
+                assertTrue(refused.err().contains(nowhere.endsWith("gguf") ? "no such folder for the output: " + folder : "is a directory"),
+                        refused.err());
+            }
+        }
         Files.writeString(Path.of(plan), "{ \"format\" : 1");
         var broken = Cli.run("quantize", F16, out, "--plan", plan);
         assertEquals(1, broken.code());
