@@ -256,8 +256,9 @@ public final class Compare implements Callable<Integer> {
         if (wanted.contains(Part.types)) {
             var only = rivals == null ? null : rivals.stream().map(name -> GgmlType.byName(name).orElseThrow(() ->
                     new IllegalArgumentException("--rivals: '" + name + "' is no type of a tensor; q4_0 is one"))).collect(Collectors.toSet());
-            for (var name : sparseModels) {
-                var model = BenchModels.resolve(List.of(name)).getFirst();
+            var sparse = BenchModels.resolve(sparseModels);
+            TypeCosts.check(sparse, only);
+            for (var model : sparse) {
                 System.out.printf(Locale.ROOT, "%n%s: %s%n", model.name(), model.shape());
                 try (var costs = new TypeCosts(model, home, upstream, seconds, prompt, only)) {
                     costs.measure(threads, pairs, random, written);

@@ -57,24 +57,37 @@ final class TypeCosts implements AutoCloseable {
     /** @param only the dense types to measure among those that the model competes with; null for all */
     TypeCosts(BenchModels.BenchModel bench, Path home, Upstream upstream, double seconds, int promptLength, Set<GgmlType> only)
             throws IOException {
-        if (bench.random() == null) {
-            throw new IOException("'types' compares random models, 1b-s24_q4 for instance, not " + bench.name());
-        }
         this.bench = bench;
         this.home = home;
         this.upstream = upstream;
         this.seconds = seconds;
         this.promptLength = promptLength;
-        rivals = rivals(bench.random().type()).stream().filter(rival -> only == null || only.contains(rival.type())).toList();
-        if (rivals.isEmpty()) {
-            throw new IOException(bench.random().type() + " competes with none of the types of --rivals; it does with "
-                    + rivals(bench.random().type()).stream().map(rival -> rival.type().toString()).collect(Collectors.joining(", ")));
-        }
+        rivals = rivals(bench, only);
         files.put(bench.random().type(), bench);
         for (var rival : rivals) {
             files.put(rival.type(), BenchModels.inType(bench, rival.type()));
         }
         folder = Files.createTempDirectory("panama-llama-types");
+    }
+
+    /** @throws IOException if a model can't be measured, before any is */
+    static void check(List<BenchModels.BenchModel> models, Set<GgmlType> only) throws IOException {
+        for (var model : models) {
+            rivals(model, only);
+        }
+    }
+
+    private static List<Rival> rivals(BenchModels.BenchModel bench, Set<GgmlType> only) throws IOException {
+        if (bench.random() == null || !bench.random().type().isSparse()) {
+            throw new IOException("'types' compares random models in 2:4 sparse types, 1b-s24_q4 for instance, not " + bench.name());
+        }
+        var all = rivals(bench.random().type());
+        var rivals = all.stream().filter(rival -> only == null || only.contains(rival.type())).toList();
+        if (rivals.isEmpty()) {
+            throw new IOException(bench.random().type() + " competes with none of the types of --rivals; it does with "
+                    + all.stream().map(rival -> rival.type().toString()).collect(Collectors.joining(", ")));
+        }
+        return rivals;
     }
 
     private static List<Rival> rivals(GgmlType type) {
