@@ -216,33 +216,38 @@ final class Report {
         return part.replaceAll("[^a-zA-Z0-9]+", "-");
     }
 
+    private static String title(String part, List<Comparison> shown) {
+        var models = shown.stream().map(Comparison::model).distinct().toList();
+        return part + (models.size() > 1 || part.endsWith(models.getFirst()) ? "" : ", " + models.getFirst())
+                + ": ours / baseline, pair by pair";
+    }
+
     private void plot(String part, List<Comparison> shown) throws IOException {
-        var chart = new XYChartBuilder().width(900).height(480).title(part + ": ours / baseline, pair by pair")
+        var chart = new XYChartBuilder().width(900).height(480).title(title(part, shown))
                 .xAxisTitle("pair").yAxisTitle("ratio").build();
         chart.getStyler().setLegendPosition(Styler.LegendPosition.OutsideE);
+        var models = shown.stream().map(Comparison::model).distinct().count();
+        var threads = shown.stream().map(Comparison::threads).distinct().count();
         var names = new HashSet<String>();
         int longest = 1;
-        double target = 0;
         for (var c : shown) {
             var ratios = c.pairs().stream().mapToDouble(Comparison.Pair::ratio).toArray();
             var index = new double[ratios.length];
             for (int i = 0; i < index.length; i++) {
                 index[i] = i + 1;
             }
-            var name = c.model() + ", " + c.baseline();
-            for (var more : List.of(c.threads() + (c.threads() == 1 ? " thread" : " threads"), c.work())) {
-                if (names.contains(name)) {
-                    name += ", " + more;
-                }
+            var name = (models > 1 ? c.model() + ", " : "") + c.baseline()
+                    + (threads > 1 ? ", " + c.threads() + (c.threads() == 1 ? " thread" : " threads") : "");
+            if (names.contains(name)) {
+                name += ", " + c.work();
             }
             names.add(name);
             chart.addSeries(name, index, ratios)
                     .setXYSeriesRenderStyle(XYSeries.XYSeriesRenderStyle.Scatter);
             longest = Math.max(longest, ratios.length);
-            target = Math.max(target, c.target());
         }
-        if (target > 0) {
-            chart.addSeries("target", new double[] {1, longest}, new double[] {target, target})
+        for (double target : shown.stream().mapToDouble(Comparison::target).filter(target -> target > 0).distinct().toArray()) {
+            chart.addSeries("target " + target, new double[] {1, longest}, new double[] {target, target})
                     .setXYSeriesRenderStyle(XYSeries.XYSeriesRenderStyle.Line).setMarker(SeriesMarkers.NONE);
         }
         save(chart, fileName(part));

@@ -147,7 +147,8 @@ final class TypeCosts implements AutoCloseable {
     }
 
     private CategoryChart chart(Map<String, List<Double>> decoded) {
-        var chart = new CategoryChartBuilder().width(900).height(480).title("Decoding, " + bench.shape()).yAxisTitle("tokens/s").build();
+        var chart = new CategoryChartBuilder().width(900).height(480).title("Decoding, " + bench.name().replaceAll(",.*", ""))
+                .xAxisTitle("type (bits per weight)").yAxisTitle("tokens/s").build();
         var names = files.keySet().stream().map(type -> String.format(Locale.ROOT, "%s (%.3g)", type, type.bitsPerElement())).toList();
         decoded.forEach((name, rates) -> chart.addSeries(name, names, rates));
         return chart;
@@ -281,7 +282,7 @@ final class TypeCosts implements AutoCloseable {
             for (var mode : modes) {
                 var command = new ArrayList<String>();
                 command.add(upstream.folder().resolve("llama-bench").toString());
-                command.addAll(Upstream.benchArguments(file.getValue().path(), 0, 1, 1, 1));
+                command.addAll(Upstream.benchArguments(file.getValue().path(), 0, LEAST_TOKENS, 1, 2));
                 command.addAll(List.of("--no-warmup", "-lm", mode));
                 beyond.add(MemoryUse.peak(home, command).get("VmHWM") - Files.size(file.getValue().path()));
             }
