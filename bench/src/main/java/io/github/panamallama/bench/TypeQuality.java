@@ -60,6 +60,9 @@ final class TypeQuality implements AutoCloseable {
     private static final double MOST_PERPLEXITY = 2.5;
     /** Bits per weight up to which a plot goes. */
     private static final double MOST_BITS = 9;
+    /** Where labels stand: in bits, and in parts of the plot's height. */
+    private static final double BESIDE = 0.24;
+    private static final double BELOW = 0.025;
 
     private final Path source;
     private final int threads;
@@ -241,11 +244,12 @@ final class TypeQuality implements AutoCloseable {
                 scored.size(), WINDOW, CALIBRATION),
                 List.of("type", "how", "bits per weight", "perplexity", "loss beyond F16", "KL", "same token", "front"),
                 all.stream().map(each -> line(each, all, front.contains(each))).toList()));
-        report.save(chart(all, front, "KL divergence from F16 in nats", each -> Math.max(LEAST, each.divergence)), "types-divergence");
+        report.save(chart(all, front, "KL divergence from F16 in nats", true, each -> Math.max(LEAST, each.divergence)),
+                "types-divergence");
         double most = MOST_PERPLEXITY * all.getLast().perplexity();
         var plotted = all.stream().filter(each -> each.perplexity() <= most).toList();
         report.save(chart(plotted, front.stream().filter(plotted::contains).toList(), String.format(Locale.ROOT, "perplexity, up to %.0f",
-                most), Scored::perplexity), "types-perplexity");
+                most), false, Scored::perplexity), "types-perplexity");
     }
 
     private static void add(List<Scored> all, Scored each) {
@@ -280,10 +284,10 @@ final class TypeQuality implements AutoCloseable {
         return front;
     }
 
-    private static XYChart chart(List<Scored> all, List<Scored> front, String what, ToDoubleFunction<Scored> value) {
+    private static XYChart chart(List<Scored> all, List<Scored> front, String what, boolean logarithmic, ToDoubleFunction<Scored> value) {
         var chart = new XYChartBuilder().width(1100).height(640).title("Quality by type of weights, held-out Java, shipped model")
                 .xAxisTitle("bits per weight of the matrices in blocks").yAxisTitle(what).build();
-        chart.getStyler().setYAxisLogarithmic(true).setLegendPosition(LegendPosition.InsideNE);
+        chart.getStyler().setYAxisLogarithmic(logarithmic).setLegendPosition(LegendPosition.InsideNE);
         chart.getStyler().setXAxisMin(1.0).setXAxisMax(MOST_BITS).setAnnotationTextFontColor(Color.DARK_GRAY);
         var groups = new LinkedHashMap<String, List<Scored>>();
         all.stream().filter(each -> each.bits < MOST_BITS)
@@ -293,12 +297,18 @@ final class TypeQuality implements AutoCloseable {
         var shown = front.stream().filter(each -> each.bits < MOST_BITS).toList();
         chart.addSeries("front", shown.stream().mapToDouble(Scored::bits).toArray(), shown.stream().mapToDouble(value).toArray())
                 .setXYSeriesRenderStyle(XYSeriesRenderStyle.Line).setMarker(SeriesMarkers.NONE).setLineColor(Color.GRAY);
-        // labels stand below their points
+        // labels of the front stand below it, where nothing is; those of sparse types beside the best way of pruning
         var extent = all.stream().filter(each -> each.bits < MOST_BITS).mapToDouble(value).summaryStatistics();
-        double below = Math.pow(extent.getMin() / extent.getMax(), 0.025);
         for (var each : all) {
-            if (shown.contains(each) || each.type.startsWith("s24") && each.how.equals("sparsegpt")) {
-                chart.addAnnotation(new AnnotationText(each.type, each.bits, below * value.applyAsDouble(each), false));
+            double at = value.applyAsDouble(each);
+            if (each.type.startsWith("s24")) {
+                if (each.how.equals("sparsegpt")) {
+                    chart.addAnnotation(new AnnotationText(each.type, each.bits + BESIDE, at, false));
+                }
+            } else if (shown.contains(each)) {
+                double below = logarithmic ? at * Math.pow(extent.getMin() / extent.getMax(), BELOW)
+                        : at - BELOW * (extent.getMax() - extent.getMin());
+                chart.addAnnotation(new AnnotationText(each.type, each.bits - BESIDE / 2, below, false));
             }
         }
         return chart;
