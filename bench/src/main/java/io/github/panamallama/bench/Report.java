@@ -21,7 +21,8 @@ import tools.jackson.databind.SerializationFeature;
 
 /**
  * Writes what was measured: {@code report.html} with tables and plots in one file, {@code report.md}, {@code report.json} with every
- * single pair, one plot of the ratios per part, or per part and model. Rewritten after each comparison, so that a run that is stopped leaves what it had.
+ * single pair, one plot of the ratios per part, or per part and model. Rewritten after each comparison, so that a run that is stopped
+ * leaves what it had.
  */
 final class Report {
     /** Of one plot; a part with more has a plot for each model. */
