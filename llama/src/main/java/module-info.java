@@ -4,6 +4,7 @@
 module panamallama {
     requires java.net.http;
     requires panamallama.models;
+    requires transitive panamallama.layers;
     requires transitive panamallama.runtime;
     requires transitive panamallama.sampling;
 

@@ -12,11 +12,11 @@ import java.util.concurrent.locks.ReentrantLock;
  *
  * <p>A call begins with a request under a new number. One for a text is answered by {@code OPENED}; {@code CREDIT} then allows that many
  * pieces, so that a slow reader holds the writer back, and {@code END} or {@code FAILED} is the last of it. Other requests are answered by
- * {@code VALUE} or {@code FAILED}. {@code CANCEL} ends a call from the other side.
+ * {@code VALUE} or {@code FAILED}, one for vectors with {@code VECTORS} before that. {@code CANCEL} ends a call from the other side.
  */
 final class Frames {
     /** Changes with everything in here and in {@link Wire}. */
-    static final int PROTOCOL = 1;
+    static final int PROTOCOL = 2;
 
     /** Most bytes of a message: a longer one is none, or a prompt that no context holds. */
     static final int MOST = 64 << 20;
@@ -47,6 +47,24 @@ final class Frames {
         LENGTH,
         /** Forget a conversation; not answered (parent; its number). */
         RELEASE,
+        /** Go on with a conversation under adapters (parent; {@link Wire.Adapted}). */
+        ADAPT,
+        /** Write the evaluated tokens of a conversation to a file (parent; {@link Wire.Kept}). */
+        SAVE,
+        /** Take the evaluated tokens of a conversation from a file (parent; {@link Wire.Kept}). */
+        RESTORE,
+        /** Load an adapter, or tell of a loaded one (parent; {@link Wire.AdapterRef}). */
+        ADAPTER,
+        /** Free an adapter (parent; its path). */
+        CLOSE_ADAPTER,
+        /** Open an embedder or reranker (parent; {@link Wire.Vectors}). */
+        OPEN_VECTORS,
+        /** Vectors of texts (parent; {@link Wire.VectorsOf}). */
+        VECTORS_OF,
+        /** Free an embedder or reranker; not answered (parent; its number). */
+        CLOSE_VECTORS,
+        /** Some vectors, one behind the other (worker; as many {@code float}s each as {@link Wire.VectorsOpened} says). */
+        VECTORS,
         /** A text can be read (worker; {@link Wire.Opened}). */
         OPENED,
         /** An answer (worker; JSON). */

@@ -1,12 +1,21 @@
 package io.github.panamallama;
 
 import io.github.panamallama.Frames.Type;
+import io.github.panamallama.runtime.Adapter;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.ClosedException;
 import io.github.panamallama.runtime.DecodeCancelledException;
+import io.github.panamallama.runtime.EmbedderOptions;
 import io.github.panamallama.runtime.LlamaException;
+import io.github.panamallama.runtime.TextEmbedder;
+import io.github.panamallama.runtime.TextReranker;
 import io.github.panamallama.runtime.chat.ChatTemplate;
+import io.github.panamallama.runtime.gguf.AdapterFile;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
@@ -28,15 +37,29 @@ import java.util.function.DoubleConsumer;
  * it stays down and calls throw what ended the last one. A {@link Chat} outlives its worker: its messages are kept here. When this process
  * ends, however it does, the worker ends too.
  *
- * <p>What can't be sent to another process is refused with {@link IllegalArgumentException}: adapters, confidence, a {@link PlanChooser}
- * other than one plan, and strategies that hold models, tables or code. Chat templates are rendered here, by Java code with limits. The
- * worker writes ahead of the reader by some dozens of pieces, which cost no waiting; a text that nobody reads stops there.
+ * <p>It does what a {@link Llama} in this process does, with the same results. What can't be sent to another process is refused with
+ * {@link IsolationException} before anything is sent:
+ * <ul>
+ * <li>code: a {@link PlanChooser} other than one plan or {@link RoutedPlans}, the control of a {@code PlanSwitching} other than a
+ *     {@link io.github.panamallama.layers.Budget}, an end of {@code AdaDec}'s look-ahead other than its two constants, a control vector
+ *     other than {@link ControlFiles}, a cancellation of loading;
+ * <li>what lives in the memory of this process and would have to be there too: the second model of {@code Speculative} and
+ *     {@code EntropySwitching}, the table of {@code NGramDrafts}, which learns while it is used.
+ * </ul>
+ * There is neither {@link Llama#model} nor {@link Llama#engine}, because both are handles of native memory, and no {@link Llama#aligned}:
+ * its sampler is a trie that grows in the memory beside the engine from draw to draw and would be lost with each worker.
+ *
+ * <p>Chat templates are rendered here, by Java code with limits. The worker writes ahead of the reader by some dozens of pieces, which cost
+ * no waiting; a text that nobody reads stops there. Files (adapters, evaluated prompts and conversations, routers) are read and written by
+ * the worker. After a restart it loads adapters again when they are next asked for, and refuses one whose file is another one by then.
  */
 public final class IsolatedLlama extends TextModel {
     private final Wire.Load load;
     private final DoubleConsumer progress;
     private final IsolationOptions isolation;
-    private final AtomicLong dialogues = new AtomicLong();
+    private final AtomicLong numbers = new AtomicLong();
+    /** What {@link #adapter} has given away, and how a worker is told of it. */
+    private final Map<Adapter, Wire.AdapterRef> adapters = new LinkedHashMap<>();
 
     private final ReentrantLock lock = new ReentrantLock();
     private final Condition closing = lock.newCondition();
@@ -59,12 +82,16 @@ public final class IsolatedLlama extends TextModel {
     }
 
     static IsolatedLlama start(Path path, LlamaOptions options, IsolationOptions isolation) {
-        Wire.Options.of(options.generation());
-        if (options.control() != null) {
-            throw new IllegalArgumentException("a control vector is made by code, which can't be sent to another process");
-        }
-        var load = Wire.load(path, options.model(), options.engine());
+        var load = Wire.load(path, options);
         var llama = new IsolatedLlama(load, options.model().progress(), isolation, options.generation());
+        llama.wire(options.generation());
+        llama.worker = llama.begun();
+        return llama;
+    }
+
+    /** One that only gives vectors or scores, as models do that only encode. */
+    static IsolatedLlama startVectors(Path path, IsolationOptions isolation) {
+        var llama = new IsolatedLlama(Wire.load(path), null, isolation, GenerationOptions.defaults());
         llama.worker = llama.begun();
         return llama;
     }
@@ -167,7 +194,15 @@ public final class IsolatedLlama extends TextModel {
 
     @Override
     public Completion complete(String prompt, GenerationOptions options) {
-        return new Completion(worker().open(Type.COMPLETE, new Wire.Complete(prompt, Wire.Options.of(options))));
+        return open(Type.COMPLETE, new Wire.Complete(prompt, wire(options)), options);
+    }
+
+    private Completion open(Type type, Object request, GenerationOptions options) {
+        return new Completion(worker().open(type, request, options.confidence()));
+    }
+
+    private Wire.Options wire(GenerationOptions options) {
+        return Wire.Options.of(options, refs(options.adapters()));
     }
 
     @Override
@@ -177,7 +212,7 @@ public final class IsolatedLlama extends TextModel {
 
     @Override
     public Completion infill(String prefix, String suffix, GenerationOptions options) {
-        return new Completion(worker().open(Type.INFILL, new Wire.Infill(prefix, suffix, Wire.Options.of(options))));
+        return open(Type.INFILL, new Wire.Infill(prefix, suffix, wire(options)), options);
     }
 
     @Override
@@ -188,12 +223,116 @@ public final class IsolatedLlama extends TextModel {
 
     @Override
     Dialogue dialogue(AdapterSet adapters) {
-        Wire.requireNoAdapters(adapters);
-        return new RemoteDialogue(this);
+        return new RemoteDialogue(this, adapters);
     }
 
-    long newDialogue() {
-        return dialogues.incrementAndGet();
+    /** Of a conversation, embedder or reranker in a worker. */
+    long newNumber() {
+        return numbers.incrementAndGet();
+    }
+
+    /** Says something to the worker, if there is one, that it does not answer. */
+    void tell(Type type, Object message) {
+        var running = worker;
+        if (running != null && running.alive()) {
+            running.tell(type, message);
+        }
+    }
+
+    /** The worker loads it; here is what its file says of itself. */
+    @Override
+    public Adapter adapter(Path path) {
+        synchronized (adapters) {
+            adapters.keySet().removeIf(Adapter::closed);
+            var key = path.toAbsolutePath().normalize();
+            for (var known : adapters.keySet()) {
+                if (known.path().equals(key)) {
+                    return known;
+                }
+            }
+            var file = AdapterFile.read(key);
+            var ref = new Wire.AdapterRef(key.toString(), 1, Wire.AdapterRef.fingerprint(file));
+            var state = worker().ask(Type.ADAPTER, ref, Wire.AdapterState.class);
+            var adapter = Adapter.elsewhere(file, state.sizeBytes(), new Holder(ref));
+            adapters.put(adapter, ref);
+            return adapter;
+        }
+    }
+
+    @Override
+    public List<Adapter> adapters() {
+        synchronized (adapters) {
+            return adapters.keySet().stream().filter(adapter -> !adapter.closed()).toList();
+        }
+    }
+
+    /** Who has the weights of an adapter: whichever worker there is. */
+    private final class Holder implements Adapter.Holder {
+        private final Wire.AdapterRef ref;
+
+        Holder(Wire.AdapterRef ref) {
+            this.ref = ref;
+        }
+
+        @Override
+        public Object owner() {
+            return IsolatedLlama.this;
+        }
+
+        @Override
+        public int sequences() {
+            return worker().ask(Type.ADAPTER, ref, Wire.AdapterState.class).sequences();
+        }
+
+        @Override
+        public void close() {
+            var running = worker;
+            try {
+                if (running != null && running.alive()) {
+                    running.ask(Type.CLOSE_ADAPTER, ref.path(), Integer.class);
+                }
+            } catch (WorkerDiedException | ClosedException e) {
+                // it went with the worker
+            }
+        }
+    }
+
+    /**
+     * How a worker is told of adapters.
+     *
+     * @throws ClosedException          if one is closed
+     * @throws IllegalArgumentException if one is of another model
+     */
+    List<Wire.AdapterRef> refs(AdapterSet set) {
+        var refs = new ArrayList<Wire.AdapterRef>();
+        for (var entry : set.entries()) {
+            var adapter = entry.adapter();
+            if (adapter.closed()) {
+                throw new ClosedException("the adapter " + adapter.path() + " is closed");
+            }
+            Wire.AdapterRef ref;
+            synchronized (adapters) {
+                ref = adapters.get(adapter);
+            }
+            if (ref == null) {
+                throw new IllegalArgumentException(adapter.name() + " was loaded for another model than this one, " + load.path()
+                        + " in a worker process; IsolatedLlama.adapter loads it there");
+            }
+            refs.add(ref.times(entry.scale()));
+        }
+        return refs;
+    }
+
+    /** Vectors as {@link Llama#embedder} gives them. It outlives its worker; the next one opens it again. */
+    @Override
+    public TextEmbedder embedder(EmbedderOptions options) {
+        return new RemoteEmbedder(this, options, false);
+    }
+
+    /** Scores as {@link Llama#reranker} gives them. It outlives its worker; the next one opens it again. */
+    @Override
+    public TextReranker reranker(EmbedderOptions options) {
+        return new RemoteReranker(this, options, false);
     }
 
     /** The process id of the worker, which may have died meanwhile. */
@@ -206,7 +345,7 @@ public final class IsolatedLlama extends TextModel {
         return restarts;
     }
 
-    /** Ends the worker. Calls that are open end with {@link ClosedException}. */
+    /** Ends the worker, and its adapters with it. Calls that are open end with {@link ClosedException}. */
     @Override
     public void close() {
         closed = true;
@@ -223,5 +362,6 @@ public final class IsolatedLlama extends TextModel {
         } finally {
             lock.unlock();
         }
+        adapters().forEach(Adapter::close);
     }
 }

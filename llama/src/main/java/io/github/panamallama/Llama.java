@@ -12,6 +12,8 @@ import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Pooling;
 import io.github.panamallama.runtime.Reranker;
+import io.github.panamallama.runtime.TextEmbedder;
+import io.github.panamallama.runtime.TextReranker;
 import io.github.panamallama.runtime.chat.ChatTemplate;
 import io.github.panamallama.sampling.asap.Asap;
 import io.github.panamallama.sampling.asap.AsapOptions;
@@ -89,10 +91,31 @@ public final class Llama extends TextModel {
      * @throws WorkerDiedException      if that JVM ends before the model is loaded, or takes longer than
      *                                  {@link IsolationOptions#startDeadline}
      * @throws LlamaException           as {@link #load(Path, LlamaOptions)}
-     * @throws IllegalArgumentException if the options hold something that can't be sent to another process
+     * @throws IsolationException       if the options hold something that can't be sent to another process
      */
     public static IsolatedLlama isolated(Path path, LlamaOptions options, IsolationOptions isolation) {
         return IsolatedLlama.start(path, options, isolation);
+    }
+
+    /**
+     * Loads an embedding model in a JVM of its own, one that only encodes too, with all that {@link IsolatedLlama} says of deaths; it ends
+     * with the embedder.
+     *
+     * @throws WorkerDiedException as {@link #isolated(Path, LlamaOptions, IsolationOptions)}
+     * @throws LlamaException      as {@link Embedder#load(Path, EmbedderOptions)}
+     */
+    public static TextEmbedder isolatedEmbedder(Path path, EmbedderOptions options, IsolationOptions isolation) {
+        return new RemoteEmbedder(IsolatedLlama.startVectors(path, isolation), options, true);
+    }
+
+    /**
+     * Loads a model that ranks in a JVM of its own, with all that {@link IsolatedLlama} says of deaths; it ends with the reranker.
+     *
+     * @throws WorkerDiedException as {@link #isolated(Path, LlamaOptions, IsolationOptions)}
+     * @throws LlamaException      as {@link Reranker#load(Path, EmbedderOptions)}
+     */
+    public static TextReranker isolatedReranker(Path path, EmbedderOptions options, IsolationOptions isolation) {
+        return new RemoteReranker(IsolatedLlama.startVectors(path, isolation), options, true);
     }
 
     /** Loads the shipped model in a JVM of its own, with the usual options. */
@@ -232,18 +255,7 @@ public final class Llama extends TextModel {
         return new LocalDialogue(engine, adapters);
     }
 
-    /**
-     * A LoRA adapter for this model, to be used in an {@link io.github.panamallama.runtime.AdapterSet}. The same path gives the same
-     * adapter, as it was when it was loaded first, until it is closed. It is closed with this, at the latest.
-     *
-     * <pre>{@code
-     * var style = AdapterSet.of(llama.adapter(Path.of("house-style.gguf")));
-     * llama.complete(text, GenerationOptions.defaults().withAdapters(style)).forEach(System.out::print);
-     * }</pre>
-     *
-     * @throws io.github.panamallama.runtime.gguf.GgufException if the file is missing, can't be read or breaks the format
-     * @throws io.github.panamallama.runtime.AdapterException   if it is no adapter for this model
-     */
+    @Override
     public Adapter adapter(Path path) {
         synchronized (adapters) {
             var key = path.toAbsolutePath().normalize();
@@ -257,30 +269,19 @@ public final class Llama extends TextModel {
         }
     }
 
-    /** The adapters that {@link #adapter} has loaded and nobody has closed. */
+    @Override
     public List<Adapter> adapters() {
         synchronized (adapters) {
             return adapters.values().stream().filter(adapter -> !adapter.closed()).toList();
         }
     }
 
-    /**
-     * Vectors of texts, by this model; what makes one of a text's tokens has to be chosen where the model is none for that. A model that only
-     * encodes can't be loaded as a {@code Llama}: {@link Embedder#load} loads those.
-     *
-     * @return to be closed before this
-     * @throws io.github.panamallama.runtime.EmbeddingException if this model can't do that
-     */
+    @Override
     public Embedder embedder(EmbedderOptions options) {
         return Embedder.open(model, options);
     }
 
-    /**
-     * Scores of documents as answers to a query, by this model's head for that. {@link Reranker#load} loads models that do nothing else.
-     *
-     * @return to be closed before this
-     * @throws io.github.panamallama.runtime.EmbeddingException if this model can't do that
-     */
+    @Override
     public Reranker reranker(EmbedderOptions options) {
         return Reranker.open(model, options);
     }

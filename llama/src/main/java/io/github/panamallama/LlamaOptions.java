@@ -42,7 +42,7 @@ public record LlamaOptions(ModelOptions model, EngineOptions engine, GenerationO
     }
 
     /**
-     * All texts are written with a control vector: {@code withControl(model -> ControlVector.load(model, file).times(0.5f))}. It can't be
+     * All texts are written with a control vector: {@code withControl(ControlFiles.of(file, 0.5f))}, or one that code makes. It can't be
      * changed while the model is loaded.
      */
     public LlamaOptions withControl(Function<Model, ControlVector> control) {

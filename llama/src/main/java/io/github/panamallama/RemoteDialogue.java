@@ -3,8 +3,8 @@ package io.github.panamallama;
 import io.github.panamallama.Frames.Type;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.ClosedException;
-import io.github.panamallama.runtime.StateException;
 import java.nio.file.Path;
+import java.util.List;
 
 /**
  * A conversation's tokens in a worker. They are gone when that dies; the conversation goes on with the next one, which evaluates its
@@ -15,10 +15,12 @@ final class RemoteDialogue implements Dialogue {
     /** Who holds the tokens; null while there are none. */
     private WorkerProcess holder;
     private long number;
+    private AdapterSet adapters = AdapterSet.none();
     private boolean closed;
 
-    RemoteDialogue(IsolatedLlama llama) {
+    RemoteDialogue(IsolatedLlama llama, AdapterSet adapters) {
         this.llama = llama;
+        adapters(adapters);
     }
 
     @Override
@@ -33,26 +35,41 @@ final class RemoteDialogue implements Dialogue {
 
     @Override
     public Generation answer(int[] prompt, GenerationOptions options) {
+        requireOpen();
+        var wire = Wire.Options.of(options, List.of());
+        var refs = llama.refs(adapters);
+        return held().open(Type.ANSWER, new Wire.Answer(number, prompt, wire, refs), options.confidence());
+    }
+
+    private void requireOpen() {
         if (closed) {
             throw new ClosedException("the conversation has been closed");
         }
-        var wire = Wire.Options.of(options);
+    }
+
+    /** The worker, which knows this by its {@link #number} once it has been asked. */
+    private WorkerProcess held() {
         var worker = llama.worker();
         if (worker != holder) {
             holder = worker;
-            number = llama.newDialogue();
+            number = llama.newNumber();
         }
-        return worker.open(Type.ANSWER, new Wire.Answer(number, prompt, wire));
+        return worker;
     }
 
     @Override
     public AdapterSet adapters() {
-        return AdapterSet.none();
+        return adapters;
     }
 
     @Override
     public void adapters(AdapterSet adapters) {
-        Wire.requireNoAdapters(adapters);
+        requireOpen();
+        if (!adapters.equals(this.adapters)) {
+            var refs = llama.refs(adapters);
+            held().ask(Type.ADAPT, new Wire.Adapted(number, refs), Integer.class);
+            this.adapters = adapters;
+        }
     }
 
     @Override
@@ -62,12 +79,18 @@ final class RemoteDialogue implements Dialogue {
 
     @Override
     public void save(Path file) {
-        throw new StateException("evaluated tokens of a worker are not saved");
+        requireOpen();
+        held().ask(Type.SAVE, kept(file), Integer.class);
+    }
+
+    private Wire.Kept kept(Path file) {
+        return new Wire.Kept(number, file.toAbsolutePath().toString(), llama.refs(adapters));
     }
 
     @Override
     public void restore(Path file) {
-        throw new StateException("a worker takes no evaluated tokens from " + file);
+        requireOpen();
+        held().ask(Type.RESTORE, kept(file), Integer.class);
     }
 
     @Override

@@ -27,8 +27,10 @@ final class RemoteGeneration implements Generation {
     private final LayerPlan plan;
     private final ReentrantLock running = new ReentrantLock();
     private final List<LogProbs> logProbs = new ArrayList<>();
+    /** Null if it wasn't asked for. */
+    private final Confidence confidence;
     private final StringBuilder text = new StringBuilder();
-    private Wire.Piece last = new Wire.Piece("", 0, 0, 0, List.of());
+    private Wire.Piece last = new Wire.Piece("", 0, 0, 0, List.of(), List.of());
     private int taken;
     private boolean started;
     private volatile boolean cancelled;
@@ -37,9 +39,11 @@ final class RemoteGeneration implements Generation {
     private int[] partial;
     private Work work;
 
-    RemoteGeneration(WorkerProcess.Call call, Wire.Opened opened) {
+    /** @param measured whether confidence was asked for */
+    RemoteGeneration(WorkerProcess.Call call, Wire.Opened opened, boolean measured) {
         this.call = call;
         this.opened = opened;
+        confidence = measured ? Confidence.empty() : null;
         plan = opened.plan().plan();
     }
 
@@ -91,6 +95,9 @@ final class RemoteGeneration implements Generation {
                     throw call.worker().broken(e.getMessage());
                 }
                 logProbs.addAll(last.logProbs());
+                for (var one : confidence == null ? List.<Wire.Measure>of() : last.measures()) {
+                    confidence.add(one.token(), one.logProbability(), one.entropy(), one.margin());
+                }
                 text.append(last.text());
                 if (++taken % (WorkerProcess.WINDOW / 2) == 0) {
                     call.send(Type.CREDIT, HALF_WINDOW);
@@ -163,10 +170,9 @@ final class RemoteGeneration implements Generation {
         return List.copyOf(logProbs);
     }
 
-    /** Null: options that ask for it are refused. */
     @Override
     public Confidence confidence() {
-        return null;
+        return confidence;
     }
 
     @Override

@@ -1,16 +1,24 @@
 package io.github.panamallama;
 
+import io.github.panamallama.runtime.Adapter;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.ContextFullException;
+import io.github.panamallama.runtime.Embedder;
+import io.github.panamallama.runtime.EmbedderOptions;
 import io.github.panamallama.runtime.LlamaException;
+import io.github.panamallama.runtime.Reranker;
+import io.github.panamallama.runtime.TextEmbedder;
+import io.github.panamallama.runtime.TextReranker;
 import io.github.panamallama.runtime.chat.ChatTemplate;
 import io.github.panamallama.sampling.IncompleteException;
 import io.github.panamallama.sampling.grammar.Grammar;
+import java.nio.file.Path;
+import java.util.List;
 import java.util.Objects;
 
 /**
- * What can be asked of a model in text, whether it is loaded in this process ({@link Llama}) or in a worker ({@link IsolatedLlama}). Native
- * objects (model, engine, adapters) can't be had through it, because a worker's are not here.
+ * What can be asked of a model, whether it is loaded in this process ({@link Llama}) or in a worker ({@link IsolatedLlama}). Model and
+ * engine can't be had through it, because a worker's are not here.
  *
  * <p>Any number of threads may use it at once; what they ask for is decoded together in one batch. A {@link Completion} or
  * {@link Chat} that it gives away is for one thread at a time.
@@ -118,6 +126,41 @@ public abstract sealed class TextModel implements AutoCloseable permits Llama, I
         var template = options.template() == null ? template() : options.template();
         return new Chat(dialogue(generating.adapters()), types, options.withGeneration(generating).withTemplate(template));
     }
+
+    /**
+     * A LoRA adapter for this model, to be used in an {@link AdapterSet}. The same path gives the same
+     * adapter, as it was when it was loaded first, until it is closed. It is closed with this, at the latest.
+     *
+     * <pre>{@code
+     * var style = AdapterSet.of(llama.adapter(Path.of("house-style.gguf")));
+     * llama.complete(text, GenerationOptions.defaults().withAdapters(style)).forEach(System.out::print);
+     * }</pre>
+     *
+     * @throws io.github.panamallama.runtime.gguf.GgufException if the file is missing, can't be read or breaks the format
+     * @throws io.github.panamallama.runtime.AdapterException   if it is no adapter for this model
+     */
+    public abstract Adapter adapter(Path path);
+
+    /** The adapters that {@link #adapter} has loaded and nobody has closed. */
+    public abstract List<Adapter> adapters();
+
+    /**
+     * Vectors of texts, by this model; what makes one of a text's tokens has to be chosen where the model is none for that. A model that only
+     * encodes can't be loaded as a {@code Llama}: {@link Embedder#load} and {@link Llama#isolatedEmbedder} load those.
+     *
+     * @return to be closed before this
+     * @throws io.github.panamallama.runtime.EmbeddingException if this model can't do that
+     */
+    public abstract TextEmbedder embedder(EmbedderOptions options);
+
+    /**
+     * Scores of documents as answers to a query, by this model's head for that. {@link Reranker#load} and
+     * {@link Llama#isolatedReranker} load models that do nothing else.
+     *
+     * @return to be closed before this
+     * @throws io.github.panamallama.runtime.EmbeddingException if this model can't do that
+     */
+    public abstract TextReranker reranker(EmbedderOptions options);
 
     /** The model's own chat template. */
     abstract ChatTemplate template();

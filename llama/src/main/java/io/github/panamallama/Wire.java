@@ -1,13 +1,17 @@
 package io.github.panamallama;
 
 import io.github.panamallama.Frames.BrokenException;
+import io.github.panamallama.layers.Budget;
 import io.github.panamallama.runtime.AdapterException;
+import io.github.panamallama.runtime.AdapterInUseException;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.ClosedException;
 import io.github.panamallama.runtime.ConcurrentUseException;
 import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.DecodeCancelledException;
 import io.github.panamallama.runtime.DecodeException;
+import io.github.panamallama.runtime.EmbedderOptions;
+import io.github.panamallama.runtime.EmbeddingException;
 import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.InsufficientMemoryException;
 import io.github.panamallama.runtime.LayerPlan;
@@ -17,11 +21,14 @@ import io.github.panamallama.runtime.MemoryEstimate;
 import io.github.panamallama.runtime.ModelLoadException;
 import io.github.panamallama.runtime.ModelOptions;
 import io.github.panamallama.runtime.NativeLibraryException;
+import io.github.panamallama.runtime.Pooling;
 import io.github.panamallama.runtime.RpcException;
 import io.github.panamallama.runtime.SamplingException;
 import io.github.panamallama.runtime.StateException;
 import io.github.panamallama.runtime.TokenizationException;
+import io.github.panamallama.runtime.gguf.AdapterFile;
 import io.github.panamallama.runtime.gguf.GgufException;
+import io.github.panamallama.runtime.gguf.GgufFile;
 import io.github.panamallama.sampling.ConstraintException;
 import io.github.panamallama.sampling.FinishReason;
 import io.github.panamallama.sampling.IncompleteException;
@@ -30,11 +37,17 @@ import io.github.panamallama.sampling.TokenProbability;
 import io.github.panamallama.sampling.grammar.Grammar;
 import io.github.panamallama.sampling.grammar.GrammarDefinition;
 import io.github.panamallama.sampling.grammar.GrammarException;
+import io.github.panamallama.sampling.strategy.AdaDec;
 import io.github.panamallama.sampling.strategy.BeamSearch;
 import io.github.panamallama.sampling.strategy.BestOfN;
+import io.github.panamallama.sampling.strategy.Confidence;
 import io.github.panamallama.sampling.strategy.ContrastiveSearch;
+import io.github.panamallama.sampling.strategy.MtpDrafts;
 import io.github.panamallama.sampling.strategy.Plain;
+import io.github.panamallama.sampling.strategy.PlanDrafts;
+import io.github.panamallama.sampling.strategy.PlanSwitching;
 import io.github.panamallama.sampling.strategy.Strategy;
+import io.github.panamallama.sampling.strategy.Uscd;
 import io.github.panamallama.sampling.strategy.Work;
 import java.io.ByteArrayOutputStream;
 import java.io.DataOutputStream;
@@ -67,8 +80,8 @@ import tools.jackson.databind.module.SimpleModule;
  * request can't take along is refused before it is sent, and what comes is read into these types and no others.
  */
 final class Wire {
-    /** Options without adapters, which are the only ones that cross. */
-    private static final SimpleModule NO_ADAPTERS = new SimpleModule()
+    /** Adapters are named beside the options; plans as text. */
+    private static final SimpleModule OURS = new SimpleModule()
             .addSerializer(AdapterSet.class, new ValueSerializer<>() {
                 @Override
                 public void serialize(AdapterSet adapters, JsonGenerator json, SerializationContext context) {
@@ -85,14 +98,27 @@ final class Wire {
                 public AdapterSet getNullValue(DeserializationContext context) {
                     return AdapterSet.none();
                 }
+            })
+            .addSerializer(LayerPlan.class, new ValueSerializer<>() {
+                @Override
+                public void serialize(LayerPlan plan, JsonGenerator json, SerializationContext context) {
+                    json.writePOJO(Plan.of(plan));
+                }
+            })
+            .addDeserializer(LayerPlan.class, new ValueDeserializer<>() {
+                @Override
+                public LayerPlan deserialize(JsonParser json, DeserializationContext context) {
+                    return context.readValue(json, Plan.class).plan();
+                }
             });
 
-    private static final JsonMapper JSON = JsonMapper.builder().addModule(NO_ADAPTERS)
+    private static final JsonMapper JSON = JsonMapper.builder().addModule(OURS)
             .enable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES).build();
 
     /** Strategies that are nothing but settings. */
-    private static final Map<String, Class<? extends Strategy>> STRATEGIES = Map.of("plain", Plain.class, "beam", BeamSearch.class,
-            "best", BestOfN.class, "contrastive", ContrastiveSearch.class);
+    private static final Map<String, Class<?>> STRATEGIES = Map.of("plain", Plain.class, "beam", BeamSearch.class, "best", BestOfN.class,
+            "contrastive", ContrastiveSearch.class, "uscd", Uscd.class, "mtp", MtpDrafts.class, "planDrafts", PlanDrafts.class,
+            "adaDec", LookAhead.class, "budget", Budget.class);
 
     /** Failures that a message makes whole again. */
     private static final Map<String, Function<String, RuntimeException>> FAILURES = new HashMap<>();
@@ -102,13 +128,15 @@ final class Wire {
                 ConcurrentUseException::new, ContextFullException::new, DecodeCancelledException::new, DecodeException::new,
                 LayerPlanException::new,
                 RpcException::new, NativeLibraryException::new, SamplingException::new, StateException::new, TokenizationException::new,
-                ConstraintException::new,
+                ConstraintException::new, EmbeddingException::new,
                 GrammarException::new, IllegalArgumentException::new, IllegalStateException::new, UnsupportedOperationException::new)
                 .forEach(failure -> FAILURES.put(failure.apply("").getClass().getName(), failure));
     }
 
     /** More blocks than any model has. */
     private static final int MOST_BLOCKS = 1 << 16;
+    /** More than any vector has. */
+    private static final int MOST_NUMBERS = 1 << 20;
 
     private Wire() {
     }
@@ -119,16 +147,23 @@ final class Wire {
         }
     }
 
-    /** @param told whether the progress is to be told */
-    record Load(String path, ModelOptions model, EngineOptions engine, boolean told) {
+    /**
+     * @param engine  null for a model that only gives vectors or scores
+     * @param control null for none
+     * @param told    whether the progress is to be told
+     */
+    record Load(String path, ModelOptions model, EngineOptions engine, ControlFiles control, boolean told) {
     }
 
-    /** @param template source of the chat template; null where the model has none */
+    /**
+     * @param contextSize 0 for a model that only gives vectors or scores
+     * @param template    source of the chat template; null where the model has none
+     */
     record Loaded(int contextSize, boolean canInfill, String template, String bos, String eos) {
         Loaded {
             Objects.requireNonNull(bos, "bos");
             Objects.requireNonNull(eos, "eos");
-            if (contextSize < 1) {
+            if (contextSize < 0) {
                 throw new IllegalArgumentException("a context of " + contextSize + " tokens");
             }
         }
@@ -140,7 +175,66 @@ final class Wire {
     record Infill(String prefix, String suffix, Options options) {
     }
 
-    record Answer(long dialogue, int[] prompt, Options options) {
+    /** @param adapters of the conversation */
+    record Answer(long dialogue, int[] prompt, Options options, List<AdapterRef> adapters) {
+    }
+
+    record Adapted(long dialogue, List<AdapterRef> adapters) {
+    }
+
+    /** @param adapters of the conversation */
+    record Kept(long dialogue, String file, List<AdapterRef> adapters) {
+    }
+
+    /**
+     * An adapter by its file.
+     *
+     * @param fingerprint of the file as it was when it was loaded first
+     */
+    record AdapterRef(String path, float scale, String fingerprint) {
+        AdapterRef {
+            Objects.requireNonNull(path, "path");
+            Objects.requireNonNull(fingerprint, "fingerprint");
+        }
+
+        AdapterRef times(float scale) {
+            return new AdapterRef(path, scale, fingerprint);
+        }
+
+        static String fingerprint(AdapterFile file) {
+            return GgufFile.fingerprint(List.of(file.gguf()));
+        }
+    }
+
+    record AdapterState(long sizeBytes, int sequences) {
+    }
+
+    /** An embedder or reranker. */
+    record Vectors(long number, EmbedderOptions options, boolean ranks) {
+        Vectors {
+            Objects.requireNonNull(options, "options");
+        }
+    }
+
+    /** @param size numbers of a vector; a score is one, whatever this says */
+    record VectorsOpened(Pooling pooling, int size, int longest) {
+        VectorsOpened {
+            Objects.requireNonNull(pooling, "pooling");
+            if (size < 1 || size > MOST_NUMBERS || longest < 1) {
+                throw new IllegalArgumentException("vectors of " + size + " numbers for " + longest + " tokens");
+            }
+        }
+    }
+
+    /**
+     * @param query   that the texts are ranked for; null for none
+     * @param byToken whether each token of the one text has a vector
+     */
+    record VectorsOf(Vectors of, String query, List<String> texts, boolean byToken) {
+        VectorsOf {
+            Objects.requireNonNull(of, "of");
+            texts = List.copyOf(texts);
+        }
     }
 
     record Opened(int promptTokens, int cachedTokens, boolean truncated, Plan plan) {
@@ -176,65 +270,111 @@ final class Wire {
         }
     }
 
-    /** @param rest the options that are data as they are */
-    record Options(GenerationOptions rest, GrammarDefinition grammar, String strategy, JsonNode settings, Plan plan) {
-        /** @throws IllegalArgumentException if an option can't cross */
-        static Options of(GenerationOptions options) {
-            requireNoAdapters(options.adapters());
-            if (options.confidence()) {
-                throw refusal("confidence");
+    /** {@link AdaDec} without code. */
+    record LookAhead(double threshold, int candidates, int depth, boolean reuse, boolean functions) {
+        static LookAhead of(AdaDec strategy) {
+            boolean functions = strategy.finished() == AdaDec.AT_END_OF_FUNCTION;
+            if (!functions && strategy.finished() != AdaDec.NO_FURTHER_END) {
+                throw refusal("the end of AdaDec's look-ahead, which is code,");
             }
+            return new LookAhead(strategy.threshold(), strategy.candidates(), strategy.depth(), strategy.reuse(), functions);
+        }
+
+        AdaDec strategy() {
+            return new AdaDec(threshold, candidates, depth, reuse, functions ? AdaDec.AT_END_OF_FUNCTION : AdaDec.NO_FURTHER_END);
+        }
+    }
+
+    /**
+     * @param rest   the options that are data as they are
+     * @param router file of a router; null for none
+     */
+    record Options(GenerationOptions rest, GrammarDefinition grammar, String strategy, JsonNode settings, Plan plan, String router,
+            List<AdapterRef> adapters) {
+        /**
+         * @param adapters those of the options
+         * @throws IsolationException if an option can't cross
+         */
+        static Options of(GenerationOptions options, List<AdapterRef> adapters) {
             Plan plan = null;
-            if (options.plans() instanceof GenerationOptions.FixedPlan fixed) {
-                plan = Plan.of(fixed.plan());
-            } else if (options.plans() != null) {
-                throw refusal("a PlanChooser, which is code");
+            String router = null;
+            switch (options.plans()) {
+                case null -> { }
+                case GenerationOptions.FixedPlan fixed -> plan = Plan.of(fixed.plan());
+                case RoutedPlans routed -> router = routed.file().toString();
+                default -> throw refusal("a PlanChooser, which is code (RoutedPlans is not),");
             }
-            var strategy = options.strategy();
+            Object settings = switch (options.strategy()) {
+                case AdaDec lookAhead -> LookAhead.of(lookAhead);
+                case PlanSwitching switching when switching.control() instanceof Budget budget -> budget;
+                case PlanSwitching _ -> throw refusal("the control of PlanSwitching, which is code (a Budget is not),");
+                case null, default -> options.strategy();
+            };
             String name = null;
-            if (strategy != null) {
-                name = STRATEGIES.entrySet().stream().filter(entry -> entry.getValue() == strategy.getClass()).map(Map.Entry::getKey)
-                        .findFirst().orElseThrow(() -> refusal("the strategy " + strategy.getClass().getSimpleName()));
+            if (settings != null) {
+                name = STRATEGIES.entrySet().stream().filter(entry -> entry.getValue() == settings.getClass()).map(Map.Entry::getKey)
+                        .findFirst().orElseThrow(() -> refusal("the strategy " + settings.getClass().getSimpleName()
+                                + ", which holds a second model or a table of this process,"));
             }
             var rest = options.withGrammar(null).withStrategy(null).withPlans(null);
             return new Options(rest, options.grammar() == null ? null : options.grammar().definition(), name,
-                    name == null ? null : JSON.valueToTree(strategy), plan);
+                    name == null ? null : JSON.valueToTree(settings), plan, router, adapters);
         }
 
-        /** @param known grammars that were made before, by their definition */
-        GenerationOptions options(Map<GrammarDefinition, Grammar> known) {
-            var made = rest.withPlan(plan == null ? null : plan.plan());
+        /**
+         * @param grammars that were made before, by their definition
+         * @param routers  likewise, by their file
+         * @param adapter  gives those that are named
+         */
+        GenerationOptions options(Map<GrammarDefinition, Grammar> grammars, Map<String, RoutedPlans> routers,
+                Function<List<AdapterRef>, AdapterSet> adapter) {
+            var made = rest.withAdapters(adapter.apply(adapters));
+            if (plan != null) {
+                made = made.withPlan(plan.plan());
+            } else if (router != null) {
+                made = made.withPlans(routers.computeIfAbsent(router, file -> RoutedPlans.of(Path.of(file))));
+            }
             if (grammar != null) {
-                made = made.withGrammar(known.computeIfAbsent(grammar, Grammar::of));
+                made = made.withGrammar(grammars.computeIfAbsent(grammar, Grammar::of));
             }
             if (strategy != null) {
                 var type = STRATEGIES.get(strategy);
                 if (type == null) {
                     throw new IllegalArgumentException("there is no strategy '" + strategy + "' here");
                 }
-                made = made.withStrategy(JSON.treeToValue(settings, type));
+                made = made.withStrategy(switch (JSON.treeToValue(settings, type)) {
+                    case LookAhead lookAhead -> lookAhead.strategy();
+                    case Budget budget -> new PlanSwitching(budget);
+                    case Strategy data -> data;
+                    default -> throw new IllegalStateException(strategy + " is no strategy");
+                });
             }
             return made;
         }
     }
 
-    static void requireNoAdapters(AdapterSet adapters) {
-        if (!adapters.isEmpty()) {
-            throw refusal("adapters");
-        }
+    private static IsolationException refusal(String what) {
+        return new IsolationException(what + " can't be sent to a worker process; leave it out, or load the model with Llama.load");
     }
 
-    private static IllegalArgumentException refusal(String what) {
-        return new IllegalArgumentException(what + " can't be sent to a worker process; leave it out, or load the model with Llama.load");
-    }
-
-    /** @throws IllegalArgumentException if an option can't cross */
-    static Load load(Path path, ModelOptions model, EngineOptions engine) {
+    /** @throws IsolationException if an option can't cross */
+    static Load load(Path path, LlamaOptions options) {
+        var model = options.model();
         if (model.cancellation() != null) {
-            throw new IllegalArgumentException("a cancellation can't be asked from a worker process; interrupt the loading thread, or "
+            throw new IsolationException("a cancellation can't be asked from a worker process; interrupt the loading thread, or "
                     + "throw from progress");
         }
-        return new Load(path.toAbsolutePath().toString(), model.withProgress(null), engine, model.progress() != null);
+        ControlFiles control = switch (options.control()) {
+            case null -> null;
+            case ControlFiles files -> files;
+            default -> throw refusal("a control vector that code makes (ControlFiles are not)");
+        };
+        return new Load(path.toAbsolutePath().toString(), model.withProgress(null), options.engine(), control, model.progress() != null);
+    }
+
+    /** A model that only gives vectors or scores. */
+    static Load load(Path path) {
+        return new Load(path.toAbsolutePath().toString(), ModelOptions.defaults(), null, null, false);
     }
 
     // --- failures ------------------------------------------------------------------------------------------------------------
@@ -247,7 +387,8 @@ final class Wire {
      * @param tokens    of an {@link IncompleteException}
      * @param text      likewise
      * @param estimate  of an {@link InsufficientMemoryException}
-     * @param number    likewise the memory available; of a {@link GgufException} the offset
+     * @param number    likewise the memory available; of a {@link GgufException} the offset; of an {@link AdapterInUseException} the
+     *                  sequences
      * @param path      of a {@link GgufException}
      * @param cancelled of a {@link ModelLoadException}
      */
@@ -266,6 +407,8 @@ final class Wire {
                     new Failure(type, message, reason, null, null, lack.estimate(), lack.available(), null, false);
                 case GgufException bad ->
                     new Failure(type, unplaced(bad), reason, null, null, null, bad.offset(), bad.path().toString(), false);
+                case AdapterInUseException used ->
+                    new Failure(type, message, reason, null, null, null, used.sequences(), null, false);
                 case ModelLoadException load -> new Failure(type, message, reason, null, null, null, 0, null, load.cancelled());
                 default -> new Failure(type, message, reason, null, null, null, 0, null, false);
             };
@@ -283,6 +426,8 @@ final class Wire {
                 return new InsufficientMemoryException(message, estimate, number);
             } else if (type.equals(GgufException.class.getName()) && path != null) {
                 return new GgufException(Path.of(path), number, message);
+            } else if (type.equals(AdapterInUseException.class.getName())) {
+                return new AdapterInUseException(message, (int) number);
             } else if (type.equals(ModelLoadException.class.getName())) {
                 return new ModelLoadException(message, null, cancelled);
             }
@@ -293,12 +438,27 @@ final class Wire {
 
     // --- pieces --------------------------------------------------------------------------------------------------------------
 
+    /** What {@link Confidence} tells of a token. */
+    record Measure(int token, double logProbability, double entropy, double margin) {
+        static List<Measure> of(Confidence confidence, int from) {
+            if (confidence == null) {
+                return List.of();
+            }
+            var measures = new ArrayList<Measure>();
+            for (int i = from; i < confidence.size(); i++) {
+                measures.add(new Measure(confidence.token(i), confidence.logProbability(i), confidence.entropy(i), confidence.margin(i)));
+            }
+            return measures;
+        }
+    }
+
     /**
      * Some text, and what the generation has taken so far.
      *
      * @param logProbs of the tokens since the last piece
+     * @param measures likewise what {@link Confidence} tells of them
      */
-    record Piece(String text, int generatedTokens, long promptNanos, long generationNanos, List<LogProbs> logProbs) {
+    record Piece(String text, int generatedTokens, long promptNanos, long generationNanos, List<LogProbs> logProbs, List<Measure> measures) {
         byte[] bytes() {
             var bytes = new ByteArrayOutputStream(64);
             try (var out = new DataOutputStream(bytes)) {
@@ -312,6 +472,13 @@ final class Wire {
                     for (var one : at.top()) {
                         write(out, one);
                     }
+                }
+                out.writeInt(measures.size());
+                for (var one : measures) {
+                    out.writeInt(one.token);
+                    out.writeDouble(one.logProbability);
+                    out.writeDouble(one.entropy);
+                    out.writeDouble(one.margin);
                 }
                 out.write(text.getBytes(StandardCharsets.UTF_8));
             } catch (IOException e) {
@@ -342,8 +509,13 @@ final class Wire {
                     }
                     logProbs.add(new LogProbs(chosen, List.copyOf(top)));
                 }
+                int measured = in.getInt();
+                var measures = new ArrayList<Measure>();
+                for (int i = 0; i < measured; i++) {
+                    measures.add(new Measure(in.getInt(), in.getDouble(), in.getDouble(), in.getDouble()));
+                }
                 var text = new String(payload, in.position(), in.remaining(), StandardCharsets.UTF_8);
-                return new Piece(text, generated, prompt, generation, logProbs);
+                return new Piece(text, generated, prompt, generation, logProbs, measures);
             } catch (BufferUnderflowException e) {
                 throw new BrokenException("a piece of text ends in mid-number", e);
             }

@@ -3,8 +3,11 @@ package io.github.panamallama;
 import io.github.panamallama.Frames.BrokenException;
 import io.github.panamallama.Frames.Frame;
 import io.github.panamallama.Frames.Type;
+import io.github.panamallama.runtime.Adapter;
+import io.github.panamallama.runtime.AdapterException;
 import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.LlamaException;
+import io.github.panamallama.runtime.Model;
 import io.github.panamallama.sampling.FinishReason;
 import io.github.panamallama.sampling.IncompleteException;
 import io.github.panamallama.sampling.grammar.Grammar;
@@ -18,11 +21,14 @@ import java.nio.channels.SocketChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Collections;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Consumer;
 
 /**
  * The program of a worker JVM: loads one model and does what the process that started it asks for. It ends when its standard input or its
@@ -31,6 +37,8 @@ import java.util.concurrent.locks.ReentrantLock;
 final class Worker {
     /** Grammars kept with what was learnt about them. */
     private static final int GRAMMARS = 64;
+    /** Of a message. */
+    private static final int MOST_VECTOR_BYTES = 16 << 20;
 
     private final Frames frames;
     private final Map<Long, Task> tasks = new ConcurrentHashMap<>();
@@ -41,7 +49,12 @@ final class Worker {
             return size() > GRAMMARS;
         }
     });
+    private final Map<String, RoutedPlans> routers = new ConcurrentHashMap<>();
+    private final Map<Adapter, String> fingerprints = new HashMap<>();
+    private final Map<Long, LocalVectors> vectors = new ConcurrentHashMap<>();
     private final Semaphore goOn = new Semaphore(0);
+    private volatile Model model;
+    /** Null for a model that only gives vectors or scores. */
     private volatile Llama llama;
 
     private Worker(Frames frames) {
@@ -112,12 +125,13 @@ final class Worker {
                     task.cancel();
                 }
             }
-            case LOAD, COMPLETE, INFILL, TOKENS, ANSWER, LENGTH, RELEASE -> {
+            case LOAD, COMPLETE, INFILL, TOKENS, ANSWER, LENGTH, RELEASE, ADAPT, SAVE, RESTORE, ADAPTER, CLOSE_ADAPTER, OPEN_VECTORS,
+                 VECTORS_OF, CLOSE_VECTORS -> {
                 var task = new Task(frame);
                 tasks.put(frame.call(), task);
                 daemon("call " + frame.call(), task::begin);
             }
-            case HELLO, PROGRESS, LOADED, OPENED, VALUE, PIECE, END, FAILED, BEAT ->
+            case HELLO, PROGRESS, LOADED, OPENED, VALUE, PIECE, END, FAILED, VECTORS, BEAT ->
                 throw new BrokenException("a message of type " + frame.type() + ", which workers send");
         }
     }
@@ -161,23 +175,54 @@ final class Worker {
                     }
                     case COMPLETE -> {
                         var complete = Wire.read(request.payload(), Wire.Complete.class);
-                        opened(llama.complete(complete.prompt(), complete.options().options(grammars)).generation());
+                        opened(llama.complete(complete.prompt(), options(complete.options())).generation());
                     }
                     case INFILL -> {
                         var infill = Wire.read(request.payload(), Wire.Infill.class);
-                        opened(llama.infill(infill.prefix(), infill.suffix(), infill.options().options(grammars)).generation());
+                        opened(llama.infill(infill.prefix(), infill.suffix(), options(infill.options())).generation());
                     }
                     case ANSWER -> {
                         var answer = Wire.read(request.payload(), Wire.Answer.class);
-                        var held = dialogues.computeIfAbsent(answer.dialogue(),
-                                number -> new Held(new LocalDialogue(llama.engine(), AdapterSet.none()), new ReentrantLock()));
+                        var held = held(answer.dialogue());
                         lock = held.lock;
                         lock.lock();
                         try {
-                            opened(held.dialogue.answer(answer.prompt(), answer.options().options(grammars)));
+                            held.dialogue.adapters(adapters(answer.adapters()));
+                            opened(held.dialogue.answer(answer.prompt(), options(answer.options())));
                         } finally {
                             lock.unlock();
                         }
+                    }
+                    case ADAPT -> {
+                        var adapted = Wire.read(request.payload(), Wire.Adapted.class);
+                        answer(Type.VALUE, with(adapted.dialogue(), adapted.adapters(), dialogue -> { }));
+                    }
+                    case SAVE -> {
+                        var kept = Wire.read(request.payload(), Wire.Kept.class);
+                        answer(Type.VALUE, with(kept.dialogue(), kept.adapters(), dialogue -> dialogue.save(Path.of(kept.file()))));
+                    }
+                    case RESTORE -> {
+                        var kept = Wire.read(request.payload(), Wire.Kept.class);
+                        answer(Type.VALUE, with(kept.dialogue(), kept.adapters(), dialogue -> dialogue.restore(Path.of(kept.file()))));
+                    }
+                    case ADAPTER -> {
+                        var adapter = adapter(Wire.read(request.payload(), Wire.AdapterRef.class));
+                        answer(Type.VALUE, new Wire.AdapterState(adapter.sizeBytes(), adapter.sequences()));
+                    }
+                    case CLOSE_ADAPTER -> answer(Type.VALUE, closeAdapter(Path.of(Wire.read(request.payload(), String.class))));
+                    case OPEN_VECTORS -> answer(Type.VALUE, vectors(Wire.read(request.payload(), Wire.Vectors.class)).opened());
+                    case VECTORS_OF -> {
+                        var of = Wire.read(request.payload(), Wire.VectorsOf.class);
+                        var rows = vectors(of.of()).of(of);
+                        sendRows(rows);
+                        answer(Type.VALUE, rows.length);
+                    }
+                    case CLOSE_VECTORS -> {
+                        var open = vectors.remove(Wire.read(request.payload(), Long.class));
+                        if (open != null) {
+                            open.close();
+                        }
+                        tasks.remove(request.call());
                     }
                     default -> throw new IllegalStateException(request.type() + " is no request");
                 }
@@ -193,6 +238,25 @@ final class Worker {
         private void answer(Type type, Object value) throws IOException {
             tasks.remove(request.call());
             frames.write(type, request.call(), Wire.json(value));
+        }
+
+        /** In parts that fit into messages; nobody allows them one by one, so that there is a limit. */
+        private void sendRows(float[][] rows) throws IOException {
+            int width = rows.length == 0 ? 1 : rows[0].length;
+            int each = Math.max(1, MOST_VECTOR_BYTES / (width * Float.BYTES));
+            if (rows.length > (long) each * WorkerProcess.WINDOW) {
+                throw new IllegalArgumentException(rows.length + " vectors of " + width + " numbers are more than a worker process sends at once; "
+                        + "ask for at most " + (long) each * WorkerProcess.WINDOW + " at a time");
+            }
+            for (int from = 0; from < rows.length; from += each) {
+                int to = Math.min(rows.length, from + each);
+                var part = ByteBuffer.allocate((to - from) * width * Float.BYTES);
+                for (int i = from; i < to; i++) {
+                    part.asFloatBuffer().put(rows[i]);
+                    part.position(part.position() + width * Float.BYTES);
+                }
+                frames.write(Type.VECTORS, request.call(), part.array());
+            }
         }
 
         private void opened(Generation opened) throws IOException {
@@ -242,14 +306,17 @@ final class Worker {
             lock.lock();
             try {
                 int told = 0;
+                int measured = 0;
                 while (true) {
                     credits.acquireUninterruptibly();
                     var text = generation.next();
                     var stats = generation.stats();
                     var logProbs = generation.logProbs();
+                    var measures = Wire.Measure.of(generation.confidence(), measured);
                     var piece = new Wire.Piece(text == null ? "" : text, stats.generatedTokens(), stats.promptNanos(),
-                            stats.generationNanos(), logProbs.subList(told, logProbs.size()));
+                            stats.generationNanos(), logProbs.subList(told, logProbs.size()), measures);
                     told = logProbs.size();
+                    measured += measures.size();
                     frames.write(Type.PIECE, request.call(), piece.bytes());
                     if (text == null) {
                         break;
@@ -277,16 +344,21 @@ final class Worker {
     }
 
     private Wire.Loaded load(Wire.Load load, long call) {
-        var model = load.told() ? load.model().withProgress(part -> progress(call, part)) : load.model();
-        var loaded = Llama.load(Path.of(load.path()), LlamaOptions.defaults().withModel(model).withEngine(load.engine()));
+        var options = load.told() ? load.model().withProgress(part -> progress(call, part)) : load.model();
+        if (load.engine() == null) {
+            model = Model.load(Path.of(load.path()), options);
+            return new Wire.Loaded(0, false, null, "", "");
+        }
+        var loaded = Llama.load(Path.of(load.path()), LlamaOptions.defaults().withModel(options).withEngine(load.engine())
+                .withControl(load.control()));
         llama = loaded;
-        var vocabulary = loaded.model().vocabulary();
-        return new Wire.Loaded(loaded.engine().contextSize(), loaded.canInfill(), loaded.model().chatTemplateSource(null).orElse(null),
-                text(vocabulary.bos()), text(vocabulary.eos()));
+        model = loaded.model();
+        return new Wire.Loaded(loaded.engine().contextSize(), loaded.canInfill(), model.chatTemplateSource(null).orElse(null),
+                text(model.vocabulary().bos()), text(model.vocabulary().eos()));
     }
 
     private String text(int token) {
-        return token < 0 ? "" : new String(llama.model().vocabulary().bytes(token), StandardCharsets.UTF_8);
+        return token < 0 ? "" : new String(model.vocabulary().bytes(token), StandardCharsets.UTF_8);
     }
 
     /** Waits until the parent has heard it: it may end this process instead. */
@@ -297,6 +369,60 @@ final class Worker {
             Runtime.getRuntime().halt(0);
         }
         goOn.acquireUninterruptibly();
+    }
+
+    private GenerationOptions options(Wire.Options options) {
+        return options.options(grammars, routers, this::adapters);
+    }
+
+    /** The adapter of this file, as it was when it was loaded first: in another worker, it may be. */
+    private Adapter adapter(Wire.AdapterRef ref) {
+        synchronized (fingerprints) {
+            var adapter = llama.adapter(Path.of(ref.path()));
+            if (!fingerprints.computeIfAbsent(adapter, loaded -> Wire.AdapterRef.fingerprint(loaded.file())).equals(ref.fingerprint())) {
+                fingerprints.remove(adapter);
+                adapter.close();
+                throw new AdapterException(ref.path() + " is another file than the one that was loaded; close that adapter and load it anew");
+            }
+            return adapter;
+        }
+    }
+
+    private AdapterSet adapters(List<Wire.AdapterRef> refs) {
+        return AdapterSet.of(refs.stream().map(ref -> new AdapterSet.Entry(adapter(ref), ref.scale())).toList());
+    }
+
+    private int closeAdapter(Path path) {
+        synchronized (fingerprints) {
+            for (var adapter : llama.adapters()) {
+                if (adapter.path().equals(path)) {
+                    adapter.close();
+                    fingerprints.remove(adapter);
+                }
+            }
+        }
+        return 0;
+    }
+
+    private Held held(long dialogue) {
+        return dialogues.computeIfAbsent(dialogue, number -> new Held(new LocalDialogue(llama.engine(), AdapterSet.none()), new ReentrantLock()));
+    }
+
+    /** Does something with a conversation under adapters; gives its length then. */
+    private int with(long dialogue, List<Wire.AdapterRef> adapters, Consumer<LocalDialogue> what) {
+        var held = held(dialogue);
+        held.lock.lock();
+        try {
+            held.dialogue.adapters(adapters(adapters));
+            what.accept(held.dialogue);
+            return held.dialogue.length();
+        } finally {
+            held.lock.unlock();
+        }
+    }
+
+    private LocalVectors vectors(Wire.Vectors asked) {
+        return vectors.computeIfAbsent(asked.number(), number -> LocalVectors.open(model, asked));
     }
 
     private int[] tokens(String prompt) {

@@ -344,15 +344,19 @@ final class WorkerProcess {
         return call;
     }
 
-    /** Asks for a text. */
-    Generation open(Type type, Object request) {
+    /**
+     * Asks for a text.
+     *
+     * @param measured whether confidence is asked for
+     */
+    Generation open(Type type, Object request, boolean measured) {
         var payload = Wire.json(request);
         var call = begin();
         try {
             call.send(type, payload);
             var answer = call.take();
             return switch (answer.type()) {
-                case OPENED -> new RemoteGeneration(call, read(answer, Wire.Opened.class));
+                case OPENED -> new RemoteGeneration(call, read(answer, Wire.Opened.class), measured);
                 case FAILED -> throw read(answer, Wire.Failure.class).exception();
                 default -> throw broken(answer);
             };
@@ -364,15 +368,34 @@ final class WorkerProcess {
 
     /** Asks for a value. */
     <T> T ask(Type type, Object request, Class<T> answered) {
+        return ask(type, request, answered, null);
+    }
+
+    /**
+     * Asks for a value.
+     *
+     * @param vectors told of those that come before it; null where none may
+     */
+    <T> T ask(Type type, Object request, Class<T> answered, Consumer<byte[]> vectors) {
         var payload = Wire.json(request);
         try (var call = begin()) {
             call.send(type, payload);
-            var answer = call.take();
-            return switch (answer.type()) {
-                case VALUE -> read(answer, answered);
-                case FAILED -> throw read(answer, Wire.Failure.class).exception();
-                default -> throw broken(answer);
-            };
+            while (true) {
+                var answer = call.take();
+                switch (answer.type()) {
+                    case VALUE -> {
+                        return read(answer, answered);
+                    }
+                    case VECTORS -> {
+                        if (vectors == null) {
+                            throw broken(answer);
+                        }
+                        vectors.accept(answer.payload());
+                    }
+                    case FAILED -> throw read(answer, Wire.Failure.class).exception();
+                    default -> throw broken(answer);
+                }
+            }
         }
     }
 

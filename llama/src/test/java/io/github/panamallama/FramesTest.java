@@ -122,7 +122,7 @@ class FramesTest {
         var logProbs = List.of(new LogProbs(new TokenProbability(5, -0.5), List.of()),
                 new LogProbs(new TokenProbability(6, Double.NEGATIVE_INFINITY),
                         List.of(new TokenProbability(7, Double.NaN), new TokenProbability(8, -1))));
-        var piece = new Wire.Piece("für ∑ 😀", 3, 1L << 40, 2, logProbs);
+        var piece = new Wire.Piece("für ∑ 😀", 3, 1L << 40, 2, logProbs, List.of(new Wire.Measure(5, -0.5, Double.NaN, 1)));
         assertEquals(piece, Wire.Piece.of(piece.bytes()));
         var bytes = piece.bytes();
         int text = "für ∑ 😀".getBytes(StandardCharsets.UTF_8).length;

@@ -1,16 +1,24 @@
 package io.github.panamallama;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.WorkerDiedException.Phase;
 import io.github.panamallama.models.DefaultModel;
+import io.github.panamallama.runtime.AdapterException;
+import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.ClosedException;
+import io.github.panamallama.runtime.EmbedderOptions;
 import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.LlamaException;
+import io.github.panamallama.runtime.Pooling;
+import io.github.panamallama.runtime.gguf.GgufFile;
+import io.github.panamallama.runtime.gguf.RandomAdapter;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.net.UnixDomainSocketAddress;
@@ -20,6 +28,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Random;
@@ -278,6 +287,59 @@ class WorkerDeathTest {
         assertFalse(e.output().isEmpty());
     }
 
+    // --- vectors ---------------------------------------------------------------------------------------------------------
+
+    @ParameterizedTest
+    @ValueSource(strings = {"KILL", "SEGV", "ABRT"})
+    void whileTextsAreEmbedded(String signal) throws Exception {
+        try (var llama = start(isolation());
+                var embedder = llama.embedder(EmbedderOptions.defaults().withPooling(Pooling.MEAN).withThreads(1))) {
+            var before = embedder.embed(PROMPT);
+            var embedding = new FutureTask<>(() -> embedder.embed(Collections.nCopies(2000, "int x = 1;\n".repeat(100))));
+            var asking = Thread.ofPlatform().daemon().start(embedding);
+            while (asking.getState() != Thread.State.TIMED_WAITING) {
+                Thread.onSpinWait();
+            }
+            signal(signal, llama.workerPid());
+            assertDiedOf(signal, Phase.SERVING, death(embedding));
+            assertArrayEquals(before, embedder.embed(PROMPT), "the next worker opens it again");
+            assertEquals(1, llama.restarts());
+            assertServes(llama);
+        }
+    }
+
+    @Test
+    void anEmbedderOfItsOwnOutlivesItsWorker() {
+        var before = workers();
+        try (var embedder = Llama.isolatedEmbedder(DefaultModel.path(), EmbedderOptions.defaults().withPooling(Pooling.LAST).withThreads(1),
+                isolation())) {
+            var first = embedder.embed(PROMPT);
+            signalAndWait("KILL", newWorker(before));
+            assertArrayEquals(first, embedder.embed(PROMPT));
+        }
+    }
+
+    @Test
+    void adaptersComeBackWithTheNextWorkerUnlessTheirFilesHaveChanged() {
+        var base = GgufFile.read(DefaultModel.path());
+        var file = RandomAdapter.of(1).write(base, reports.resolve("style.gguf"));
+        try (var llama = start(isolation())) {
+            var adapter = llama.adapter(file);
+            var options = llama.generation().withAdapters(AdapterSet.of(adapter));
+            var text = llama.complete(PROMPT, options).text();
+            assertNotEquals(expected, text);
+            signalAndWait("KILL", llama.workerPid());
+            assertEquals(text, llama.complete(PROMPT, options).text());
+            RandomAdapter.of(2).write(base, file);
+            signalAndWait("KILL", llama.workerPid());
+            var e = assertThrows(AdapterException.class, () -> llama.complete(PROMPT, options));
+            assertTrue(e.getMessage().contains("style.gguf"), e.getMessage());
+            adapter.close();
+            var anew = llama.generation().withAdapters(AdapterSet.of(llama.adapter(file)));
+            assertNotEquals(text, llama.complete(PROMPT, anew).text());
+        }
+    }
+
     // --- everything else goes on ---------------------------------------------------------------------------------------------
 
     @Test
@@ -477,10 +539,19 @@ class WorkerDeathTest {
                             var blocks = lie.equals("plan") ? Integer.MAX_VALUE : 2;
                             frames.write(Frames.Type.OPENED, 2, ("{\\"promptTokens\\":1,\\"cachedTokens\\":0,\\"truncated\\":false,"
                                     + "\\"plan\\":{\\"text\\":\\"0-1\\",\\"blocks\\":" + blocks + "}}").getBytes());
-                            var piece = lie.equals("piece") ? new byte[] {1, 2, 3} : new Wire.Piece("x", 1, 1, 1, List.of()).bytes();
+                            var piece = lie.equals("piece") ? new byte[] {1, 2, 3} : new Wire.Piece("x", 1, 1, 1, List.of(), List.of()).bytes();
                             for (int i = 0; i < (lie.equals("flood") ? 100_000 : 1); i++) {
                                 frames.write(Frames.Type.PIECE, 2, piece);
                             }
+                        }
+                        case "vector", "vectors", "width" -> {
+                            frames.write(Frames.Type.LOADED, 1, Wire.json(new Wire.Loaded(512, true, null, "", "")));
+                            frames.read();
+                            int size = lie.equals("width") ? Integer.MAX_VALUE : 4;
+                            frames.write(Frames.Type.VALUE, 2, ("{\"pooling\":\"MEAN\",\"size\":" + size + ",\"longest\":9}").getBytes());
+                            frames.read();
+                            frames.write(Frames.Type.VECTORS, 3, new byte[lie.equals("vector") ? 15 : 32]);
+                            frames.write(Frames.Type.VALUE, 3, "1".getBytes());
                         }
                     }
                     while (true) {
@@ -491,7 +562,7 @@ class WorkerDeathTest {
             """;
 
     @ParameterizedTest
-    @ValueSource(strings = {"noise", "long", "answer", "type", "nothing", "protocol", "flood", "piece", "plan"})
+    @ValueSource(strings = {"noise", "long", "answer", "type", "nothing", "protocol", "flood", "piece", "plan", "vector", "vectors", "width"})
     void aWorkerThatLiesIsKilled(String lie, @TempDir Path liar) throws Exception {
         var source = Files.writeString(liar.resolve("Worker.java"), LIAR);
         var classes = new ArrayList<String>();
@@ -507,6 +578,9 @@ class WorkerDeathTest {
                 : new String[] {"-Dlie=" + lie, "-cp", liar + ":" + System.getProperty("java.class.path")};
         var e = assertThrows(WorkerDiedException.class, () -> {
             try (var llama = start(isolation().withJvmOptions(lying).withRestarts(0))) {
+                if (Set.of("vector", "vectors", "width").contains(lie)) {
+                    llama.embedder(EmbedderOptions.defaults()).embed("one text");
+                }
                 llama.complete(PROMPT).text();
             }
         });

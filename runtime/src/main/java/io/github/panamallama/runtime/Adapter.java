@@ -15,6 +15,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Objects;
 
 /**
  * A LoRA adapter, loaded for one {@link Model}: the weights of {@code y += scale * B (A x)} for some of its matrices. Immutable and
@@ -24,8 +25,11 @@ import java.util.List;
  * any thread may call anything.
  */
 public final class Adapter implements AutoCloseable {
+    /** Null for an adapter of a model elsewhere. */
     private final Model model;
     private final AdapterFile file;
+    /** Whoever has the weights of an adapter elsewhere; null where they are here. */
+    private final Holder holder;
     private final Arena arena = Arena.ofShared();
     private final MemorySegment parts;
     private final long sizeBytes;
@@ -36,9 +40,32 @@ public final class Adapter implements AutoCloseable {
     private int holds;
     private boolean closed;
 
+    /** Whoever has weights that are not in this process. */
+    public interface Holder {
+        /** The one thing that all adapters of one model elsewhere have in common; compared by identity. */
+        Object owner();
+
+        /** How many open sequences use the adapter. */
+        int sequences();
+
+        /** @throws AdapterInUseException while open sequences use it */
+        void close();
+    }
+
+    /** An adapter elsewhere. */
+    private Adapter(AdapterFile file, long sizeBytes, Holder holder) {
+        this.model = null;
+        this.file = file;
+        this.holder = holder;
+        this.sizeBytes = sizeBytes;
+        parts = MemorySegment.NULL;
+        maxRank = maxRank(file);
+    }
+
     private Adapter(Model model, AdapterFile file) {
         this.model = model;
         this.file = file;
+        this.holder = null;
         boolean complete = false;
         try (var channel = FileChannel.open(file.path(), StandardOpenOption.READ); var scratch = new Scratch()) {
             var targets = file.targets();
@@ -71,7 +98,7 @@ public final class Adapter implements AutoCloseable {
                 fill(pl_adapter_part.asSlice(parts, i), target, a, b);
             }
             sizeBytes = used;
-            maxRank = targets.stream().mapToInt(AdapterFile.Target::rank).max().orElseThrow();
+            maxRank = maxRank(file);
             complete = true;
         } catch (IOException e) {
             throw new AdapterException(file.path() + " can't be read: " + e.getMessage(), e);
@@ -96,6 +123,20 @@ public final class Adapter implements AutoCloseable {
         file.check(model.parts());
         checkScales(model, file);
         return new Adapter(model, file);
+    }
+
+    /**
+     * An adapter whose weights another process has: known here by its file's header alone, to be named in an {@link AdapterSet}. No
+     * engine of this process takes it.
+     *
+     * @param sizeBytes what its weights take there
+     */
+    public static Adapter elsewhere(AdapterFile file, long sizeBytes, Holder holder) {
+        return new Adapter(file, sizeBytes, Objects.requireNonNull(holder, "holder"));
+    }
+
+    private static int maxRank(AdapterFile file) {
+        return file.targets().stream().mapToInt(AdapterFile.Target::rank).max().orElseThrow();
     }
 
     /** A weight with a scale of its own gets it after the product: the adapter's part would be scaled, too. */
@@ -213,9 +254,21 @@ public final class Adapter implements AutoCloseable {
         }
     }
 
-    /** The model that it adapts. */
+    /**
+     * The model that it adapts.
+     *
+     * @throws UnsupportedOperationException if that is in another process
+     */
     public Model model() {
+        if (model == null) {
+            throw new UnsupportedOperationException(path() + " adapts a model in another process, which can't be had here");
+        }
         return model;
+    }
+
+    /** What all adapters of one model have in common. */
+    Object owner() {
+        return holder == null ? model : holder.owner();
     }
 
     /** The file's header: metadata, targets, shapes. */
@@ -263,8 +316,13 @@ public final class Adapter implements AutoCloseable {
     }
 
     /** How many open sequences use it. */
-    public synchronized int sequences() {
-        return sequences;
+    public int sequences() {
+        if (holder != null) {
+            return holder.sequences();
+        }
+        synchronized (this) {
+            return sequences;
+        }
     }
 
     /** Whether {@link #close} was called. */
@@ -282,6 +340,9 @@ public final class Adapter implements AutoCloseable {
         synchronized (this) {
             if (closed) {
                 return;
+            }
+            if (holder != null) {
+                holder.close();
             }
             if (sequences > 0) {
                 throw new AdapterInUseException(path() + " is used by " + sequences

@@ -4,7 +4,7 @@ package io.github.panamallama.runtime;
 public final class AdapterInUseException extends LlamaException {
     private final int sequences;
 
-    AdapterInUseException(String message, int sequences) {
+    public AdapterInUseException(String message, int sequences) {
         super(message);
         this.sequences = sequences;
     }

@@ -43,7 +43,7 @@ public final class AdapterSet {
                             + " is in the set twice; give it once, with the sum of the scales");
                 }
             }
-            if (entry.adapter.model() != entries.getFirst().adapter.model()) {
+            if (entry.adapter.owner() != entries.getFirst().adapter.owner()) {
                 throw new IllegalArgumentException(entry.adapter.name() + " was loaded for another model than " + entries.getFirst()
                         .adapter.name());
             }

@@ -17,7 +17,7 @@ import java.util.List;
  * <p>Texts of one call are evaluated together as far as they fit into a batch. It holds a native context of its own until it is closed.
  * Thread rule: any thread may call; calls wait for each other.
  */
-public final class Embedder implements AutoCloseable {
+public final class Embedder implements TextEmbedder {
     private final EmbeddingContext context;
     private final Normalization normalization;
     /** Closed with this; null for somebody else's. */
@@ -77,37 +77,27 @@ public final class Embedder implements AutoCloseable {
         return context.model();
     }
 
-    /** How the vectors of a text's tokens become one. */
+    @Override
     public Pooling pooling() {
         return context.pooling();
     }
 
-    /** Numbers of a vector. */
+    @Override
     public int size() {
         return context.width();
     }
 
-    /** Tokens of the longest text, with those that the vocabulary adds. */
+    @Override
     public int longestText() {
         return context.longest();
     }
 
-    /**
-     * The vector of a text {@code [size]}.
-     *
-     * @throws EmbeddingException as {@link #embed(List)}
-     */
+    @Override
     public float[] embed(String text) {
         return embed(List.of(text))[0];
     }
 
-    /**
-     * The vectors of texts {@code [texts][size]}. Special tokens that a text spells out are text.
-     *
-     * @throws EmbeddingException    if a text is empty where the vocabulary adds nothing, is too long, or its vector is not finite; or if
-     *                               {@linkplain Pooling#NONE no pooling} makes one vector of a text
-     * @throws TokenizationException if a text can't be tokenized
-     */
+    @Override
     public float[][] embed(List<String> texts) {
         if (pooling() == Pooling.NONE) {
             throw new EmbeddingException("without pooling a text has a vector for each token; ask for embedTokens, or choose a pooling");
@@ -115,11 +105,7 @@ public final class Embedder implements AutoCloseable {
         return evaluate(texts);
     }
 
-    /**
-     * The vectors of a text's tokens {@code [tokens][size]}, with those that the vocabulary adds.
-     *
-     * @throws EmbeddingException if the text is empty or too long, a vector is not finite, or there is a {@link Pooling}
-     */
+    @Override
     public float[][] embedTokens(String text) {
         if (pooling() != Pooling.NONE) {
             throw new EmbeddingException("with the pooling " + pooling() + " a text has one vector; choose Pooling.NONE");

@@ -400,7 +400,7 @@ public final class Engine implements AutoCloseable {
             throw new AdapterException("'" + model.description() + "' has an encoder, which adapters can't reach here; merge them into the model");
         }
         for (var entry : own.adapters().entries()) {
-            if (entry.adapter().model() != model) {
+            if (entry.adapter().owner() != model) {
                 throw new IllegalArgumentException(entry.adapter().name() + " was loaded for another model than this engine's, " + model.path());
             }
         }

@@ -22,7 +22,7 @@ import java.util.stream.IntStream;
  * that end and separate texts. It holds a native context of its own until it is closed. Thread rule: any thread may call; calls wait for
  * each other.
  */
-public final class Reranker implements AutoCloseable {
+public final class Reranker implements TextReranker {
     private static final Pattern PLACES = Pattern.compile("\\{(query|document)}");
 
     private final EmbeddingContext context;
@@ -44,6 +44,11 @@ public final class Reranker implements AutoCloseable {
      * @param score the larger the better; its range is the model's
      */
     public record Ranked(int index, float score) {
+        /** The best first; equal ones in their order. */
+        static List<Ranked> of(float[] scores) {
+            return IntStream.range(0, scores.length).mapToObj(i -> new Ranked(i, scores[i]))
+                    .sorted(Comparator.comparingDouble((Ranked ranked) -> -ranked.score)).toList();
+        }
     }
 
     /** As {@link #load(Path, EmbedderOptions)} with the usual options. */
@@ -96,24 +101,12 @@ public final class Reranker implements AutoCloseable {
         return context.model();
     }
 
-    /** Tokens of the longest pair of query and document. */
+    @Override
     public int longestText() {
         return context.longest();
     }
 
-    /** The documents by their scores, the best first. */
-    public List<Ranked> rank(String query, List<String> documents) {
-        var scores = scores(query, documents);
-        return IntStream.range(0, scores.length).mapToObj(i -> new Ranked(i, scores[i]))
-                .sorted(Comparator.comparingDouble((Ranked ranked) -> -ranked.score)).toList();
-    }
-
-    /**
-     * How well each document answers: the first output of the model's head.
-     *
-     * @throws EmbeddingException    if a pair is too long, or its score is not finite
-     * @throws TokenizationException if a text can't be tokenized
-     */
+    @Override
     public float[] scores(String query, List<String> documents) {
         var outputs = context.evaluate(documents.stream().map(document -> pair(query, document)).toList());
         var scores = new float[outputs.size()];

@@ -1,13 +1,11 @@
 package io.github.panamallama.examples.cli;
 
+import io.github.panamallama.layers.Budget;
 import io.github.panamallama.layers.BudgetControl;
-import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Model;
-import io.github.panamallama.runtime.PlanControl;
 import io.github.panamallama.sampling.strategy.PlanSwitching;
 import io.github.panamallama.sampling.strategy.Strategy;
 import java.time.Duration;
-import java.util.List;
 import java.util.regex.Pattern;
 import picocli.CommandLine;
 import picocli.CommandLine.ITypeConverter;
@@ -93,10 +91,6 @@ final class BudgetMixin {
             throw new ParameterException(command, "--budget " + share + " can't be kept: the cheapest plan, '" + ladder.getFirst()
                     + "', takes " + least);
         }
-        return new PlanSwitching(() -> control(ladder));
-    }
-
-    private PlanControl control(List<LayerPlan> ladder) {
-        return share != null ? BudgetControl.ofWork(ladder, share) : BudgetControl.ofTime(ladder, time);
+        return new PlanSwitching(share != null ? Budget.ofWork(ladder, share) : Budget.ofTime(ladder, time));
     }
 }

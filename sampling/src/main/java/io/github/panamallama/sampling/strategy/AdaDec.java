@@ -28,6 +28,11 @@ import java.util.regex.Pattern;
  *                   strings of the decoding end it in any case
  */
 public record AdaDec(double threshold, int candidates, int depth, boolean reuse, Predicate<String> finished) implements Strategy {
+    /** No further end of a look-ahead. */
+    public static final Predicate<String> NO_FURTHER_END = text -> false;
+    /** {@link #functionIsOver}, as a constant that is known in other processes too. */
+    public static final Predicate<String> AT_END_OF_FUNCTION = AdaDec::functionIsOver;
+
     private static final Pattern FUNCTION_IS_OVER = Pattern.compile("\\n[^\\s]|\\n(?:[ \\t\\r]*\\n){4}");
 
     public AdaDec {
@@ -41,13 +46,13 @@ public record AdaDec(double threshold, int candidates, int depth, boolean reuse,
             throw new IllegalArgumentException("depth must be at least 0 tokens, got " + depth);
         }
         if (finished == null) {
-            throw new IllegalArgumentException("finished must be given; text -> false for no further end");
+            throw new IllegalArgumentException("finished must be given; NO_FURTHER_END for none");
         }
     }
 
     /** Three candidates, five tokens of look-ahead. */
     public static AdaDec of(double threshold) {
-        return new AdaDec(threshold, 3, 5, true, text -> false);
+        return new AdaDec(threshold, 3, 5, true, NO_FURTHER_END);
     }
 
     /**
@@ -62,7 +67,7 @@ public record AdaDec(double threshold, int candidates, int depth, boolean reuse,
 
     /**
      * The paper's further end of a look-ahead, for functions in languages like Python: a new line that is neither blank nor indented, or
-     * four blank lines in a row. Use it as {@code withFinished(AdaDec::functionIsOver)}.
+     * four blank lines in a row. Use it as {@code withFinished(AdaDec.AT_END_OF_FUNCTION)}.
      */
     public static boolean functionIsOver(String text) {
         return FUNCTION_IS_OVER.matcher(text).find();

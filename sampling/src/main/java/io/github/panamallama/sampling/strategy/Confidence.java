@@ -17,17 +17,27 @@ public final class Confidence {
     Confidence() {
     }
 
+    /** Of no tokens yet, for whoever is told of a decoding elsewhere and {@linkplain #add adds} them. */
+    public static Confidence empty() {
+        return new Confidence();
+    }
+
     void add(Steps from, int i) {
-        steps.add(from.token(i), from.logProbability(i), from.entropy(i), from.margin(i));
-        if (Double.isNaN(from.logProbability(i))) {
+        add(from.token(i), from.logProbability(i), from.entropy(i), from.margin(i));
+    }
+
+    /** One token more; the measures as {@link DecodedToken} tells, all NaN where the model was not asked. */
+    public void add(int token, double logProbability, double entropy, double margin) {
+        steps.add(token, logProbability, entropy, margin);
+        if (Double.isNaN(logProbability)) {
             return;
         }
         measured++;
-        logProbability += from.logProbability(i);
-        entropy += from.entropy(i);
-        highestEntropy = measured == 1 ? from.entropy(i) : Math.max(highestEntropy, from.entropy(i));
-        lowestLogProbability = measured == 1 ? from.logProbability(i) : Math.min(lowestLogProbability, from.logProbability(i));
-        lowestMargin = measured == 1 ? from.margin(i) : Math.min(lowestMargin, from.margin(i));
+        this.logProbability += logProbability;
+        this.entropy += entropy;
+        highestEntropy = measured == 1 ? entropy : Math.max(highestEntropy, entropy);
+        lowestLogProbability = measured == 1 ? logProbability : Math.min(lowestLogProbability, logProbability);
+        lowestMargin = measured == 1 ? margin : Math.min(lowestMargin, margin);
     }
 
     int[] tokens() {
