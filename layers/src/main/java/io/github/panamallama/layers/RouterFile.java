@@ -3,13 +3,13 @@ package io.github.panamallama.layers;
 import io.github.panamallama.runtime.LayerPlanException;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.WholeFile;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.Arrays;
 import java.util.zip.CRC32;
 import tools.jackson.core.JacksonException;
@@ -85,17 +85,7 @@ public final class RouterFile {
             }
         }
         out.putInt(sum(out.array(), out.position()));
-        var unfinished = file.resolveSibling("." + file.getFileName() + "." + ProcessHandle.current().pid() + ".part");
-        try {
-            try {
-                Files.write(unfinished, out.array());
-                Files.move(unfinished, file, StandardCopyOption.ATOMIC_MOVE);
-            } finally {
-                Files.deleteIfExists(unfinished);
-            }
-        } catch (IOException e) {
-            throw new LlamaException("can't write the routers to " + file + ": " + e, e);
-        }
+        WholeFile.write(file, "the routers", to -> to.write(out.array()));
     }
 
     private static float[][] joined(float[][] weights, float[] biases) {

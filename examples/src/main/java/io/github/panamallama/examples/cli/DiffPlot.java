@@ -1,8 +1,7 @@
 package io.github.panamallama.examples.cli;
 
 import io.github.panamallama.adapters.AdapterDiff;
-import java.io.IOException;
-import java.nio.file.Files;
+import io.github.panamallama.runtime.WholeFile;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -23,7 +22,7 @@ final class DiffPlot {
     private DiffPlot() {
     }
 
-    static void write(AdapterDiff diff, Path file) throws IOException {
+    static void write(AdapterDiff diff, Path file) {
         // an operating system without a display still draws into memory
         System.setProperty("java.awt.headless", "true");
         boolean relative = diff.total().relative().isPresent();
@@ -43,9 +42,7 @@ final class DiffPlot {
             groups.forEach(group -> bars.add(norms.getOrDefault(group, 0.0)));
             chart.addSeries(kind, groups, bars);
         });
-        try (var out = Files.newOutputStream(file)) {
-            BitmapEncoder.saveBitmap(chart, out, BitmapEncoder.BitmapFormat.PNG);
-        }
+        WholeFile.write(file, "the plot", out -> BitmapEncoder.saveBitmap(chart, out, BitmapEncoder.BitmapFormat.PNG));
     }
 
     private static String group(OptionalInt layer) {

@@ -1,8 +1,7 @@
 package io.github.panamallama.examples.cli;
 
+import io.github.panamallama.runtime.WholeFile;
 import java.awt.Color;
-import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -21,7 +20,7 @@ final class LayersPlot {
     }
 
     /** @param values {@code [block][token]}; the first token, whose values dwarf the others', is left out */
-    static void write(String title, double[][] values, Path file) throws IOException {
+    static void write(String title, double[][] values, Path file) {
         System.setProperty("java.awt.headless", "true");    // an operating system without a display still draws into memory
         int tokens = values[0].length - 1;
         int width = Math.clamp(MARGINS + (long) tokens * CELL, 700, 3000);
@@ -38,9 +37,7 @@ final class LayersPlot {
             }
         }
         chart.addSeries("change", names(1, tokens), names(0, values.length), cells);
-        try (var out = Files.newOutputStream(file)) {
-            BitmapEncoder.saveBitmap(chart, out, BitmapEncoder.BitmapFormat.PNG);
-        }
+        WholeFile.write(file, "the plot", out -> BitmapEncoder.saveBitmap(chart, out, BitmapEncoder.BitmapFormat.PNG));
     }
 
     private static List<String> names(int from, int count) {

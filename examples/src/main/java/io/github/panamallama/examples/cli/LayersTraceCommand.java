@@ -5,7 +5,6 @@ import io.github.panamallama.runtime.Append;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.Tap;
-import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -59,7 +58,7 @@ final class LayersTraceCommand implements Callable<Integer> {
     private EngineMixin engine;
 
     @Override
-    public Integer call() throws IOException {
+    public Integer call() {
         if (most < 2) {
             throw new ParameterException(spec.commandLine(), "--tokens is " + most + "; at least 2 are needed");
         }

@@ -790,7 +790,11 @@ public final class Asap implements AutoCloseable {
 
     // --- keeping it -----------------------------------------------------------------------------------------------------
 
-    /** Writes the trie. It fits only a sampler of the same model, adapters, prompt, grammar, temperature, bias, limit of tokens. */
+    /**
+     * Writes the trie. It fits only a sampler of the same model, adapters, prompt, grammar, temperature, bias, limit of tokens.
+     *
+     * @throws LlamaException if it can't be written; what was there before is there still
+     */
     public void save(Path file) {
         TrieFile.write(file, key, draws, trie);
     }

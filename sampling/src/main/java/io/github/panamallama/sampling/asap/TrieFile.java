@@ -1,8 +1,8 @@
 package io.github.panamallama.sampling.asap;
 
 import io.github.panamallama.runtime.LlamaException;
+import io.github.panamallama.runtime.WholeFile;
 import java.io.BufferedInputStream;
-import java.io.BufferedOutputStream;
 import java.io.DataInputStream;
 import java.io.DataOutputStream;
 import java.io.EOFException;
@@ -10,7 +10,6 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.ArrayDeque;
 import java.util.Arrays;
 import java.util.zip.CRC32;
@@ -32,28 +31,23 @@ final class TrieFile {
     }
 
     static void write(Path file, byte[] key, long draws, Node trie) {
-        var temporary = file.resolveSibling(file.getFileName() + ".new");
-        try {
+        WholeFile.write(file, "the trie", to -> {
             var sum = new CRC32();
-            try (var out = new DataOutputStream(new CheckedOutputStream(new BufferedOutputStream(Files.newOutputStream(temporary)), sum))) {
-                out.writeInt(MAGIC);
-                out.writeInt(VERSION);
-                out.write(key);
-                out.writeLong(draws);
-                out.writeBoolean(trie != null);
-                var stack = new ArrayDeque<Node>();
-                if (trie != null) {
-                    stack.push(trie);
-                }
-                while (!stack.isEmpty()) {
-                    write(out, stack.pop(), stack);
-                }
-                out.writeLong(sum.getValue());
+            var out = new DataOutputStream(new CheckedOutputStream(to, sum));
+            out.writeInt(MAGIC);
+            out.writeInt(VERSION);
+            out.write(key);
+            out.writeLong(draws);
+            out.writeBoolean(trie != null);
+            var stack = new ArrayDeque<Node>();
+            if (trie != null) {
+                stack.push(trie);
             }
-            Files.move(temporary, file, StandardCopyOption.REPLACE_EXISTING);
-        } catch (IOException e) {
-            throw new UncheckedIOException("can't write the trie " + file, e);
-        }
+            while (!stack.isEmpty()) {
+                write(out, stack.pop(), stack);
+            }
+            out.writeLong(sum.getValue());
+        });
     }
 
     private static void write(DataOutputStream out, Node node, ArrayDeque<Node> stack) throws IOException {

@@ -6,11 +6,12 @@ import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.RowMath;
+import io.github.panamallama.runtime.WholeFile;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.Arrays;
 import java.util.SplittableRandom;
 import tools.jackson.core.JacksonException;
@@ -173,17 +174,16 @@ public record EntropyThreshold(double threshold, double intercept, double slope,
         return new double[] {w0, w1};
     }
 
-    /** Adds this to a file of thresholds, or replaces the model's entry. */
+    /**
+     * Adds this to a file of thresholds, or replaces the model's entry.
+     *
+     * @throws LlamaException if the file can't be written; what was there before is there still
+     */
     public void store(Path file, Model of) {
         var root = Files.exists(file) ? read(file) : JSON.createObjectNode();
         root.set(key(of), JSON.valueToTree(this));
-        try {
-            var temporary = file.resolveSibling(file.getFileName() + ".new");
-            Files.writeString(temporary, JSON.writerWithDefaultPrettyPrinter().writeValueAsString(root) + "\n");
-            Files.move(temporary, file, StandardCopyOption.REPLACE_EXISTING);
-        } catch (IOException e) {
-            throw new UncheckedIOException("can't write the thresholds to " + file, e);
-        }
+        var text = JSON.writerWithDefaultPrettyPrinter().writeValueAsString(root) + "\n";
+        WholeFile.write(file, "the thresholds", out -> out.write(text.getBytes(StandardCharsets.UTF_8)));
     }
 
     /**

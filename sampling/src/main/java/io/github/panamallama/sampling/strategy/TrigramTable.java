@@ -2,9 +2,9 @@ package io.github.panamallama.sampling.strategy;
 
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.Vocabulary;
+import io.github.panamallama.runtime.WholeFile;
 import io.github.panamallama.sampling.track.Fingerprint;
 import java.io.BufferedInputStream;
-import java.io.BufferedOutputStream;
 import java.io.DataInputStream;
 import java.io.DataOutputStream;
 import java.io.EOFException;
@@ -12,7 +12,6 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
@@ -295,31 +294,30 @@ public final class TrigramTable {
         }
     }
 
-    /** Writes the table, without the one below. */
+    /**
+     * Writes the table, without the one below.
+     *
+     * @throws LlamaException if the file can't be written; what was there before is there still
+     */
     public void save(Path file) {
-        var temporary = file.resolveSibling(file.getFileName() + ".new");
-        try {
-            try (var out = new DataOutputStream(new BufferedOutputStream(Files.newOutputStream(temporary)))) {
-                out.writeInt(MAGIC);
-                out.writeInt(VERSION);
-                out.writeInt(vocabulary.length);
-                out.write(vocabulary);
-                out.writeInt(maxPairs);
-                out.writeInt(size);
-                for (int i = 0; i < keys.length; i++) {
-                    if (keys[i] != FREE) {
-                        out.writeLong(keys[i]);
-                        for (int j = i * SUCCESSORS; j < (i + 1) * SUCCESSORS; j++) {
-                            out.writeInt(tokens[j]);
-                            out.writeFloat(weights[j]);
-                        }
+        WholeFile.write(file, "the tri-gram table", to -> {
+            var out = new DataOutputStream(to);
+            out.writeInt(MAGIC);
+            out.writeInt(VERSION);
+            out.writeInt(vocabulary.length);
+            out.write(vocabulary);
+            out.writeInt(maxPairs);
+            out.writeInt(size);
+            for (int i = 0; i < keys.length; i++) {
+                if (keys[i] != FREE) {
+                    out.writeLong(keys[i]);
+                    for (int j = i * SUCCESSORS; j < (i + 1) * SUCCESSORS; j++) {
+                        out.writeInt(tokens[j]);
+                        out.writeFloat(weights[j]);
                     }
                 }
             }
-            Files.move(temporary, file, StandardCopyOption.REPLACE_EXISTING);
-        } catch (IOException e) {
-            throw new UncheckedIOException("can't write the tri-gram table " + file, e);
-        }
+        });
     }
 
     /**
