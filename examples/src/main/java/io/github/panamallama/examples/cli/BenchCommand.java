@@ -1,5 +1,7 @@
 package io.github.panamallama.examples.cli;
 
+import io.github.panamallama.ControlFiles;
+import io.github.panamallama.runtime.ControlVector;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.LayerPlan;
@@ -90,6 +92,9 @@ final class BenchCommand implements Callable<Integer> {
     @Mixin
     private LayersMixin layers;
 
+    @Mixin
+    private ControlMixin control;
+
     @Option(names = {"-p", "--n-prompt"}, paramLabel = "N", split = ",", description = "Prompt lengths; 0 for no prompt test. Default: ${DEFAULT-VALUE}.")
     private int[] prompts = {512};
 
@@ -116,6 +121,9 @@ final class BenchCommand implements Callable<Integer> {
     @Option(names = "--json", description = "As JSON, with llama-bench's field names.")
     private boolean json;
 
+    /** Null for none. */
+    private ControlFiles controls;
+
     /** One test: so many prompt tokens, or so many generated ones. */
     private record Test(int prompt, int generated) {
         int tokens() {
@@ -140,6 +148,7 @@ final class BenchCommand implements Callable<Integer> {
             throw new ParameterException(spec.commandLine(), "nothing to measure: -p and -n are both 0");
         }
         layers.checkPlan(spec.commandLine());
+        controls = control.files(spec.commandLine());
         if (file != null && !selfDraft.asked()) {
             throw new ParameterException(spec.commandLine(), "-f is for --self-draft; other tests take random tokens");
         }
@@ -160,7 +169,7 @@ final class BenchCommand implements Callable<Integer> {
                 main.shell().println(TABLE_HEAD);
             }
             for (var test : tests) {
-                try (var opened = Engine.open(loaded, options.withContextSize(depth + test.tokens()))) {
+                try (var opened = Engine.open(loaded, options.withContextSize(depth + test.tokens()), vector(loaded))) {
                     var samples = measure(opened, plan, test);
                     var document = document(loaded, opened, plan, test, samples);
                     documents.add(document);
@@ -205,6 +214,10 @@ final class BenchCommand implements Callable<Integer> {
         } catch (IOException e) {
             throw new UncheckedIOException("no temporary file for the warm-up: " + e.getMessage(), e);
         }
+    }
+
+    private ControlVector vector(Model model) {
+        return ControlMixin.vector(spec.commandLine(), controls, model);
     }
 
     private int positive(String option, int value) {
@@ -264,7 +277,7 @@ final class BenchCommand implements Callable<Integer> {
             int generated) {
         int[] prompt = model.vocabulary().tokenize(text, true, false);
         try (var engine = Engine.open(model, options.withMaxSequences(2)
-                .withContextSize(prompt.length + generated + drafts.most() + 1))) {
+                .withContextSize(prompt.length + generated + drafts.most() + 1), vector(model))) {
             if (!cold) {
                 write(engine, plan, new Plain(), prompt, generated);
                 write(engine, plan, drafts, prompt, generated);
@@ -356,6 +369,7 @@ final class BenchCommand implements Callable<Integer> {
         document.put("load_mode", this.model.mmap() ? "mmap" : "none");
         document.put("embeddings", false);
         document.put("layers", LayersMixin.describe(plan));
+        document.put("control_vectors", ControlMixin.describe(controls));
         document.put("n_prompt", test.prompt);
         document.put("n_gen", test.generated);
         document.put("n_depth", depth);

@@ -41,7 +41,8 @@ final class Main implements Runnable {
     static final int USAGE = 2;
     static final int INTERRUPTED = 130;
 
-    private static final Map<String, Class<?>> COMMANDS = commands();
+    /** By name. */
+    static final Map<String, Class<?>> COMMANDS = commands();
 
     @Spec
     private CommandSpec spec;

@@ -1,5 +1,6 @@
 package io.github.panamallama.examples.cli;
 
+import io.github.panamallama.ControlFiles;
 import io.github.panamallama.layers.DraftAcceptance;
 import io.github.panamallama.runtime.Adapter;
 import io.github.panamallama.runtime.AdapterSet;
@@ -54,6 +55,9 @@ final class PerplexityCommand implements Callable<Integer> {
     @Mixin
     private LayersMixin layers;
 
+    @Mixin
+    private ControlMixin control;
+
     @Option(names = "--self-draft", paramLabel = "PLAN", description = "Also tell what drafts by these of the model's blocks alone are "
             + "worth on this text: the share of the scored positions where their likeliest token is that of the model.")
     private String drafts;
@@ -82,6 +86,7 @@ final class PerplexityCommand implements Callable<Integer> {
         }
         adapters.check(spec.commandLine());
         layers.checkPlan(spec.commandLine());
+        var controls = control.files(spec.commandLine());
         try (var loaded = model.load(main); var opened = new Opened(loaded)) {
             var drafting = drafts == null ? null : SelfDraftMixin.parse(spec.commandLine(), drafts, loaded);
             var under = adapters.set(spec.commandLine(), opened::load);
@@ -102,8 +107,8 @@ final class PerplexityCommand implements Callable<Integer> {
             int forks = drafting == null ? 0 : DRAFTS;
             var options = layers.options(spec.commandLine(), engine.options(spec.commandLine()))
                     .withContextSize(window * together + forks).withBatchSize(batch).withMaxSequences(together + forks);
-            try (var evaluating = Engine.open(loaded, options)) {
-                score(evaluating, under, layers.plan(spec.commandLine(), loaded), drafting, tokens, window, together, count);
+            try (var evaluating = Engine.open(loaded, options, ControlMixin.vector(spec.commandLine(), controls, loaded))) {
+                score(evaluating, controls, under, layers.plan(spec.commandLine(), loaded), drafting, tokens, window, together, count);
             }
         }
         return Main.OK;
@@ -127,8 +132,8 @@ final class PerplexityCommand implements Callable<Integer> {
         }
     }
 
-    private void score(Engine engine, AdapterSet under, LayerPlan plan, LayerPlan drafting, int[] tokens, int window, int together,
-            int count) {
+    private void score(Engine engine, ControlFiles controls, AdapterSet under, LayerPlan plan, LayerPlan drafting, int[] tokens, int window,
+            int together, int count) {
         int first = window / 2;
         var vocabulary = engine.model().vocabulary();
         var sum = new Sum();
@@ -180,6 +185,7 @@ final class PerplexityCommand implements Callable<Integer> {
             var document = new LinkedHashMap<String, Object>();
             document.put("adapters", AdapterChoice.describe(under));
             document.put("layers", LayersMixin.describe(plan));
+            document.put("control_vectors", ControlMixin.describe(controls));
             document.put("ppl", sum.perplexity());
             document.put("ppl_stderr", sum.error());
             document.put("n_ctx", window);

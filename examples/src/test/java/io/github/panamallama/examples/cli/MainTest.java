@@ -4,8 +4,10 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 class MainTest {
@@ -18,13 +20,16 @@ class MainTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"complete", "generate", "chat", "grammar", "adapters", "learn-threshold", "inspect", "tokenize", "perplexity", "quantize", "imatrix",
-            "sparsify", "search-types", "bench"})
+    @MethodSource("commands")
     void everyCommandExplainsItself(String command) {
         var result = Cli.run(command, "--help");
         assertEquals(0, result.code());
         assertTrue(result.out().startsWith("Usage: panama-llama " + command), result.out());
         assertTrue(Cli.run("--help").out().contains("\n  " + command + " "), "listed");
+    }
+
+    static Set<String> commands() {
+        return Main.COMMANDS.keySet();
     }
 
     @Test
