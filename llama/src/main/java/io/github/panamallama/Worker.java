@@ -37,7 +37,8 @@ import java.util.function.Consumer;
 final class Worker {
     /** Grammars kept with what was learnt about them. */
     private static final int GRAMMARS = 64;
-    /** Of a message. */
+    /** Of a message with vectors, unless they are few or one takes more. */
+    private static final int LEAST_VECTOR_BYTES = 1 << 20;
     private static final int MOST_VECTOR_BYTES = 16 << 20;
 
     private final Frames frames;
@@ -243,7 +244,8 @@ final class Worker {
         /** In parts that fit into messages; nobody allows them one by one, so that there is a limit. */
         private void sendRows(float[][] rows) throws IOException {
             int width = rows.length == 0 ? 1 : rows[0].length;
-            int each = Math.max(1, MOST_VECTOR_BYTES / (width * Float.BYTES));
+            long share = ((long) rows.length * width * Float.BYTES) / WorkerProcess.WINDOW + (long) width * Float.BYTES;
+            int each = Math.max(1, Math.clamp(share, LEAST_VECTOR_BYTES, MOST_VECTOR_BYTES) / (width * Float.BYTES));
             if (rows.length > (long) each * WorkerProcess.WINDOW) {
                 throw new IllegalArgumentException(rows.length + " vectors of " + width + " numbers are more than a worker process sends at once; "
                         + "ask for at most " + (long) each * WorkerProcess.WINDOW + " at a time");
