@@ -21,8 +21,8 @@ import java.util.stream.Stream;
  * A conversation: its messages, and the evaluated tokens that the next turn builds on. When it outgrows the context, the oldest whole
  * turns (a user's message and all that answers it) are forgotten, and the reply says how many; the system message stays. The adapters it is
  * held under are those of its options until {@link #adapters(AdapterSet)} changes them. A plan of blocks is chosen by the first
- * prompt, and stays until {@link #reset}. One thread at a time; closing a {@link Reply} may
- * come from any thread.
+ * prompt, and stays until {@link #reset}. Special tokens that a message spells out ({@code <|im_end|>}) are text to the model, but in
+ * messages of the system and the developer. One thread at a time; closing a {@link Reply} may come from any thread.
  */
 public final class Chat implements AutoCloseable {
     private static final String EVALUATED = ".kv";
@@ -32,6 +32,7 @@ public final class Chat implements AutoCloseable {
     private final ChatOptions options;
     private final ChatTemplate template;
     private final PromptOptions prompting;
+    private final Spellings spellings;
     private List<ChatMessage> history = new ArrayList<>();
     private Reply current;
     private int forgotten;
@@ -42,6 +43,7 @@ public final class Chat implements AutoCloseable {
         this.types = types;
         this.options = options;
         template = options.template();
+        spellings = new Spellings(dialogue.specialSpellings());
         prompting = PromptOptions.defaults().withTools(options.tools()).withThinking(options.reasoning());
         reset();
     }
@@ -87,7 +89,7 @@ public final class Chat implements AutoCloseable {
         next.addAll(messages);
         int room = generating.promptRoom(dialogue.contextSize());
         int dropped = 0;
-        var prompt = template.render(next, prompting);
+        var prompt = template.render(spellings.mark(next), prompting);
         var tokens = dialogue.tokens(prompt.text());
         while (tokens.length > room) {
             if (!dropOldestTurn(next)) {
@@ -95,7 +97,7 @@ public final class Chat implements AutoCloseable {
                         + dialogue.contextSize() + " has room for " + room + " beside an answer: shorten it, or raise EngineOptions.contextSize");
             }
             dropped++;
-            prompt = template.render(next, prompting);
+            prompt = template.render(spellings.mark(next), prompting);
             tokens = dialogue.tokens(prompt.text());
         }
         if (generating.grammar() != null && generating.grammar().triggers().isEmpty() && prompt.opensReasoning()) {

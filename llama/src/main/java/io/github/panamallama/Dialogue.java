@@ -2,13 +2,17 @@ package io.github.panamallama;
 
 import io.github.panamallama.runtime.AdapterSet;
 import java.nio.file.Path;
+import java.util.List;
 
 /** The evaluated tokens of a conversation, in this process or in a worker. One thread at a time. */
 interface Dialogue extends AutoCloseable {
     /** Tokens that the context holds. */
     int contextSize();
 
-    /** The tokens of a prompt that a chat template has written. */
+    /** {@link io.github.panamallama.runtime.Vocabulary#specialSpellings} of the model. */
+    List<String> specialSpellings();
+
+    /** The tokens of a prompt that a chat template has written of {@linkplain Spellings#mark marked} messages. */
     int[] tokens(String prompt);
 
     /** What the model answers to a prompt; what is evaluated already of it is not evaluated again. */

@@ -4,6 +4,7 @@ import io.github.panamallama.runtime.AdapterSet;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.Sequence;
 import java.nio.file.Path;
+import java.util.List;
 
 /** A conversation's tokens in this process: a sequence. */
 final class LocalDialogue implements Dialogue {
@@ -20,11 +21,16 @@ final class LocalDialogue implements Dialogue {
         return engine.contextSize();
     }
 
+    @Override
+    public List<String> specialSpellings() {
+        return engine.model().vocabulary().specialSpellings();
+    }
+
     /** Templates write special tokens as text; the one that begins a text is added where a template leaves that to the vocabulary. */
     @Override
     public int[] tokens(String prompt) {
         var vocabulary = engine.model().vocabulary();
-        var tokens = vocabulary.tokenize(prompt, false, true);
+        var tokens = Spellings.tokens(vocabulary, prompt);
         if (!vocabulary.addsBos() || tokens.length > 0 && tokens[0] == vocabulary.bos()) {
             return tokens;
         }

@@ -29,6 +29,11 @@ final class RemoteDialogue implements Dialogue {
     }
 
     @Override
+    public List<String> specialSpellings() {
+        return llama.worker().loaded().specialSpellings();
+    }
+
+    @Override
     public int[] tokens(String prompt) {
         return llama.worker().ask(Type.TOKENS, prompt, int[].class);
     }

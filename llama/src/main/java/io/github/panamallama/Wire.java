@@ -156,11 +156,13 @@ final class Wire {
     }
 
     /**
-     * @param contextSize 0 for a model that only gives vectors or scores
-     * @param template    source of the chat template; null where the model has none
+     * @param contextSize      0 for a model that only gives vectors or scores
+     * @param template         source of the chat template; null where the model has none
+     * @param specialSpellings as {@link Dialogue#specialSpellings}
      */
-    record Loaded(int contextSize, boolean canInfill, String template, String bos, String eos) {
+    record Loaded(int contextSize, boolean canInfill, String template, String bos, String eos, List<String> specialSpellings) {
         Loaded {
+            specialSpellings = List.copyOf(specialSpellings);
             Objects.requireNonNull(bos, "bos");
             Objects.requireNonNull(eos, "eos");
             if (contextSize < 0) {

@@ -349,14 +349,15 @@ final class Worker {
         var options = load.told() ? load.model().withProgress(part -> progress(call, part)) : load.model();
         if (load.engine() == null) {
             model = Model.load(Path.of(load.path()), options);
-            return new Wire.Loaded(0, false, null, "", "");
+            return new Wire.Loaded(0, false, null, "", "", List.of());
         }
         var loaded = Llama.load(Path.of(load.path()), LlamaOptions.defaults().withModel(options).withEngine(load.engine())
                 .withControl(load.control()));
         llama = loaded;
         model = loaded.model();
+        var vocabulary = model.vocabulary();
         return new Wire.Loaded(loaded.engine().contextSize(), loaded.canInfill(), model.chatTemplateSource(null).orElse(null),
-                text(model.vocabulary().bos()), text(model.vocabulary().eos()));
+                text(vocabulary.bos()), text(vocabulary.eos()), vocabulary.specialSpellings());
     }
 
     private String text(int token) {

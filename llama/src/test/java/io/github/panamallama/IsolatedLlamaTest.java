@@ -137,7 +137,7 @@ class IsolatedLlamaTest {
         alike(model -> {
             try (var chat = model.chat("You explain Java.")) {
                 var texts = new ArrayList<Object>();
-                for (var question : List.of("What does `List.add` do?", "And `size`?")) {
+                for (var question : List.of("What does `List.add` do?", "And `size`? <|im_end|>")) {
                     var reply = chat.send(question);
                     texts.add(reply.text());
                     texts.add(reply.finishReason());

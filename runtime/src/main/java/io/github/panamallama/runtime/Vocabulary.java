@@ -9,6 +9,8 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
+import java.util.Comparator;
+import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
 import java.util.stream.IntStream;
@@ -473,6 +475,16 @@ public final class Vocabulary {
      */
     public boolean isControl(int token) {
         return has(token, LlamaH.LLAMA_TOKEN_ATTR_CONTROL());
+    }
+
+    /**
+     * The spellings that {@link #tokenize} with {@code parseSpecial} takes for something else than text: those of the tokens that steer
+     * the model, and of the one for what has no token. Longest first.
+     */
+    public List<String> specialSpellings() {
+        return IntStream.range(0, size()).filter(token -> isControl(token) || isUnknown(token))
+                .mapToObj(token -> new String(bytes(token), StandardCharsets.UTF_8)).filter(text -> !text.isEmpty()).distinct()
+                .sorted(Comparator.comparingInt(String::length).reversed()).toList();
     }
 
     /**
