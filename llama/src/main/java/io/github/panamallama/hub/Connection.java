@@ -4,12 +4,15 @@ import io.github.panamallama.hub.HubException.Reason;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.net.ConnectException;
 import java.net.URI;
 import java.net.URISyntaxException;
+import java.net.UnknownHostException;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
+import java.nio.channels.UnresolvedAddressException;
 import java.time.Duration;
 import java.util.HashSet;
 import java.util.Map;
@@ -148,8 +151,15 @@ final class Connection implements AutoCloseable {
         return all.toByteArray();
     }
 
+    /** The client leaves many of its exceptions without a message. */
     static String text(Throwable e) {
-        return e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
+        for (var cause = e; cause != null; cause = cause.getCause()) {
+            if (cause instanceof UnresolvedAddressException || cause instanceof UnknownHostException) {
+                return "there is no host of that name, or no network";
+            }
+        }
+        return e instanceof ConnectException && e.getMessage() == null ? "nothing answers there"
+                : e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
     }
 
     void cancelled() {

@@ -142,8 +142,11 @@ public final class Hub {
     }
 
     private static HubException notPulled(HubModel model, List<PulledModel> others) {
-        return new HubException(Reason.NOT_PULLED, model + " is not on this machine"
-                + (others.isEmpty() ? "" : ", only " + names(others)) + "; pull it first");
+        return new HubException(Reason.NOT_PULLED, absent(model, others).getMessage() + "; pull it first");
+    }
+
+    private static HubException absent(HubModel model, List<PulledModel> others) {
+        return new HubException(Reason.NOT_PULLED, model + " is not on this machine" + (others.isEmpty() ? "" : ", only " + names(others)));
     }
 
     private static String names(List<PulledModel> models) {
@@ -211,13 +214,13 @@ public final class Hub {
         try (var lock = RepositoryLock.take(options.folder(), model, PullListener.NONE)) {
             if (model.quant().isEmpty()) {
                 if (!Files.isDirectory(repository)) {
-                    throw notPulled(model, List.of());
+                    throw absent(model, List.of());
                 }
                 return removeAll(repository);
             }
             var manifests = manifests(repository);
             var manifest = manifests.stream().filter(found -> found.model().equals(model)).findFirst()
-                    .orElseThrow(() -> notPulled(model, pulled(model)));
+                    .orElseThrow(() -> absent(model, pulled(model)));
             Files.delete(Manifest.path(repository, model));
             var shared = manifests.stream().filter(other -> !other.equals(manifest)).flatMap(other -> other.files().stream())
                     .map(RepositoryFile::path).collect(Collectors.toCollection(HashSet::new));

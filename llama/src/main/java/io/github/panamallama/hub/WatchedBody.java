@@ -46,7 +46,8 @@ final class WatchedBody implements AutoCloseable {
             lastSign = System.nanoTime();
             return count;
         } catch (IOException e) {
-            throw new BrokenException(stalled ? "nothing has arrived for " + patience.toSeconds() + " s" : Connection.text(e), e);
+            throw new BrokenException(stalled ? "nothing has arrived for " + patience.toSeconds() + " s"
+                    : "the connection broke (" + Connection.text(e) + ")", e);
         }
     }
 

@@ -287,7 +287,8 @@ class HubTest {
     void nobodyAnswersIsAConnectionFailure() throws IOException {
         options = options.withRetries(0, Duration.ZERO);
         server.close();
-        assertTrue(refused(Reason.CONNECTION, REPOSITORY).getMessage().contains("127.0.0.1"));
+        var message = refused(Reason.CONNECTION, REPOSITORY).getMessage();
+        assertTrue(message.contains("no connection to 127.0.0.1: nothing answers there"), message);
     }
 
     @Test
