@@ -40,7 +40,7 @@ public final class Engine implements AutoCloseable {
     private Engine(Model model, EngineOptions options, NativeContext context, ControlVector control) {
         this.model = model;
         this.control = control;
-        int threads = options.threads() > 0 ? options.threads() : Cores.physical();
+        int threads = options.threads() > 0 ? options.threads() : options.scheduling().usualThreads();
         this.options = options.withThreads(threads).withBatchThreads(options.batchThreads() > 0 ? options.batchThreads() : threads);
         this.memory = context.memory();
         this.loop = new DecodeLoop(context, options);

@@ -10,7 +10,7 @@ import io.github.panamallama.runtime.gguf.GgmlType;
  *                       most {@value #DEFAULT_CONTEXT_LIMIT}. Native code rounds it up to a multiple of 256
  * @param batchSize      most tokens evaluated by one native call
  * @param ubatchSize     most tokens of one compute graph; memory for activations grows with it
- * @param threads        CPU threads while one or few tokens are evaluated; 0 means one per physical core
+ * @param threads        CPU threads while one or few tokens are evaluated; 0 means one per physical core that the scheduling allows
  * @param batchThreads   CPU threads while prompts are evaluated; 0 means as {@code threads}
  * @param maxSequences   sequences that may hold cells of the KV cache at the same time, 1 to 256; further ones wait or are
  *                       evaluated again. Recurrent models need memory for each

@@ -92,8 +92,9 @@ final class NativeContext {
                 throw new ModelLoadException("'" + model.description() + "' has no KV cache (an encoder or diffusion model); "
                         + "an Engine evaluates decoder models only; an Embedder or Reranker makes vectors and scores");
             }
-            int single = options.threads() > 0 ? options.threads() : Cores.physical();
+            int single = options.threads() > 0 ? options.threads() : options.scheduling().usualThreads();
             int many = options.batchThreads() > 0 ? options.batchThreads() : single;
+            options.scheduling().requireRoomFor(Math.max(single, many));
             pool = LlamaH.pl_threads_attach(created, threadOptions(arena, options, single, many), error);
             failure.check("starting " + single + " and " + many + " threads");
             singleThreads = single;

@@ -9,7 +9,8 @@ import java.util.stream.IntStream;
  * callers wait for them with their own priority and processors, which costs some microseconds per call.
  *
  * @param cpus     numbers of the processors that threads may run on; empty for any
- * @param strict   whether each thread gets one of them for itself, in order; else all may run on all
+ * @param strict   whether each thread gets one of them for itself, in order; else all may run on all. An engine refuses more threads than
+ *                 processors then
  * @param priority against other processes
  * @param polite   for programs in the background: priority {@link Priority#LOW}, no spinning while idle, and fewer threads while other
  *                 processes keep the processors busy, at least one. Results may differ in the last bits with the number of threads
@@ -73,6 +74,19 @@ public record Scheduling(List<Integer> cpus, boolean strict, Priority priority, 
 
     public Scheduling withPolite(boolean on) {
         return new Scheduling(cpus, strict, priority, on);
+    }
+
+    /** Threads where none are asked for: one per physical core, and no more than there are processors for them. */
+    int usualThreads() {
+        return cpus.isEmpty() ? Cores.physical() : Math.min(Cores.physical(), cpus.size());
+    }
+
+    /** @throws IllegalArgumentException if there are too few processors for them */
+    void requireRoomFor(int threads) {
+        if (strict && threads > cpus.size()) {
+            throw new IllegalArgumentException(threads + " threads can't each have a processor of " + cpus + " for itself; lower threads, "
+                    + "or name more cpus");
+        }
     }
 
     /** What native code is told. */

@@ -193,6 +193,19 @@ class SchedulingTest {
     }
 
     @Test
+    void threadsNeverOutnumberTheProcessorsThatTheyAreGiven() {
+        assertEquals(1, Scheduling.usual().withCpus("0").usualThreads());
+        assertEquals(Cores.physical(), Scheduling.usual().withCpus("0-511").usualThreads());
+        var strict = Scheduling.usual().withCpus("0").withStrict(true);
+        var message = assertThrows(IllegalArgumentException.class,
+                () -> Engine.open(model, OPTIONS.withScheduling(strict).withThreads(1).withBatchThreads(2))).getMessage();
+        assertTrue(message.contains("2 threads can't each have a processor of [0]"), message);
+        try (var engine = Engine.open(model, EngineOptions.defaults().withContextSize(256).withScheduling(strict))) {
+            assertEquals(1, engine.options().threads());
+        }
+    }
+
+    @Test
     void processorsThatThisMachineHasNotAreAnErrorOfTheEngine() {
         assumeTrue(Files.isDirectory(TASKS), "other systems take it as a hint");
         var message = assertThrows(LlamaException.class,
