@@ -18,10 +18,13 @@ import java.util.List;
  * @param name        by which {@link ModelOptions#devices} asks for it, {@code CPU} or {@code CUDA0}
  * @param description what it is; of a device of another machine, where
  * @param type        what kind it is
- * @param freeBytes   memory that nothing uses; 0 where the back end does not say
- * @param totalBytes  memory; 0 where the back end does not say
+ * @param freeBytes   memory that can be had, in bytes; of a processor also what caches files now. 0 where the back end does not say
+ * @param totalBytes  memory in bytes; 0 where the back end does not say
  */
 public record Device(String name, String description, Type type, long freeBytes, long totalBytes) {
+    /** GGML_MAX_N_THREADS. */
+    private static final int MOST_THREADS = 512;
+
     /** What a device is. */
     public enum Type {
         CPU,
@@ -63,10 +66,14 @@ public record Device(String name, String description, Type type, long freeBytes,
      *
      * @param address IPv4 address to listen at, {@code 127.0.0.1} for this machine alone
      * @param device  its name; null for the first GPU, else the processor
-     * @param threads of the processor; 0 for one per core
-     * @throws RpcException if it can't listen there
+     * @param threads of the processor, at most 512; 0 for one per core
+     * @throws RpcException             if it can't listen there
+     * @throws IllegalArgumentException if there is no such device, or the numbers are out of range
      */
     public static void serve(String address, int port, String device, int threads) {
+        if (threads < 0 || threads > MOST_THREADS) {
+            throw new IllegalArgumentException("threads is " + threads + "; it must be between 0 and " + MOST_THREADS);
+        }
         var endpoint = address + ":" + port;
         RpcServers.parse(endpoint);
         // native code would say no more than that it failed
@@ -96,8 +103,11 @@ public record Device(String name, String description, Type type, long freeBytes,
             var bytes = arena.allocate(ValueLayout.JAVA_LONG, 2);
             LlamaH.pl_device_memory(handle, bytes, bytes.asSlice(Long.BYTES), error.segment());
             error.check("asking a device for its memory");
-            return new Device(name(handle), LlamaH.ggml_backend_dev_description(handle).getString(0), type(handle),
-                    bytes.getAtIndex(ValueLayout.JAVA_LONG, 0), bytes.getAtIndex(ValueLayout.JAVA_LONG, 1));
+            var type = type(handle);
+            long free = bytes.getAtIndex(ValueLayout.JAVA_LONG, 0);
+            // of the processor's memory ggml says that all is free
+            return new Device(name(handle), LlamaH.ggml_backend_dev_description(handle).getString(0), type,
+                    type == Type.CPU ? Math.min(free, AvailableMemory.now()) : free, bytes.getAtIndex(ValueLayout.JAVA_LONG, 1));
         }
     }
 

@@ -340,7 +340,7 @@ class GenerateCommandTest {
         "generate -p x --cpu-mask zz",
         "generate -p x --cpu-strict 1", "generate -p x --polite --poll 10", "generate -p x --rpc nowhere",
         "generate -p x --tensor-split 0,0",
-        "generate -p x --main-gpu 1",
+        "generate -p x --main-gpu 1", "rpc-server -t -1", "rpc-server -t 513",
         "generate -p x --self-draft 0-3 --strategy beam", "generate -p x --asap --choices a --self-draft 0-3",
         "grammar", "grammar check", "grammar check x.txt", "grammar check x.gbnf --type pdf",
         "grammar check x.gbnf --formats", "grammar check x.gbnf --accept a --accept-file b", "learn-threshold"})
