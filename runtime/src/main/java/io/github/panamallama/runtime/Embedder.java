@@ -63,11 +63,11 @@ public final class Embedder implements TextEmbedder {
     private static EmbeddingContext context(Model model, EmbedderOptions options) {
         var pooling = options.pooling() != null ? options.pooling() : Pooling.of(model);
         if (pooling == null) {
-            throw new EmbeddingException("'" + model.description() + "' says of no way to make one vector of a text (" + model.architecture()
+            throw new EmbeddingException(model.path() + " says of no way to make one vector of a text (" + model.architecture()
                     + ".pooling_type): it is no embedding model. Choose a way all the same (EmbedderOptions.withPooling), or take one that is");
         }
         if (pooling == Pooling.RANK) {
-            throw new EmbeddingException("'" + model.description() + "' ranks texts and gives no vectors; use a Reranker");
+            throw new EmbeddingException(model.path() + " ranks texts and gives no vectors; use a Reranker");
         }
         return new EmbeddingContext(model, options, pooling);
     }

@@ -46,7 +46,7 @@ final class EmbeddingContext implements AutoCloseable {
     /** @param pooling one that the model can do */
     EmbeddingContext(Model model, EmbedderOptions options, Pooling pooling) {
         if (model.hasEncoder() && model.hasDecoder()) {
-            throw new EmbeddingException("'" + model.description() + "' writes what its encoder has read; vectors are made by models that only "
+            throw new EmbeddingException(model.path() + " writes what its encoder has read; vectors are made by models that only "
                     + "encode or only decode");
         }
         this.model = model;
@@ -76,7 +76,7 @@ final class EmbeddingContext implements AutoCloseable {
                 throw MemoryCheck.exhausted(model, sizes);
             }
             if (failure.failed()) {
-                throw new ModelLoadException("no context for '" + model.description() + "' with " + options + ": " + failure.message());
+                throw new ModelLoadException("no context for " + model.path() + " with " + options + ": " + failure.message());
             }
             int count = options.threads() > 0 ? options.threads() : Cores.physical();
             pool = LlamaH.pl_threads_attach(created, NativeContext.threadOptions(arena, sizes, count, count), error);
@@ -150,7 +150,7 @@ final class EmbeddingContext implements AutoCloseable {
     List<float[]> evaluate(List<int[]> texts) {
         var fitting = new ArrayList<int[]>(texts.size());
         for (int i = 0; i < texts.size(); i++) {
-            fitting.add(fitting(texts.get(i), texts.size() == 1 ? "the text" : "text " + i));
+            fitting.add(fitting(texts.get(i), i, texts.size()));
         }
         lock.lock();
         try {
@@ -169,7 +169,7 @@ final class EmbeddingContext implements AutoCloseable {
                     to++;
                 }
                 compute(size, to - from);
-                read(pooling == Pooling.NONE ? size : to - from, vectors);
+                read(pooling == Pooling.NONE ? size : to - from, texts.size(), vectors);
                 from = to;
             }
             return vectors;
@@ -178,9 +178,9 @@ final class EmbeddingContext implements AutoCloseable {
         }
     }
 
-    private int[] fitting(int[] text, String what) {
+    private int[] fitting(int[] text, int index, int count) {
         if (text.length == 0) {
-            throw new EmbeddingException(what + " is empty, and the model's vocabulary adds no token to it; leave it out");
+            throw EmbeddingException.of(index, count, "is empty, and the model's vocabulary adds no token to it; leave it out");
         }
         for (int token : text) {
             if (token < 0 || token >= model.vocabulary().size()) {
@@ -191,7 +191,7 @@ final class EmbeddingContext implements AutoCloseable {
             return text;
         }
         if (!truncation) {
-            throw new EmbeddingException(what + " has " + text.length + " tokens; at most " + longest + " fit"
+            throw EmbeddingException.of(index, count, "has " + text.length + " tokens; at most " + longest + " fit"
                     + (longest < capacity ? ", the positions that the model has learned" : " (EmbedderOptions.batchSize)")
                     + ": cut it into parts, or ask for truncation");
         }
@@ -223,7 +223,7 @@ final class EmbeddingContext implements AutoCloseable {
         }
     }
 
-    private void read(int count, List<float[]> vectors) {
+    private void read(int count, int texts, List<float[]> vectors) {
         for (int i = 0; i < count; i++) {
             if (pooling == Pooling.NONE) {
                 LlamaH.pl_get_embeddings(context, i, vector, width, error);
@@ -234,8 +234,8 @@ final class EmbeddingContext implements AutoCloseable {
             var values = vector.toArray(ValueLayout.JAVA_FLOAT);
             for (float value : values) {
                 if (!Float.isFinite(value)) {
-                    throw new EmbeddingException("the model gives " + value + " in the vector of text " + vectors.size()
-                            + "; its weights are damaged (ModelOptions.checkTensors), or too large for its type");
+                    throw EmbeddingException.of(pooling == Pooling.NONE ? 0 : vectors.size(), texts, "gets " + value + " in its vector from "
+                            + model.path() + "; its weights are damaged (ModelOptions.checkTensors), or too large for its type");
                 }
             }
             vectors.add(values);

@@ -81,7 +81,7 @@ public final class Engine implements AutoCloseable {
             throw new IllegalArgumentException("the control vector was loaded for another model, " + control.model().path());
         }
         if (control != null && model.hasEncoder()) {
-            throw new AdapterException("'" + model.description() + "' has an encoder; control vectors are for decoders");
+            throw new AdapterException(model.path() + " has an encoder; control vectors are for decoders");
         }
         model.retain();
         try {
@@ -138,7 +138,7 @@ public final class Engine implements AutoCloseable {
      */
     public Sequence newSequence() {
         if (model.hasEncoder()) {
-            throw new LlamaException("'" + model.description() + "' has an encoder: give newSequence the tokens that it reads");
+            throw new LlamaException(model.path() + " has an encoder: give newSequence the tokens that it reads");
         }
         return adopt(new int[16], 0, Variant.PLAIN, Adaptation.NONE);
     }
@@ -157,7 +157,7 @@ public final class Engine implements AutoCloseable {
      */
     public Sequence newSequence(int[] source) {
         if (!model.hasEncoder()) {
-            throw new LlamaException("'" + model.description() + "' has no encoder; append the tokens to a sequence");
+            throw new LlamaException(model.path() + " has no encoder; append the tokens to a sequence");
         }
         if (source.length == 0) {
             throw new IllegalArgumentException("the encoder has nothing to read: the source is empty");
@@ -397,7 +397,7 @@ public final class Engine implements AutoCloseable {
             return sequence;
         }
         if (model.hasEncoder() && !own.adapters().isEmpty()) {
-            throw new AdapterException("'" + model.description() + "' has an encoder, which adapters can't reach here; merge them into the model");
+            throw new AdapterException(model.path() + " has an encoder, which adapters can't reach here; merge them into the model");
         }
         for (var entry : own.adapters().entries()) {
             if (entry.adapter().owner() != model) {
@@ -433,7 +433,7 @@ public final class Engine implements AutoCloseable {
 
     void checkStates() {
         if (model.options().mtp() || model.hasEncoder()) {
-            throw new StateException("'" + model.description() + "' " + (model.hasEncoder() ? "has an encoder, whose output"
+            throw new StateException(model.path() + " " + (model.hasEncoder() ? "has an encoder, whose output"
                     : "was loaded with its head for multi-token prediction (MTP), whose cache") + " is not saved; save the tokens");
         }
     }
@@ -450,7 +450,7 @@ public final class Engine implements AutoCloseable {
 
     StateLayout requireKnown(StateLayout layout) {
         if (layout == null) {
-            throw new StateException("the cache of '" + model.description() + "' is of a kind that is not saved; save the tokens");
+            throw new StateException("the cache of " + model.path() + " is of a kind that is not saved; save the tokens");
         }
         return layout;
     }
@@ -480,7 +480,7 @@ public final class Engine implements AutoCloseable {
 
     private void checkBlocks(String what) {
         if (recurrent || model.hasEncoder()) {
-            throw new LayerPlanException("'" + model.description() + "' " + (recurrent ? "keeps a recurrent state" : "has an encoder") + ": "
+            throw new LayerPlanException(model.path() + " " + (recurrent ? "keeps a recurrent state" : "has an encoder") + ": "
                     + what + " are for decoder models whose blocks keep nothing but keys and values");
         }
     }
@@ -496,7 +496,7 @@ public final class Engine implements AutoCloseable {
 
     void checkDraft(int[] tokens, Row row) {
         if (!model.options().mtp()) {
-            throw new IllegalStateException("'" + model.description() + "' was loaded without a head for multi-token prediction; "
+            throw new IllegalStateException(model.path() + " was loaded without a head for multi-token prediction; "
                     + (model.mtpHeads() > 0 ? "load it with ModelOptions.withMtp(true)" : "it has none, so draft with a small model"));
         }
         if (tokens.length < 1 || tokens.length > Sequence.MAX_DRAFT) {

@@ -291,8 +291,13 @@ public final class Model implements AutoCloseable {
         return options.devices().stream().map(name -> all.stream()
                 .filter(device -> Device.name(device).equals(name)
                         && LlamaH.ggml_backend_dev_type(device) != LlamaH.GGML_BACKEND_DEVICE_TYPE_CPU())
-                .findFirst().orElseThrow(() -> new ModelLoadException("there is no device \"" + name + "\"; there are "
-                        + all.stream().map(Device::name).filter(other -> !other.equals("CPU")).toList()))).toList();
+                .findFirst().orElseThrow(() -> new ModelLoadException(noDevice(name, all)))).toList();
+    }
+
+    private static String noDevice(String name, List<MemorySegment> all) {
+        var others = all.stream().map(Device::name).filter(other -> !other.equals("CPU")).toList();
+        return "there is no device \"" + name + "\" that takes layers; " + (others.isEmpty() ? "there is none but the processor" : "there are "
+                + others);
     }
 
     static MemorySegment paths(Arena arena, List<GgufFile> parts) {

@@ -85,11 +85,11 @@ final class NativeContext {
                 throw MemoryCheck.exhausted(model, options);
             }
             if (failure.failed()) {
-                throw new ModelLoadException("no context for '" + model.description() + "' with " + options + ": " + failure.message());
+                throw new ModelLoadException("no context for " + model.path() + " with " + options + ": " + failure.message());
             }
             memory = LlamaH.llama_get_memory(created);
             if (memory.equals(MemorySegment.NULL)) {
-                throw new ModelLoadException("'" + model.description() + "' has no KV cache (an encoder or diffusion model); "
+                throw new ModelLoadException(model.path() + " has no KV cache (an encoder or diffusion model); "
                         + "an Engine evaluates decoder models only; an Embedder or Reranker makes vectors and scores");
             }
             int single = options.threads() > 0 ? options.threads() : options.scheduling().usualThreads();
@@ -177,7 +177,7 @@ final class NativeContext {
         if (checked) {
             evaluateFirst(after);
             if (before.segment().mismatch(after.segment()) < 0) {
-                throw new AdapterException("'" + model.description() + "' does not look at control vectors: the graph of " + model.architecture()
+                throw new AdapterException(model.path() + " does not look at control vectors: the graph of " + model.architecture()
                         + " has no place for them");
             }
         }

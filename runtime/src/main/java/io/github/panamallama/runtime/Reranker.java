@@ -19,8 +19,8 @@ import java.util.stream.IntStream;
  * }</pre>
  *
  * <p>Query and document are put together as the model's own template says ({@code tokenizer.chat_template.rerank}), else with the tokens
- * that end and separate texts. It holds a native context of its own until it is closed. Thread rule: any thread may call; calls wait for
- * each other.
+ * that end and separate texts. Special tokens that a text spells out are text. It holds a native context of its own until it is closed.
+ * Thread rule: any thread may call; calls wait for each other.
  */
 public final class Reranker implements TextReranker {
     private static final Pattern PLACES = Pattern.compile("\\{(query|document)}");
@@ -28,12 +28,15 @@ public final class Reranker implements TextReranker {
     private final EmbeddingContext context;
     /** Null for none. */
     private final String template;
+    /** What has to be kept from becoming a special token in texts. */
+    private final List<String> spellings;
     /** Closed with this; null for somebody else's. */
     private final Model owned;
 
     private Reranker(EmbeddingContext context, Model owned) {
         this.context = context;
         this.template = context.model().chatTemplateSource("rerank").orElse(null);
+        this.spellings = template == null ? List.of() : context.model().vocabulary().specialSpellings();
         this.owned = owned;
     }
 
@@ -85,12 +88,12 @@ public final class Reranker implements TextReranker {
     private static EmbeddingContext context(Model model, EmbedderOptions options) {
         int classes = EmbeddingContext.classes(model);
         if (classes == 0) {
-            throw new EmbeddingException("'" + model.description() + "' has no head that ranks (cls.output.weight): it is no reranker");
+            throw new EmbeddingException(model.path() + " has no head that ranks (cls.output.weight): it is no reranker");
         }
         var context = new EmbeddingContext(model, options, Pooling.RANK);
         if (context.width() != classes) {
             context.close();
-            throw new EmbeddingException("'" + model.description() + "' has a head of " + classes + " outputs for " + context.width()
+            throw new EmbeddingException(model.path() + " has a head of " + classes + " outputs for " + context.width()
                     + " labels (" + model.architecture() + ".classifier.output_labels)");
         }
         return context;
@@ -119,9 +122,8 @@ public final class Reranker implements TextReranker {
     private int[] pair(String query, String document) {
         var vocabulary = model().vocabulary();
         if (template != null) {
-            var text = PLACES.matcher(template).replaceAll(
-                    place -> Matcher.quoteReplacement(place.group(1).equals("query") ? query : document));
-            return vocabulary.tokenize(text, true, true);
+            return spelled(query) || spelled(document) ? inParts(query, document) : vocabulary.tokenize(PLACES.matcher(template).replaceAll(
+                    place -> Matcher.quoteReplacement(place.group(1).equals("query") ? query : document)), true, true);
         }
         var plain = vocabulary.tokenize(query, false, false);
         var first = vocabulary.tokenize(query, true, false);
@@ -136,6 +138,27 @@ public final class Reranker implements TextReranker {
         }
         return IntStream.concat(IntStream.concat(Arrays.stream(first, 0, begin + plain.length), between.stream().mapToInt(token -> token)),
                 Arrays.stream(second, begin, second.length)).toArray();
+    }
+
+    private boolean spelled(String text) {
+        return spellings.stream().anyMatch(text::contains);
+    }
+
+    /** The template's text with its special tokens, and the others without. */
+    private int[] inParts(String query, String document) {
+        var vocabulary = model().vocabulary();
+        var around = vocabulary.tokenize("", true, false);
+        int begin = vocabulary.addsBos() ? 1 : 0;
+        var tokens = IntStream.builder();
+        Arrays.stream(around, 0, begin).forEach(tokens);
+        int done = 0;
+        for (var place = PLACES.matcher(template); place.find(); done = place.end()) {
+            Arrays.stream(vocabulary.tokenize(template.substring(done, place.start()), false, true)).forEach(tokens);
+            Arrays.stream(vocabulary.tokenize(place.group(1).equals("query") ? query : document, false, false)).forEach(tokens);
+        }
+        Arrays.stream(vocabulary.tokenize(template.substring(done), false, true)).forEach(tokens);
+        Arrays.stream(around, begin, around.length).forEach(tokens);
+        return tokens.build().toArray();
     }
 
     /** Frees the context, and the model if this has loaded it. Waits for calls that are under way; idempotent. */
