@@ -2,6 +2,7 @@ package io.github.panamallama.examples.cli;
 
 import io.github.panamallama.runtime.Embedder;
 import io.github.panamallama.runtime.EmbedderOptions;
+import io.github.panamallama.runtime.EmbeddingException;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.Normalization;
 import io.github.panamallama.runtime.Pooling;
@@ -15,6 +16,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Callable;
+import java.util.function.Function;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ITypeConverter;
 import picocli.CommandLine.Mixin;
@@ -32,10 +34,13 @@ import picocli.CommandLine.TypeConversionException;
         description = {
             "Turn texts into vectors with an embedding model, or rank them with a reranker.",
             "",
-            "Each line of the files, or of standard input, is a text. Printed is one vector per line, or with --rerank one score and text per "
-                    + "line, the best first.",
+            "Each line of the files, or of standard input, is a text; blank ones are left out. Printed is one vector per line, or with --rerank "
+                    + "one score and text per line, the best first.",
         })
 final class EmbedCommand implements Callable<Integer> {
+    /** Below errors about texts. */
+    static final String HINT = "  (on the command line: --pooling for how tokens become a vector, -b for longer texts, --truncate to cut them)";
+
     /** Texts that are evaluated before the first of them is printed. */
     private static final int AT_A_TIME = 512;
 
@@ -115,30 +120,53 @@ final class EmbedCommand implements Callable<Integer> {
         return main.interrupts().raised() ? Main.INTERRUPTED : Main.OK;
     }
 
-    private List<String> texts() throws IOException {
-        var texts = new ArrayList<String>();
-        prompts.forEach(prompt -> texts.add(prompt.replace("\\n", "\n")));
+    /** @param place where it is from, for errors: {@code FILE:LINE} */
+    private record Text(String place, String text) {
+    }
+
+    private List<Text> texts() throws IOException {
+        var texts = new ArrayList<Text>();
+        prompts.forEach(prompt -> texts.add(new Text("-p", prompt.replace("\\n", "\n"))));
         var sources = files.isEmpty() && prompts.isEmpty() ? List.of(Path.of("-")) : files;
         for (var file : sources) {
-            var text = file.toString().equals("-") ? main.shell().readAll() : Sources.read(file);
+            boolean standard = file.toString().equals("-");
+            var text = standard ? main.shell().readAll() : Sources.read(file);
+            var name = standard ? "standard input" : file.toString();
             if (whole) {
-                texts.add(text);
-            } else {
-                text.lines().filter(line -> !line.isBlank()).forEach(texts::add);
+                texts.add(new Text(name, text));
+                continue;
+            }
+            int number = 0;
+            for (var lines = text.lines().iterator(); lines.hasNext();) {
+                var line = lines.next();
+                number++;
+                if (!line.isBlank()) {
+                    texts.add(new Text(name + ":" + number, line));
+                }
             }
         }
         return texts;
     }
 
-    private void embed(Model loaded, EmbedderOptions options, List<String> texts) {
+    /** Runs it for some of the texts, and says which of them is wrong where one is. */
+    private <T> T evaluated(List<Text> some, Function<List<String>, T> evaluation) {
+        try {
+            return evaluation.apply(some.stream().map(Text::text).toList());
+        } catch (EmbeddingException e) {
+            throw e.index() < 0 ? e : new CommandException(some.get(e.index()).place() + ": the text " + e.problem() + "\n" + HINT);
+        }
+    }
+
+    private void embed(Model loaded, EmbedderOptions options, List<Text> texts) {
         try (var embedder = Embedder.open(loaded, options)) {
             boolean pooled = embedder.pooling() != Pooling.NONE;
             var data = new ArrayList<Map<String, Object>>();
             for (int from = 0; from < texts.size() && !main.interrupts().raised(); from += AT_A_TIME) {
                 var some = texts.subList(from, Math.min(texts.size(), from + AT_A_TIME));
-                var vectors = pooled ? embedder.embed(some) : null;
+                var vectors = pooled ? evaluated(some, embedder::embed) : null;
                 for (int i = 0; i < some.size() && !main.interrupts().raised(); i++) {
-                    var each = pooled ? new float[][] {vectors[i]} : embedder.embedTokens(some.get(i));
+                    var each = pooled ? new float[][] {vectors[i]} : evaluated(List.of(some.get(i)),
+                            text -> embedder.embedTokens(text.getFirst()));
                     if (json) {
                         var entry = new LinkedHashMap<String, Object>();
                         entry.put("index", from + i);
@@ -169,12 +197,12 @@ final class EmbedCommand implements Callable<Integer> {
         return line.toString();
     }
 
-    private void rank(Model loaded, EmbedderOptions options, List<String> texts) {
+    private void rank(Model loaded, EmbedderOptions options, List<Text> texts) {
         try (var reranker = Reranker.open(loaded, options)) {
-            var ranked = reranker.rank(query, texts);
+            var ranked = evaluated(texts, documents -> reranker.rank(query, documents));
             if (!json) {
                 ranked.forEach(each -> main.shell().println(
-                        String.format(Locale.ROOT, "%.4f\t%s", each.score(), InspectCommand.escape(texts.get(each.index())))));
+                        String.format(Locale.ROOT, "%.4f\t%s", each.score(), InspectCommand.escape(texts.get(each.index()).text()))));
                 return;
             }
             var document = new LinkedHashMap<String, Object>();
@@ -184,7 +212,7 @@ final class EmbedCommand implements Callable<Integer> {
                 var entry = new LinkedHashMap<String, Object>();
                 entry.put("index", each.index());
                 entry.put("score", each.score());
-                entry.put("text", texts.get(each.index()));
+                entry.put("text", texts.get(each.index()).text());
                 return entry;
             }).toList());
             main.shell().println(Json.write(document));

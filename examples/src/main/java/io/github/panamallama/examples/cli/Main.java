@@ -1,6 +1,7 @@
 package io.github.panamallama.examples.cli;
 
 import io.github.panamallama.runtime.ContextFullException;
+import io.github.panamallama.runtime.EmbeddingException;
 import io.github.panamallama.runtime.InsufficientMemoryException;
 import java.io.PrintWriter;
 import java.io.UncheckedIOException;
@@ -174,8 +175,8 @@ final class Main implements Runnable {
             trace(e);
             return INTERRUPTED;
         }
-        if (e instanceof Shell.OutputClosedException) {
-            return FAILURE;     // nobody is there to read a message
+        if (e instanceof Shell.OutputClosedException closed && closed.isSilent()) {
+            return FAILURE;
         }
         if (e instanceof ParameterException usage) {
             return usage(usage);
@@ -183,6 +184,7 @@ final class Main implements Runnable {
         shell.err().println("panama-llama: " + message(e));
         switch (e) {
             case InsufficientMemoryException memory -> shell.err().println("  (on the command line: -c for the context, -ctk and -ctv for the cache types)");
+            case EmbeddingException embedding -> shell.err().println(EmbedCommand.HINT);
             case ContextFullException full -> shell.err().println("  (on the command line: -c for the context)");
             default -> { }
         }

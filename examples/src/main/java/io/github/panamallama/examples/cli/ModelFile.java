@@ -13,6 +13,9 @@ import picocli.CommandLine.TypeConversionException;
 final class ModelFile implements ITypeConverter<Path> {
     @Override
     public Path convert(String text) {
+        if (text.isBlank()) {
+            throw new TypeConversionException("the name is empty; without this option the shipped model is taken");
+        }
         try {
             if (Files.exists(Path.of(text)) || !HubModel.isName(text)) {
                 return Path.of(text);

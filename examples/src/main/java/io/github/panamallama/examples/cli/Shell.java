@@ -6,6 +6,7 @@ import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.InputStreamReader;
+import java.io.OutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 
@@ -23,7 +24,7 @@ record Shell(InputStream in, PrintStream out, PrintStream err, boolean interacti
         var console = System.console();
         return new Shell(
                 System.in,
-                new PrintStream(new FileOutputStream(FileDescriptor.out), false, StandardCharsets.UTF_8),
+                new Output(new FileOutputStream(FileDescriptor.out)),
                 new PrintStream(new FileOutputStream(FileDescriptor.err), true, StandardCharsets.UTF_8),
                 console != null && console.isTerminal());
     }
@@ -44,10 +45,10 @@ record Shell(InputStream in, PrintStream out, PrintStream err, boolean interacti
         flush();
     }
 
-    /** Flushes; a reader that went away ({@code | head}) ends the command. */
+    /** Flushes; a reader that went away ({@code | head}) ends the command, as does a full disk. */
     void flush() {
         if (out.checkError()) {
-            throw new OutputClosedException();
+            throw new OutputClosedException(out instanceof Output output ? output.failure() : null);
         }
     }
 
@@ -59,12 +60,69 @@ record Shell(InputStream in, PrintStream out, PrintStream err, boolean interacti
         return Sources.decode(in.readAllBytes(), "standard input");
     }
 
-    /** Nobody reads the output any more. */
+    /** Nobody reads the output any more, or it can't be written. */
     static final class OutputClosedException extends RuntimeException {
         private static final long serialVersionUID = 1;
 
-        OutputClosedException() {
-            super("the output is closed");
+        private final boolean silent;
+
+        /** @param failure null where nothing is known */
+        OutputClosedException(IOException failure) {
+            super("can't write the output: " + (failure == null ? "it is closed" : failure.getMessage()), failure);
+            // Linux and macOS; Windows
+            silent = failure == null || String.valueOf(failure.getMessage()).matches("(?i).*(broken pipe|pipe is being closed|pipe has been ended).*");
+        }
+
+        /** Whether a reader went away, as {@code head} does when it has seen enough. */
+        boolean isSilent() {
+            return silent;
+        }
+    }
+
+    /** Remembers why it failed, which print streams forget. */
+    static final class Output extends PrintStream {
+        private final Remembering to;
+
+        Output(OutputStream to) {
+            this(new Remembering(to));
+        }
+
+        private Output(Remembering to) {
+            super(to, false, StandardCharsets.UTF_8);
+            this.to = to;
+        }
+
+        IOException failure() {
+            return to.failure;
+        }
+    }
+
+    private static final class Remembering extends OutputStream {
+        private final OutputStream to;
+        private IOException failure;
+
+        Remembering(OutputStream to) {
+            this.to = to;
+        }
+
+        @Override
+        public void write(int value) throws IOException {
+            write(new byte[] {(byte) value}, 0, 1);
+        }
+
+        @Override
+        public void write(byte[] bytes, int offset, int length) throws IOException {
+            try {
+                to.write(bytes, offset, length);
+            } catch (IOException e) {
+                failure = e;
+                throw e;
+            }
+        }
+
+        @Override
+        public void flush() throws IOException {
+            to.flush();
         }
     }
 }

@@ -95,6 +95,21 @@ class EmbedCommandTest {
     }
 
     @Test
+    void aTextThatIsWrongIsNamedByFileAndLine() throws IOException {
+        var model = bert(1, 0);
+        var file = folder.resolve("sch\u00f6ne texte.txt");
+        Files.writeString(file, "a\n\nb\n".repeat(300) + "word ".repeat(300) + "\n");
+        var tooLong = Cli.run("embed", "-m", model, file.toString());
+        assertEquals(1, tooLong.code());
+        assertTrue(tooLong.err().contains(file + ":901: the text has 1203 tokens"), tooLong.err());
+        assertTrue(tooLong.err().contains("--truncate"), tooLong.err());
+        var empty = Files.createFile(folder.resolve("empty.txt"));
+        var nothing = Cli.run("embed", "--pooling", "mean", "--whole", empty.toString());
+        assertEquals(1, nothing.code());
+        assertTrue(nothing.err().contains(empty + ": the text is empty"), nothing.err());
+    }
+
+    @Test
     void aRerankerDoesNotChat() {
         var path = folder.resolve("qwen3.gguf");
         RandomModel.tiny(RandomModel.Architecture.QWEN3).writer().putU32("qwen3.pooling_type", 4)

@@ -4,6 +4,13 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -30,6 +37,29 @@ class MainTest {
 
     static Set<String> commands() {
         return Main.COMMANDS.keySet();
+    }
+
+    @Test
+    void anOutputThatCannotBeWrittenIsSaidAndAReaderThatWentAwayIsNot() {
+        for (var reason : List.of("No space left on device", "Broken pipe", "The pipe is being closed")) {
+            var err = new ByteArrayOutputStream();
+            var shell = new Shell(InputStream.nullInputStream(), new Shell.Output(new OutputStream() {
+                @Override
+                public void write(int value) throws IOException {
+                    throw new IOException(reason);
+                }
+            }), new PrintStream(err, true, StandardCharsets.UTF_8), false);
+            assertEquals(1, Main.run(shell, new Interrupts(), "devices"));
+            assertEquals(reason.contains("pipe") ? "" : "panama-llama: can't write the output: " + reason,
+                    err.toString(StandardCharsets.UTF_8).strip());
+        }
+    }
+
+    @Test
+    void anEmptyNameIsNoModel() {
+        var result = Cli.run("generate", "-p", "x", "-m", "");
+        assertEquals(2, result.code());
+        assertTrue(result.err().contains("the name is empty"), result.err());
     }
 
     @Test
