@@ -1,8 +1,8 @@
 """Sources jars -> clean Java texts: which files, without licence headers, no text twice, and the split into training and held-out files.
 
-usage: corpus.py DATA_DIR [HELD_OUT_DIR]   (after fetch.py; HELD_OUT_DIR: more Java files that must not be learned, nor near-copies of them)
-writes DATA_DIR/train.jsonl and heldout.jsonl, {"library", "path", "text"} a line; heldout/LIBRARY/PATH, the same texts as files; corpus.tsv,
-what became of each library's files.
+usage: corpus.py DATA_DIR [HELD_OUT_DIR]   (after fetch.py; HELD_OUT_DIR: more Java files of which nothing must be learned)
+writes DATA_DIR/train.jsonl and heldout.jsonl, {"library", "path", "text"} a line; heldout/LIBRARY/PATH, the same texts as files;
+corpus.tsv, what became of each library's files.
 """
 import hashlib
 import json
@@ -22,7 +22,9 @@ OTHER_LICENCE = re.compile(
     r"redistribution and use in source|\bGNU\b|\b[AL]?GPL|mozilla public|eclipse public|MIT licen[sc]e|public[- ]domain|creative ?commons|"
     r"permission is hereby granted|permission to use, copy|sun microsystems|oracle and/or|\bBSD\b|\bINRIA\b|boost software|\bCDDL\b|"
     r"bouncy ?castle|all rights reserved|\bunicode, inc|elastic licen[sc]e|server side public|community licen[sc]e|proprietary", re.I)
-GENERATED = re.compile(r"@Generated\b|do not (?:edit|modify)|(?:auto|automatically)[- ]?generated|generated (?:by|from|code)|JavaCC|JFlex|ANTLR", re.I)
+GENERATED = re.compile(
+    r"@Generated\b|do not (?:edit|modify)|auto(?:matically)?[- ]?generated|generated (?:by|from|code)|"
+    r"JavaCC|JFlex|ANTLR", re.I)
 COMMENT = re.compile(r"\s*(/\*.*?\*/|(?://[^\n]*\n)+)", re.S)
 
 
@@ -50,10 +52,10 @@ def judge(name, data):
     text = clean(raw)
     if text is None:
         return None, "licence"
-    letters = sum(map(str.isalpha, text))
+    letters = len(re.sub(r"[^A-Za-z]+", "", text))
     if not 300 <= len(text) <= 150_000 or max(map(len, text.split("\n"))) > 400 or letters < 0.4 * len(text.replace(" ", "")):
         return None, "shape"
-    if any(ord(c) < 32 and c != "\n" for c in text) or sum(ord(c) > 126 for c in text) > 0.02 * len(text):
+    if re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text) or len(text.encode("ascii", "ignore")) < 0.98 * len(text):
         return None, "characters"
     return text, None
 
@@ -74,7 +76,7 @@ def read(jar):
     """[(library, path, text, why not)] in the order of their digests."""
     library = jar.name.removesuffix("-sources.jar")
     with zipfile.ZipFile(jar) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".java") and not name.endswith(("package-info.java", "module-info.java"))]
+        names = [name for name in archive.namelist() if name.endswith(".java") and not name.endswith("-info.java")]
         return [(library, name, *judge(name, archive.read(name))) for name in sorted(names, key=lambda name: digest(library, name))]
 
 
@@ -101,6 +103,12 @@ def select(files, forbidden=frozenset()):
                 chars[library] += len(text)
                 seen |= sample
         yield library, path, text, what
+
+
+def load(file):
+    """The texts of one split: [{"library", "path", "text"}]."""
+    with open(file) as lines:
+        return [json.loads(line) for line in lines]
 
 
 def texts(folder):

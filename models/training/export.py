@@ -83,8 +83,8 @@ def model_metadata(tokenizer, config, state):
         "general.architecture": "llama",
         "general.name": "Java small",
         "general.license": "apache-2.0",
-        "general.description": f"A small language model of Java text, trained from scratch on {state['tokens'] / 1e6:.0f} million tokens of "
-                               f"sources under the Apache License 2.0. Held-out loss in nats per token: {held or 'not measured'}.",
+        "general.description": f"A small language model of Java text, trained from scratch on {state['tokens'] / 1e6:.0f} million "
+                               f"tokens of sources under the Apache License 2.0. Held-out loss in nats per token: {held or 'unknown'}.",
         "llama.context_length": config["context"],
         "llama.embedding_length": config["dim"],
         "llama.block_count": config["layers"],
@@ -136,13 +136,15 @@ def adapter_tensors(adapter, config):
 def write(out, tokenizer, weights, config, state, adapters):
     metadata = model_metadata(tokenizer, config, state)
     for kind, name in ((F16, "f16"), (Q8_0, "q8_0")):
-        write_file(out / f"java-small-{name}.gguf", metadata | {"general.file_type": FILE_TYPES[kind]}, list(model_tensors(weights, config, kind)))
+        tensors = list(model_tensors(weights, config, kind))
+        write_file(out / f"java-small-{name}.gguf", metadata | {"general.file_type": FILE_TYPES[kind]}, tensors)
     for name, adapter in adapters.items():
         about = state[name]
         write_file(out / f"java-small-{name}-lora.gguf", {
-            "general.architecture": "llama", "general.type": "adapter", "general.name": f"Java small, {name}", "general.license": "apache-2.0",
-            "general.description": f"A low-rank adapter for Java small, trained on {about['tokens'] / 1e6:.1f} million tokens. Held-out loss "
-                                   f"without it {about['before']}, with it {about['after']}.",
+            "general.architecture": "llama", "general.type": "adapter",
+            "general.name": f"Java small, {name}", "general.license": "apache-2.0",
+            "general.description": f"A low-rank adapter for Java small, trained on {about['tokens'] / 1e6:.1f} million tokens. "
+                                   f"Held-out loss without it {about['before']}, with it {about['after']}.",
             "adapter.type": "lora", "adapter.lora.alpha": ADAPTER_ALPHA}, list(adapter_tensors(adapter, config)))
 
 

@@ -10,7 +10,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 HERE = Path(__file__).parent
-APACHE = re.compile(r"apache.*(licen[sc]e)?.*2|asl.?2|www\.apache\.org/licenses/LICENSE-2\.0", re.I)
+APACHE = re.compile(r"\bapache\b.*\b(v(ersion )?)?2(\.0)?\b|apache\.org/licenses/LICENSE-2\.0", re.I)
+ANOTHER = re.compile(r"GPL|\b(EPL|MPL|CDDL|BSD|MIT)\b|\bor\b", re.I)
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 
 
@@ -51,7 +52,7 @@ def licences(repository, group, artifact, version):
 
 
 def apache_alone(named):
-    return bool(named) and all(APACHE.search(name) or APACHE.search(url) for name, url in named)
+    return bool(named) and all((APACHE.search(name) or APACHE.search(url)) and not ANOTHER.search(name) for name, url in named)
 
 
 def main(data):

@@ -8,8 +8,18 @@ METHOD = re.compile(r"(\w+) ?\(([^()]*)\)")
 ABOUT_TYPE = ["What is the {kind} `{name}` for?", "What does {name} do?", "Explain the {kind} `{name}`.", "What is {name}?",
               "Describe the Java {kind} {name} in a sentence."]
 ABOUT_METHOD = ["What does the method `{name}` of `{owner}` do?", "What does {owner}.{name} do?", "Explain `{owner}.{name}`.",
-                "Describe the method `{name}({types})` of {owner}.", "What is `{name}` in {owner} for?", "Write a short Javadoc for `{code}` in `{owner}`."]
+                "Describe the method `{name}({types})` of {owner}.", "What is `{name}` in {owner} for?",
+                "Write a short Javadoc for `{code}` in `{owner}`."]
 ABOUT_CODE = ["Which method of `{owner}` does this: {answer}", "Show the declaration of `{name}` in `{owner}`."]
+
+
+def code(match):
+    return f"`{(match[1] or match[2] or '').strip()}`"
+
+
+def linked(match):
+    name = re.match(r"\s*#?([\w.#]+(?:\([^)]*\))?)", match[1])
+    return f"`{name[1].replace('#', '.')}`" if name else ""
 
 
 def sentences(comment):
@@ -17,8 +27,8 @@ def sentences(comment):
     text = re.sub(r"^\s*\* ?", "", comment, flags=re.M)
     text = re.split(r"^\s*@\w|<(?:pre|ul|ol|table|dl|h\d)\b", text, flags=re.M | re.I)[0]
     text = next((part for part in re.split(r"</?p\b[^>]*>", text, flags=re.I) if part.strip()), "")
-    text = re.sub(r"\{@(?:code|literal|value) ([^{}]*)\}|<code>(.*?)</code>", lambda m: f"`{(m[1] or m[2] or '').strip()}`", text, flags=re.S)
-    text = re.sub(r"\{@link(?:plain)? ([^{}]+)\}", lambda m: f"`{m[1].split()[0].lstrip('#').replace('#', '.')}`" if m[1].split() else "", text)
+    text = re.sub(r"\{@(?:code|literal|value) ([^{}]*)\}|<code>(.*?)</code>", code, text, flags=re.S)
+    text = re.sub(r"\{@link(?:plain)? ([^{}]+)\}", linked, text)
     text = " ".join(html.unescape(re.sub(r"</?[a-zA-Z][^>]*>", "", text)).split())
     if re.search(r"\{@|TODO|^@|^see\b", text, re.I) or text.count("`") % 2:
         return ""

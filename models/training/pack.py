@@ -98,8 +98,8 @@ def library_tokens(work):
 
 def stream(data, split, share, pool):
     """([library], words). `share`: of the files, chosen by hash."""
-    files = map(json.loads, open(data / f"{split}.jsonl"))
-    kept = (file for file in files if corpus.digest(file["library"], file["path"] + " share") % 10_000 < share * 10_000)
+    kept = (file for file in corpus.load(data / f"{split}.jsonl")
+            if corpus.digest(file["library"], file["path"] + " share") % 10_000 < share * 10_000)
     work = [(data / "tokenizer.json", library, sorted((file["path"], file["text"]) for file in group))
             for library, group in groupby(kept, key=lambda file: file["library"])]
     libraries, words = [], array("H")

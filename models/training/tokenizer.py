@@ -13,6 +13,8 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
 
+import corpus
+
 SIZE = 16384
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
 END, TURN, TURN_END, PREFIX, SUFFIX, MIDDLE = range(len(SPECIAL))
@@ -145,7 +147,7 @@ class Tokenizer:
 
 
 def main(data):
-    texts = [json.loads(line)["text"] for line in open(data / "train.jsonl")]
+    texts = [file["text"] for file in corpus.load(data / "train.jsonl")]
     step = max(1, sum(map(len, texts)) // TRAINING_CHARS)
     words = Counter()
     for text in texts[::step]:

@@ -1,8 +1,8 @@
 """Trains the model and two adapters on one GPU within a given time, whatever happens; then writes them as GGUF.
 
 usage: train.py PACK_DIR OUT_DIR --seconds 400 [--adapter-seconds 30] [--tiny]
-writes OUT_DIR/log.tsv while it runs, checkpoint.pt each minute (a second call goes on from it), weights.pt, summary.json, reference.npz (logits
-to hold other implementations against) and the GGUF files of export.py.
+writes OUT_DIR/log.tsv while it runs, checkpoint.pt each minute (a second call goes on from it), weights.pt, summary.json,
+reference.npz (logits to hold other implementations against) and the GGUF files of export.py.
 
 The rate warms up, stays, and falls to nothing in the last quarter, by the clock and not by steps.
 """
@@ -168,7 +168,7 @@ def compiled(function, example, log):
         return function
 
 
-def train(model, batches, held, seconds, device, out, log, batch, micro):
+def train(model, batches, held, seconds, device, out, log, batch, micro, clock=time.time):
     """Until `seconds` of training are over."""
     matrices = [p for block in model.blocks for p in block.parameters() if p.dim() == 2]
     others = [p for p in model.parameters() if all(p is not q for q in matrices)]
@@ -189,10 +189,10 @@ def train(model, batches, held, seconds, device, out, log, batch, micro):
 
     loss_of = compiled(model.loss, batches.next(micro), log)
     model.zero_grad(set_to_none=True)
-    start, before, mean = time.time() - state["elapsed"], state["tokens"], None
-    said = saved_at = time.time()
+    start, before, mean = clock() - state["elapsed"], state["tokens"], None
+    said = saved_at = clock()
     said_tokens = state["tokens"]
-    while (elapsed := time.time() - start) < seconds:
+    while (elapsed := clock() - start) < seconds:
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = PEAK * rate(elapsed / seconds)
@@ -213,16 +213,16 @@ def train(model, batches, held, seconds, device, out, log, batch, micro):
         model.zero_grad(set_to_none=True)
         state["step"] += 1
         state["tokens"] += batch * (x.shape[1] - 1)
-        state["elapsed"] = time.time() - start
-        now = time.time()
+        state["elapsed"] = clock() - start
+        now = clock()
         if now - said > min(20, seconds / 8):
             log(step=state["step"], tokens=state["tokens"], epoch=batches.number - 1, rate=f"{PEAK * rate(elapsed / seconds):.5f}",
                 loss=f"{mean:.4f}", grad=f"{size.item():.2f}", per_second=round((state["tokens"] - said_tokens) / (now - said)),
                 **measure(model, {kind: some[:16] for kind, some in held.items()}, device))
-            said, said_tokens = time.time(), state["tokens"]
+            said, said_tokens = clock(), state["tokens"]
         if now - saved_at > 60:
             save()
-            saved_at = time.time()
+            saved_at = clock()
     save()
     state["epochs"] = batches.number - 1 + round(batches.at / len(batches.rows), 2)
     return state
@@ -257,7 +257,7 @@ def train_adapter(model, some, held, seconds, device, log, batch, epochs=3, peak
 
 @torch.no_grad()
 def reference(model, adapters, tokenizer, held, out):
-    """Logits of the last 8 positions of some prompts, without and with each adapter, in fp32 on matrices as export.py rounds them to f16."""
+    """Logits of the last 8 positions of some prompts, without and with each adapter, in fp32 on matrices rounded to f16."""
     half = lambda x: x.half().float() if x.dim() > 1 else x
     weights = {key: half(value) for key, value in model.cpu().state_dict().items()}
     prompts = [tokenizer.encode("package org.example;\n\nimport java.util.List;\n\npublic final class "),

@@ -33,7 +33,6 @@ final class NextLines implements AutoCloseable {
     private static final int CONTEXT_TOKENS = 400;
     private static final int LONGEST_LINE = 64;
     private static final int PLACES_PER_FILE = 16;
-    private static final int RESAMPLES = 2000;
 
     private final Model model;
     private final Engine engine;
@@ -203,37 +202,13 @@ final class NextLines implements AutoCloseable {
      * lines.
      */
     private String interval(double[] values, boolean signed, boolean byFile) {
-        var groups = new ArrayList<double[]>();
-        if (byFile) {
-            int from = 0;
-            for (int i = 1; i <= values.length; i++) {
-                if (i == values.length || !places.get(i).file.equals(places.get(from).file)) {
-                    groups.add(Arrays.copyOfRange(values, from, i));
-                    from = i;
-                }
-            }
-        } else {
-            for (double value : values) {
-                groups.add(new double[] {value});
-            }
+        var groups = new int[values.length];
+        for (int i = 1; i < values.length; i++) {
+            boolean same = byFile && places.get(i).file.equals(places.get(i - 1).file);
+            groups[i] = same ? groups[i - 1] : groups[i - 1] + 1;
         }
-        var random = new SplittableRandom(1);
-        var means = new double[RESAMPLES];
-        for (int r = 0; r < RESAMPLES; r++) {
-            double sum = 0;
-            int n = 0;
-            for (int g = 0; g < groups.size(); g++) {
-                for (double value : groups.get(random.nextInt(groups.size()))) {
-                    sum += value;
-                    n++;
-                }
-            }
-            means[r] = 100 * sum / n;
-        }
-        Arrays.sort(means);
-        return String.format(Locale.ROOT, signed ? "%+.1f (%+.1f to %+.1f)" : "%.1f %% (%.1f to %.1f)",
-                100 * Arrays.stream(values).average().orElse(Double.NaN),
-                means[RESAMPLES / 40], means[RESAMPLES - 1 - RESAMPLES / 40]);
+        var mean = Bootstrap.mean(values, groups);
+        return signed ? mean.signedPercent() : mean.percent();
     }
 
     @Override
