@@ -19,8 +19,8 @@ def norm(x, weight, eps):
 
 
 def turned(x, cos, sin):
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+    a, b = x.float().chunk(2, -1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(x.dtype)
 
 
 def attention(q, k, v):
@@ -80,7 +80,7 @@ class Model(nn.Module):
         x = F.embedding(ids, self.embedding)
         if torch.is_autocast_enabled():
             x = x.bfloat16()
-        cos, sin = self.cos[:length].to(x.dtype), self.sin[:length].to(x.dtype)
+        cos, sin = self.cos[:length], self.sin[:length]
         for block in self.blocks:
             x = block(x, cos, sin)
         return norm(x, self.norm, self.config["eps"])

@@ -73,24 +73,23 @@ def cuts(tokens, random, longest):
         last = max(chosen, int(np.searchsorted(opens, at)) - 1)
 
 
-def filled(samples, filler, length):
-    """Rows of length + 1: whole samples, and pieces of the filler where the next one has no room."""
-    row, room = [], length + 1
-    at = 0
+def filled(samples, text, length):
+    """(rows of length + 1, rest of the text): whole samples, and pieces of the text where the next one has no room."""
+    done, row, room, at = [], [], length + 1, 0
     for sample in samples:
         if len(sample) > room:
-            if at + room > len(filler):
-                at = 0
-            yield np.concatenate([*row, filler[at:at + room]])
+            if at + room > len(text):
+                break
+            done.append(np.concatenate([*row, text[at:at + room]]))
             at += room
             row, room = [], length + 1
         row.append(sample)
         room -= len(sample)
+    return done, text[at:]
 
 
-def stream(pieces, length):
-    """Rows of length + 1 of texts end to end; each begins with the last token of the one before."""
-    text = np.concatenate(pieces)
+def stream(text, length):
+    """Rows of length + 1; each begins with the last token of the one before."""
     return [text[i:i + length + 1] for i in range(0, len(text) - length, length)]
 
 
@@ -99,20 +98,18 @@ def epoch(corpus, number, length, fim=True, chat=True, seed=1):
     random = Random(f"{seed} {number}")
     order = random.sample(range(len(corpus.files)), len(corpus.files))
     cut = [i for i in order if fim and (i + number) % 2]
-    whole = [np.concatenate([[END], plain(corpus.files[i][1])]) for i in order if not fim or (i + number) % 2 == 0]
-    whole = [piece.astype(np.uint16) for piece in whole]
-    rows = stream(whole, length) if whole else []
-    if cut:
-        filler = np.concatenate(whole or [plain(corpus.files[cut[0]][1])])
-        filler = np.tile(filler, 1 + 2 * length // len(filler))
-        rows += filled((sample for i in cut for sample in cuts(corpus.files[i][1], random, length)), filler, length)
-    if chat and corpus.chats:
-        rows += conversations(corpus, random, length, int(len(rows) * CHAT_SHARE / (1 - CHAT_SHARE)) if rows else None)
+    text = end_to_end([plain(corpus.files[i][1]) for i in order if not fim or (i + number) % 2 == 0])
+    rows, text = filled((sample for i in cut for sample in cuts(corpus.files[i][1], random, length)), text, length)
+    rows += stream(text, length)
+    if chat:
+        rows += conversations(corpus, random, length)[:int(len(rows) * CHAT_SHARE / (1 - CHAT_SHARE))]
     random.shuffle(rows)
     return np.stack(rows)
 
 
-def conversations(corpus, random, length, count=None):
-    """At most so many rows of conversations."""
-    order = random.sample(range(len(corpus.chats)), len(corpus.chats))
-    return stream([np.concatenate([[END], corpus.chats[i][1]]).astype(np.uint16) for i in order], length)[:count]
+def conversations(corpus, random, length):
+    return stream(end_to_end([chat for _, chat in random.sample(corpus.chats, len(corpus.chats))]), length)
+
+
+def end_to_end(texts):
+    return np.concatenate([piece for text in texts for piece in ([END], text)]).astype(np.uint16)

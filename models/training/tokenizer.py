@@ -18,7 +18,7 @@ import corpus
 SIZE = 16384
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
 END, TURN, TURN_END, PREFIX, SUFFIX, MIDDLE = range(len(SPECIAL))
-TRAINING_CHARS = 80_000_000     # of the texts; more changes no merge that matters
+TRAINING_CHARS = 50_000_000     # of the texts, every so many files of all
 RAREST = 4                      # words seen less often teach nothing
 
 

@@ -1,10 +1,10 @@
 """Trains the model and two adapters on one GPU within a given time, whatever happens; then writes them as GGUF.
 
-usage: train.py PACK_DIR OUT_DIR --seconds 400 [--adapter-seconds 30] [--tiny]
+usage: train.py PACK_DIR OUT_DIR --seconds 560 [--adapter-seconds 30] [--tiny]
 writes OUT_DIR/log.tsv while it runs, checkpoint.pt each minute (a second call goes on from it), weights.pt, summary.json,
 reference.npz (logits to hold other implementations against) and the GGUF files of export.py.
 
-The rate warms up, stays, and falls to nothing in the last quarter, by the clock and not by steps.
+SECONDS are those of the whole program. The rate warms up, stays, and falls to nothing in the last quarter, by the clock and not by steps.
 """
 import argparse
 import json
@@ -23,6 +23,7 @@ from model import ADAPTER_ALPHA, CONFIG, TINY, Model, adapt, strip
 from tokenizer import MIDDLE, PREFIX, SUFFIX, Tokenizer
 
 PEAK, WARM, DECAY, DECAY_OF_WEIGHTS, CLIP = 2.5e-3, 0.02, 0.25, 0.1, 1.0
+EXPORT_SECONDS = 30             # kept for measuring and writing the files
 STYLE = "guava-"                # the library whose style one adapter takes on
 CORPUS = {}                     # split -> Corpus, inherited by the processes that make epochs
 
@@ -110,7 +111,7 @@ def held_rows(corpus, length, most):
     """{kind: rows} to measure on."""
     return dict(plain=rows.epoch(corpus, 0, length, fim=False, chat=False)[:most],
                 fim=rows.epoch(corpus, 0, length, chat=False)[:most],
-                chat=np.stack(rows.conversations(corpus, rows.Random(1), length, most)))
+                chat=np.stack(rows.conversations(corpus, rows.Random(1), length)[:most]))
 
 
 @torch.no_grad()
@@ -168,8 +169,8 @@ def compiled(function, example, log):
         return function
 
 
-def train(model, batches, held, seconds, device, out, log, batch, micro, clock=time.time):
-    """Until `seconds` of training are over."""
+def train(model, batches, held, end, device, out, log, batch, micro, clock=time.time):
+    """Until `clock` says `end`; the first compilation comes before the schedule begins."""
     matrices = [p for block in model.blocks for p in block.parameters() if p.dim() == 2]
     others = [p for p in model.parameters() if all(p is not q for q in matrices)]
     optimizers = [Muon(matrices, PEAK), torch.optim.AdamW(others, PEAK, betas=(0.9, 0.95), weight_decay=0.0)]
@@ -189,8 +190,8 @@ def train(model, batches, held, seconds, device, out, log, batch, micro, clock=t
 
     loss_of = compiled(model.loss, batches.next(micro), log)
     model.zero_grad(set_to_none=True)
-    start, before, mean = clock() - state["elapsed"], state["tokens"], None
     said = saved_at = clock()
+    start, seconds, mean = said - state["elapsed"], end - said + state["elapsed"], None
     said_tokens = state["tokens"]
     while (elapsed := clock() - start) < seconds:
         for optimizer in optimizers:
@@ -278,7 +279,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("pack", type=Path)
     options.add_argument("out", type=Path)
-    options.add_argument("--seconds", type=float, required=True)
+    options.add_argument("--seconds", type=float, required=True, help="from the start of this program to its end")
     options.add_argument("--adapter-seconds", type=float, default=30)
     options.add_argument("--tiny", action="store_true", help="a very small model, to try everything without a GPU")
     options = options.parse_args()
@@ -287,7 +288,8 @@ def main():
     config = TINY if options.tiny else CONFIG
     load(options.pack)
     length = config["context"]
-    pool = ProcessPoolExecutor(3, multiprocessing.get_context("fork"))      # before CUDA begins, which does not survive a fork
+    pool = ProcessPoolExecutor(3, multiprocessing.get_context("fork"))
+    pool.submit(int).result()       # makes the processes now, before CUDA begins, which does not survive a fork
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batch, micro, most = (64, 32, 64) if device == "cuda" else (4, 4, 8)
     batches = Rows(pool, length, device)
@@ -296,8 +298,8 @@ def main():
     torch.manual_seed(1)
     torch.backends.cuda.matmul.allow_tf32 = True
     model = Model(config).to(device)
-    batches.number = 0
-    state = train(model, batches, held, options.seconds, device, options.out, log, batch, micro)
+    end = log.start + max(5, options.seconds - 2 * options.adapter_seconds - EXPORT_SECONDS)
+    state = train(model, batches, held, end, device, options.out, log, batch, micro)
     state |= dict(parameters=sum(p.numel() for p in model.parameters()), heldout=measure(model, held, device))
     log(**state)
     torch.save(dict(model=model.state_dict(), config=config, state=state), options.out / "weights.pt")
@@ -305,7 +307,7 @@ def main():
     adapters = {}
     library = CORPUS["train"].of(STYLE)
     style = rows.epoch(library, 0, length, chat=False), dict(plain=held_rows(CORPUS["heldout"].of(STYLE), length, most)["plain"])
-    chat = np.stack(rows.conversations(CORPUS["train"], rows.Random(2), length, 4000)), dict(chat=held["chat"])
+    chat = np.stack(rows.conversations(CORPUS["train"], rows.Random(2), length)[:4000]), dict(chat=held["chat"])
     for name, (some, own) in (("guava", style), ("chat", chat)):
         weights, before, after, tokens = train_adapter(model, some, own, options.adapter_seconds, device, log, min(batch, 16))
         adapters[name] = weights
