@@ -21,7 +21,7 @@ WINDOW = 10                     # lines
 OTHER_LICENCE = re.compile(
     r"redistribution and use in source|\bGNU\b|\b[AL]?GPL|mozilla public|eclipse public|MIT licen[sc]e|public[- ]domain|creative ?commons|"
     r"permission is hereby granted|permission to use, copy|sun microsystems|oracle and/or|\bBSD\b|\bINRIA\b|boost software|\bCDDL\b|"
-    r"bouncy ?castle|all rights reserved|\bunicode, inc|elastic licen[sc]e|server side public|community licen[sc]e|proprietary", re.I)
+    r"bouncy ?castle|\bunicode, inc|elastic licen[sc]e|server side public|community licen[sc]e|proprietary", re.I)
 GENERATED = re.compile(
     r"@Generated\b|do not (?:edit|modify)|auto(?:matically)?[- ]?generated|generated (?:by|from|code)|"
     r"JavaCC|JFlex|ANTLR", re.I)
@@ -29,12 +29,13 @@ COMMENT = re.compile(r"\s*(/\*.*?\*/|(?://[^\n]*\n)+)", re.S)
 
 
 def clean(raw):
-    """The text without licence comment, tabs, trailing blanks and runs of empty lines; None if its header is not Apache's."""
-    text = raw.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
-    while (head := COMMENT.match(text)) and re.search(r"licen[sc]e|copyright|\(c\)", head[1], re.I):
-        if not re.search(r"apache", head[1], re.I):
-            return None
-        text = text[head.end():]
+    """The text without licence comments, tabs, trailing blanks and runs of empty lines; None if it has such, and not Apache's."""
+    text, head = raw.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff"), ""
+    while (comment := COMMENT.match(text)) and re.search(r"licen[sc]e|copyright|\(c\)", comment[1], re.I):
+        head += comment[1]
+        text = text[comment.end():]
+    if head and "apache" not in head.lower():
+        return None
     text = "\n".join(line.rstrip() for line in text.replace("\t", "    ").split("\n"))
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 

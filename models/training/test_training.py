@@ -59,6 +59,7 @@ class Texts(unittest.TestCase):
         self.assertEqual("package a;\n\nclass A {\n    int b;\n}\n",
                          corpus.clean(LICENCE + "\n\npackage a;\r\n\n\n\nclass A {  \n\tint b;\n}\n\n"))
         self.assertEqual("/** About A. */\nclass A { }\n", corpus.clean("/** About A. */\nclass A { }\n"))
+        self.assertEqual("class A { }\n", corpus.clean("// Copyright 2001 Somebody. All rights reserved.\n" + LICENCE + "class A { }\n"))
         self.assertIsNone(corpus.clean("// Copyright 2001 Somebody\nclass A { }\n"))
 
     def test_what_is_no_text_to_learn_is_refused_with_the_reason(self):
