@@ -14,6 +14,7 @@ import re
 import shutil
 import sys
 from array import array
+from functools import lru_cache
 from itertools import groupby
 from multiprocessing import Pool
 from pathlib import Path
@@ -90,9 +91,12 @@ def file_tokens(tokenizer, library, path, text):
     return ids
 
 
+load_tokenizer = lru_cache(Tokenizer.load)      # once in each process: it remembers the words that it has cut
+
+
 def library_tokens(work):
     tokenizer_file, library, files = work
-    tokenizer = Tokenizer.load(tokenizer_file)
+    tokenizer = load_tokenizer(tokenizer_file)
     return library, array("H", [LIBRARY, *(i for path, text in files for i in file_tokens(tokenizer, library, path, text))])
 
 
