@@ -14,10 +14,16 @@ template <typename F> F rpc_function(const char * name) {
     return rpc == nullptr ? nullptr : reinterpret_cast<F>(ggml_backend_reg_get_proc_address(rpc, name));
 }
 
+// Back ends whose devices may be lost ask the thread, when something fails, whether it only frees what they hold.
 void let_go(bool now) {
-    static const auto function = rpc_function<let_go_fn>("pl_rpc_let_go");
-    if (function != nullptr) {
-        function(now);
+    for (size_t i = 0; i < ggml_backend_reg_count(); i++) {
+        ggml_backend_reg_t back_end = ggml_backend_reg_get(i);
+        for (const char * name : { "pl_rpc_let_go", "pl_device_let_go" }) {
+            const auto function = reinterpret_cast<let_go_fn>(ggml_backend_reg_get_proc_address(back_end, name));
+            if (function != nullptr) {
+                function(now);
+            }
+        }
     }
 }
 

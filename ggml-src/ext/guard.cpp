@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 
 #if !defined(_WIN32)
 #    include <dlfcn.h>
@@ -58,6 +59,12 @@ void fail(pl_error * err, int32_t code, const char * message) noexcept {
     snprintf(err->message, sizeof(err->message), "%s", message);
 }
 
+void fail_assertion(pl_error * err, const char * message) noexcept {
+    const std::string & reason = logged();
+    err->code = PL_ASSERTION;
+    snprintf(err->message, sizeof(err->message), "%s%s%s", message, reason.empty() ? "" : ": ", reason.c_str());
+}
+
 guarded::guarded() noexcept {
     if (depth++ == 0) {
         forget_logged();
@@ -74,17 +81,37 @@ bool guarded::here() noexcept {
 
 } // namespace pl
 
+// Upstream says nothing about modules that can't be loaded, unless they are asked for one by one.
+static void tell_why(const std::string & module_dir) {
+#if defined(_WIN32)
+    const std::string before = module_dir + "\\ggml-", behind = ".dll";
+#elif defined(__APPLE__)
+    const std::string before = module_dir + "/libggml-", behind = ".dylib";
+#else
+    const std::string before = module_dir + "/libggml-", behind = ".so";
+#endif
+    for (const auto & [name, registered] : { std::pair("cuda", "CUDA"), std::pair("vulkan", "Vulkan") }) {
+        const std::string file = before + name + behind;
+        if (ggml_backend_reg_by_name(registered) == nullptr && std::ifstream(file).good()) {
+            ggml_backend_load(file.c_str());
+        }
+    }
+}
+
 extern "C" int32_t pl_backend_init(const char * module_dir, pl_error * err) {
     return pl::guard_code(err, [&]() -> int32_t {
+        const pl::quiet silent; // the caller tells what is in the message
         ggml_set_abort_callback(pl::on_abort);
         if (module_dir != nullptr) {
             ggml_backend_load_all_from_path(module_dir);
+            tell_why(module_dir);
         }
         llama_backend_init();
         if (ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) == nullptr) {
             pl::fail(err, PL_FAILED, "no CPU back end of ggml runs on this processor");
             return PL_FAILED;
         }
+        pl::fail(err, PL_OK, pl::logged().c_str());
         return PL_OK;
     });
 }

@@ -32,6 +32,12 @@ public:
 // What upstream logged as warning or error on this thread since the outermost guard began; "" if nothing.
 const std::string & logged() noexcept;
 
+// Whether a buffer of a device or of the host could not be had on this thread since then.
+bool allocation_failed() noexcept;
+
+// A failed assertion with the reasons that were logged before it: what a GPU's driver said.
+void fail_assertion(pl_error * err, const char * message) noexcept;
+
 // Runs body and returns its result; after an exception returns `failed` and fills err.
 template <typename R, typename F> R guard(pl_error * err, R failed, F && body) noexcept {
     err->code = PL_OK;
@@ -40,11 +46,11 @@ template <typename R, typename F> R guard(pl_error * err, R failed, F && body) n
     try {
         return std::forward<F>(body)();
     } catch (const assertion & e) {
-        fail(err, PL_ASSERTION, e.what());
+        fail_assertion(err, e.what());
     } catch (const std::bad_alloc &) {
         fail(err, PL_OUT_OF_MEMORY, "out of memory");
     } catch (const std::exception & e) {
-        fail(err, PL_EXCEPTION, e.what());
+        fail(err, allocation_failed() ? PL_OUT_OF_MEMORY : PL_EXCEPTION, e.what());
     } catch (...) {
         fail(err, PL_EXCEPTION, "an exception of unknown type");
     }
@@ -80,7 +86,7 @@ template <typename R, typename F> R guard_value(pl_error * err, const char * wha
         R result = body();
         if (!result) {
             const std::string & reason = logged();
-            fail(err, PL_FAILED, reason.empty() ? what : reason.c_str());
+            fail(err, allocation_failed() ? PL_OUT_OF_MEMORY : PL_FAILED, reason.empty() ? what : reason.c_str());
         }
         return result;
     });

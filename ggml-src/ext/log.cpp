@@ -23,6 +23,7 @@ struct line_state {
     std::string    text;
     ggml_log_level level = GGML_LOG_LEVEL_INFO;
     std::string    reasons;
+    bool           allocation_failed = false;
 };
 thread_local line_state line;
 thread_local int        quiet_depth = 0;
@@ -33,6 +34,11 @@ void finish_line() {
             line.reasons += "; ";
         }
         line.reasons += line.text;
+    }
+    // ggml-alloc.c, of every buffer: "failed to allocate CUDA0 buffer of size 4096"
+    if (line.level == GGML_LOG_LEVEL_ERROR && line.text.find("failed to allocate ") != std::string::npos &&
+        line.text.find(" buffer of size ") != std::string::npos) {
+        line.allocation_failed = true;
     }
     // What an exception will say needs no second telling; what a caller's code expects needs none at all.
     const bool told = guarded::here() && (line.level == GGML_LOG_LEVEL_ERROR || (line.level == GGML_LOG_LEVEL_WARN && quiet_depth > 0));
@@ -84,10 +90,15 @@ void log_line(ggml_log_level level, const char * text) noexcept {
 
 void forget_logged() noexcept {
     line.reasons.clear();
+    line.allocation_failed = false;
 }
 
 const std::string & logged() noexcept {
     return line.reasons;
+}
+
+bool allocation_failed() noexcept {
+    return line.allocation_failed;
 }
 
 } // namespace pl

@@ -47,7 +47,8 @@ struct pl_error {
 /* ---- start-up ---------------------------------------------------------------------------------------------------------------- */
 
 /* Initialises llama.cpp and the abort hook, once per process. Back ends built as loadable modules are taken from module_dir, which
- * may be NULL when there are none. PL_FAILED when no CPU back end is there afterwards. */
+ * may be NULL when there are none. PL_FAILED when no CPU back end is there afterwards; otherwise the message says what was logged of
+ * others that are of no use here, for instance why a driver could not be opened. */
 PL_API int32_t pl_backend_init(const char * module_dir, struct pl_error * err);
 
 /* One row per struct (field NULL, offset 0) and one per field, of every struct that the bindings describe. */

@@ -66,7 +66,8 @@ public final class Llama extends TextModel {
      * @throws io.github.panamallama.runtime.InsufficientMemoryException if model and context don't fit the memory of this machine
      */
     public static Llama load(Path path, LlamaOptions options) {
-        var model = Model.load(path, options.model());
+        var how = options.model();
+        var model = Model.load(path, how.roomFor() == null ? how.withRoomFor(options.engine()) : how);
         try {
             var control = options.control() == null ? null : options.control().apply(model);
             return new Llama(model, Engine.open(model, options.engine(), control), options.generation());

@@ -59,7 +59,7 @@ public record LlamaOptions(ModelOptions model, EngineOptions engine, GenerationO
         return withEngine(engine.withThreads(count));
     }
 
-    /** Layers kept on the GPU, where the native libraries have one. */
+    /** Layers kept on the GPU, where the native libraries have one; without it as many as fit. */
     public LlamaOptions withGpuLayers(int count) {
         return withModel(model.withGpuLayers(count));
     }

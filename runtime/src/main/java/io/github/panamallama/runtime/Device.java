@@ -97,7 +97,7 @@ public record Device(String name, String description, Type type, long freeBytes,
         throw new RpcException("no RPC server at " + endpoint + ": " + error.message());
     }
 
-    private static Device of(MemorySegment handle) {
+    static Device of(MemorySegment handle) {
         var error = new NativeError();
         try (var arena = Arena.ofConfined()) {
             var bytes = arena.allocate(ValueLayout.JAVA_LONG, 2);
@@ -115,7 +115,7 @@ public record Device(String name, String description, Type type, long freeBytes,
         return LlamaH.ggml_backend_dev_name(handle).getString(0);
     }
 
-    private static Type type(MemorySegment handle) {
+    static Type type(MemorySegment handle) {
         int type = LlamaH.ggml_backend_dev_type(handle);
         return type == LlamaH.GGML_BACKEND_DEVICE_TYPE_CPU() ? Type.CPU : type == LlamaH.GGML_BACKEND_DEVICE_TYPE_GPU() ? Type.GPU
                 : type == LlamaH.GGML_BACKEND_DEVICE_TYPE_IGPU() ? Type.INTEGRATED_GPU : Type.ACCELERATOR;

@@ -73,7 +73,7 @@ final class EmbeddingContext implements AutoCloseable {
             }
             created = LlamaH.pl_context_new(handle, params, 0, error);
             if (failure.outOfMemory()) {
-                throw MemoryCheck.exhausted(model, sizes);
+                throw MemoryCheck.exhausted(model, sizes, failure.message());
             }
             if (failure.failed()) {
                 throw new ModelLoadException("no context for " + model.path() + " with " + options + ": " + failure.message());

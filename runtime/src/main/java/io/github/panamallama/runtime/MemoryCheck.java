@@ -10,6 +10,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.ToLongFunction;
 
 /**
  * Refuses what doesn't fit before it is allocated: upstream zeroes its buffers, so too large ones end in the OOM killer, not in an
@@ -47,11 +48,52 @@ final class MemoryCheck {
         }
     }
 
-    /** After native code found no memory although the check let it try. */
-    static InsufficientMemoryException exhausted(Model model, EngineOptions options) {
+    /**
+     * After native code found no memory although the check let it try.
+     *
+     * @param reason its own words
+     */
+    static InsufficientMemoryException exhausted(Model model, EngineOptions options, String reason) {
         long available = AvailableMemory.now();
         var estimate = estimate(model.parts(), model.options(), options, available);
-        return tooMuch(model, options, estimate, MemoryEstimate.saturated(estimate.host().context(), estimate.host().compute()), available);
+        var tightest = Tightest.of(model.options(), estimate, device -> MemoryEstimate.saturated(device.context(), device.compute()), available);
+        if (!tightest.host()) {
+            return new InsufficientMemoryException("not enough memory on " + tightest.name() + " for an engine with a context of "
+                    + NativeContext.contextSize(model.gguf().metadata(), options) + " tokens: it needs "
+                    + MemoryEstimate.text(tightest.needed()) + " there, and " + MemoryEstimate.text(tightest.free())
+                    + " are free (" + reason + "); lower contextSize, or load the model with fewer layers there: withGpuLayers, or"
+                    + " withGpuLayers(AUTO_LAYERS) and withRoomFor this engine", estimate, tightest.free(), tightest.name());
+        }
+        return tooMuch(model, options, estimate, tightest.needed(), available);
+    }
+
+    /** After native code found no memory for a model's weights. */
+    static InsufficientMemoryException exhausted(List<GgufFile> parts, ModelOptions options, String reason) {
+        long available = AvailableMemory.now();
+        var estimate = weights(parts, options);
+        var tightest = Tightest.of(options, estimate, MemoryEstimate.Device::needed, available);
+        return new InsufficientMemoryException("not enough memory on " + tightest.name() + " for the weights of " + parts.getFirst().path()
+                + ": " + MemoryEstimate.text(tightest.needed()) + " are needed there, and " + MemoryEstimate.text(tightest.free())
+                + " are free (" + reason + ")" + (tightest.host() ? "" : "; lower gpuLayers, or let it be chosen, withGpuLayers(AUTO_LAYERS)"),
+                estimate, tightest.free(), tightest.name());
+    }
+
+    /** Where the least is left for what is needed. */
+    private record Tightest(String name, boolean host, long needed, long free) {
+        static Tightest of(ModelOptions options, MemoryEstimate estimate, ToLongFunction<MemoryEstimate.Device> need, long available) {
+            var handles = options.vocabularyOnly() ? List.<MemorySegment>of() : Offload.targets(options);
+            Tightest tightest = null;
+            for (var place : estimate.devices()) {
+                boolean host = place == estimate.host();
+                long free = host ? available : handles.stream().map(Device::of).filter(device -> device.name().equals(place.name()))
+                        .mapToLong(Device::freeBytes).findFirst().orElse(0);
+                long needed = need.applyAsLong(place);
+                if (tightest == null || (double) free - needed < (double) tightest.free - tightest.needed) {
+                    tightest = new Tightest(place.name(), host, needed, free);
+                }
+            }
+            return tightest;
+        }
     }
 
     private static InsufficientMemoryException tooMuch(Model model, EngineOptions options, MemoryEstimate estimate, long needed, long available) {
@@ -105,12 +147,13 @@ final class MemoryCheck {
             long weights = parts.stream().mapToLong(GgufFile::tensorBytes).sum();
             var host = bound.host();
             return new MemoryEstimate(List.of(new MemoryEstimate.Device(host.name(), weights, Model.maps(parts, options) ? weights : 0,
-                    host.context(), host.compute())), false);
+                    host.context(), host.compute(), Offload.layers(parts))), false);
         }
         return plan(parts, options, engine);
     }
 
-    private static MemoryEstimate plan(List<GgufFile> parts, ModelOptions options, EngineOptions engine) {
+    /** @param engine null for the weights alone */
+    static MemoryEstimate plan(List<GgufFile> parts, ModelOptions options, EngineOptions engine) {
         var metadata = parts.getFirst().metadata();
         try (var arena = Arena.ofConfined()) {
             if (engine == null) {
@@ -128,7 +171,7 @@ final class MemoryCheck {
         return new MemoryEstimate(first.devices().stream().map(device -> {
             var other = second.devices().stream().filter(each -> each.name().equals(device.name())).findFirst();
             return other.isEmpty() ? device : new MemoryEstimate.Device(device.name(), device.weights(), device.mapped(),
-                    device.context() + other.get().context(), device.compute() + other.get().compute());
+                    device.context() + other.get().context(), device.compute() + other.get().compute(), device.layers());
         }).toList(), true);
     }
 
@@ -143,7 +186,7 @@ final class MemoryCheck {
         if (count < 0) {
             throw new LlamaException(parts.getFirst().path() + ": the memory it needs can't be planned: " + error.message());
         }
-        return of(uses, Math.min(count, MAX_DEVICES), Model.maps(parts, options), more);
+        return of(uses, Math.min(count, MAX_DEVICES), parts, options, more);
     }
 
     /** What a context takes beside its model's weights, as it is. */
@@ -153,20 +196,23 @@ final class MemoryCheck {
             var uses = pl_memory_use.allocateArray(MAX_DEVICES, arena);
             int count = LlamaH.pl_memory_used(context, uses, MAX_DEVICES, error.segment());
             error.check("asking for the memory in use");
-            return of(uses, Math.min(count, MAX_DEVICES), Model.maps(model.parts(), model.options()), 0);
+            return of(uses, Math.min(count, MAX_DEVICES), model.parts(), model.options(), 0);
         }
     }
 
-    private static MemoryEstimate of(MemorySegment uses, int count, boolean maps, long more) {
+    private static MemoryEstimate of(MemorySegment uses, int count, List<GgufFile> parts, ModelOptions options, long more) {
+        boolean maps = Model.maps(parts, options);
+        var layers = Offload.layersByDevice(parts, options);
+        var elsewhere = layers.values().stream().mapToInt(n -> n);
+        int left = Offload.layers(parts) - (options.placement().splitMode() == SplitMode.LAYER ? elsewhere.sum() : elsewhere.max().orElse(0));
         var devices = new ArrayList<MemoryEstimate.Device>();
         for (int i = 0; i < count; i++) {
             var use = pl_memory_use.asSlice(uses, i);
             boolean host = pl_memory_use.host(use) != 0;
             long weights = pl_memory_use.model(use);
-            devices.add(new MemoryEstimate.Device(pl_memory_use.device(use).getString(0), weights,
-                    host && maps ? weights - pl_memory_use.copied(use) : 0,
-                    pl_memory_use.context(use) + (host ? more : 0),
-                    pl_memory_use.compute(use)));
+            var name = pl_memory_use.device(use).getString(0);
+            devices.add(new MemoryEstimate.Device(name, weights, host && maps ? weights - pl_memory_use.copied(use) : 0,
+                    pl_memory_use.context(use) + (host ? more : 0), pl_memory_use.compute(use), host ? left : layers.getOrDefault(name, 0)));
         }
         return new MemoryEstimate(devices, true);
     }
@@ -216,7 +262,7 @@ final class MemoryCheck {
             context += cells * 2 * CELL_BYTES + stateBytes(metadata, options);
             compute *= 2;
         }
-        return new MemoryEstimate(List.of(new MemoryEstimate.Device("CPU", 0, 0, (long) context, (long) compute)), false);
+        return new MemoryEstimate(List.of(new MemoryEstimate.Device("CPU", 0, 0, (long) context, (long) compute, 0)), false);
     }
 
     /** A number, of an array its largest element. */

@@ -16,8 +16,10 @@ public record MemoryEstimate(List<Device> devices, boolean exact) {
      * @param mapped  of {@code weights}: read from the mapped file when needed and given back when memory is short; the rest has to fit
      * @param context bytes of the KV cache, of recurrent states and of their bookkeeping
      * @param compute bytes of scratch buffers for graphs, and of outputs
+     * @param layers  of the model, the output counting as one; the embedding is always on the host. With {@link SplitMode#ROW} and
+     *                {@link SplitMode#TENSOR} those that it has a part of
      */
-    public record Device(String name, long weights, long mapped, long context, long compute) {
+    public record Device(String name, long weights, long mapped, long context, long compute, int layers) {
         /** Everything, in bytes. */
         public long total() {
             return saturated(saturated(weights, context), compute);

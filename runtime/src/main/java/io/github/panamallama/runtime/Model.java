@@ -95,7 +95,8 @@ public final class Model implements AutoCloseable {
      * @param path a GGUF file; of a split model the first part, {@code <name>-00001-of-00003.gguf}
      * @throws io.github.panamallama.runtime.gguf.GgufException if the file is missing, can't be read or breaks the format
      * @throws ModelLoadException if it is no model that can be loaded, its MTP head is asked for and it has none, or the load was cancelled
-     * @throws InsufficientMemoryException if the weights don't fit; nothing was read then
+     * @throws InsufficientMemoryException if the weights don't fit into the machine's memory, and then nothing was read; or if a device has
+     *         too little for the layers that were asked for, and then nothing of them stays there
      */
     public static Model load(Path path, ModelOptions options) {
         Objects.requireNonNull(options, "options");
@@ -112,7 +113,8 @@ public final class Model implements AutoCloseable {
         RpcServers.enter(servers);
         boolean loaded = false;
         try {
-            var model = load(path, parts, options);
+            var model = load(path, parts, Offload.resolve(parts, options));
+            model.tellPlacement(options.gpuLayers() == ModelOptions.AUTO_LAYERS);
             loaded = true;
             return model;
         } finally {
@@ -166,12 +168,19 @@ public final class Model implements AutoCloseable {
         }
     }
 
+    private void tellPlacement(boolean chosen) {
+        var layers = deviceLayers();
+        if (!layers.isEmpty()) {
+            LOG.log(System.Logger.Level.INFO, Offload.describe(parts, options, layers));
+        } else if (chosen && options.devices().contains("none")) {
+            LOG.log(System.Logger.Level.WARNING, "not one layer of " + path() + " fits on a device beside an engine's buffers;"
+                    + " everything is evaluated by the processor");
+        }
+    }
+
     private static LlamaException failure(Path path, List<GgufFile> parts, ModelOptions options, NativeError error) {
         if (error.outOfMemory()) {
-            var estimate = MemoryCheck.weights(parts, options);
-            long available = AvailableMemory.now();
-            return new InsufficientMemoryException(path + " needs " + MemoryEstimate.text(estimate.total()) + " for its weights, and "
-                    + MemoryEstimate.text(available) + " are available: " + error.message(), estimate, available);
+            return MemoryCheck.exhausted(parts, options, error.message());
         }
         return new ModelLoadException(path + " can't be loaded: " + (options.checkTensors() ? fault(parts).orElse(error.message())
                 : error.message()));
@@ -217,7 +226,8 @@ public final class Model implements AutoCloseable {
         if (options.mtp()) {
             MtpHeads.require(parts);
         }
-        return MemoryCheck.estimate(parts, options, Objects.requireNonNull(engine, "engine"), AvailableMemory.now());
+        Objects.requireNonNull(engine, "engine");
+        return MemoryCheck.estimate(parts, Offload.resolve(parts, options.withRoomFor(engine)), engine, AvailableMemory.now());
     }
 
     /** The names of the accelerators that weights can be put on; empty where everything runs on the CPU. */
@@ -251,7 +261,7 @@ public final class Model implements AutoCloseable {
         var placement = options.placement();
         llama_model_params.split_mode(params, placement.splitMode().ordinal());
         llama_model_params.main_gpu(params, placement.mainDevice());
-        var chosen = options.devices().isEmpty() && placement.rpcServers().isEmpty() ? null : chosen(options);
+        var chosen = options.devices().isEmpty() && placement.rpcServers().isEmpty() ? null : Offload.targets(options);
         if (chosen != null) {
             var devices = arena.allocate(ValueLayout.ADDRESS, chosen.size() + 1L);
             for (int i = 0; i < chosen.size(); i++) {
@@ -273,31 +283,6 @@ public final class Model implements AutoCloseable {
             }
             llama_model_params.tensor_split(params, shares);
         }
-    }
-
-    /** Those that are named, else all of the RPC servers and of this machine that take weights. */
-    private static List<MemorySegment> chosen(ModelOptions options) {
-        var all = new ArrayList<MemorySegment>();
-        for (var server : options.placement().rpcServers()) {
-            all.addAll(List.of(RpcServers.devices(server)));
-        }
-        for (long i = 0; i < LlamaH.ggml_backend_dev_count(); i++) {
-            all.add(LlamaH.ggml_backend_dev_get(i));
-        }
-        all.removeIf(device -> !Device.takesWeights(device) && !options.devices().contains(Device.name(device)));
-        if (options.devices().isEmpty()) {
-            return all;
-        }
-        return options.devices().stream().map(name -> all.stream()
-                .filter(device -> Device.name(device).equals(name)
-                        && LlamaH.ggml_backend_dev_type(device) != LlamaH.GGML_BACKEND_DEVICE_TYPE_CPU())
-                .findFirst().orElseThrow(() -> new ModelLoadException(noDevice(name, all)))).toList();
-    }
-
-    private static String noDevice(String name, List<MemorySegment> all) {
-        var others = all.stream().map(Device::name).filter(other -> !other.equals("CPU")).toList();
-        return "there is no device \"" + name + "\" that takes layers; " + (others.isEmpty() ? "there is none but the processor" : "there are "
-                + others);
     }
 
     static MemorySegment paths(Arena arena, List<GgufFile> parts) {
@@ -444,7 +429,15 @@ public final class Model implements AutoCloseable {
         return diffusion;
     }
 
-    /** How the model was loaded. */
+    /**
+     * How many layers are on each device, in the order of the layers, the output counting as one; what is left is evaluated by the
+     * processor. Empty without a device.
+     */
+    public Map<String, Integer> deviceLayers() {
+        return Collections.unmodifiableMap(Offload.layersByDevice(parts, options));
+    }
+
+    /** How the model was loaded, with the devices and the number of layers that were chosen. */
     public ModelOptions options() {
         return options;
     }

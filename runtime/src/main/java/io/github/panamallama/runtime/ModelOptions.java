@@ -11,8 +11,11 @@ import java.util.function.DoubleConsumer;
  * @param mmap           whether the file is mapped instead of read: faster to load, and weights can be dropped when memory is short.
  *                       Not used where a back end can't, or where the file's alignment is below 32
  * @param mlock          whether weights are locked in memory; where the system refuses that, a warning is logged
- * @param gpuLayers      layers whose weights go to the devices, -1 for all; of no effect without a device
- * @param devices        names of the devices to use, as {@link Model#devices} lists them; empty means all
+ * @param gpuLayers      layers whose weights go to the devices, the output counting as one: a number, {@link #ALL_LAYERS}, or
+ *                       {@link #AUTO_LAYERS} for as many as fit into what is free there. Of no effect without a device
+ * @param roomFor        with {@link #AUTO_LAYERS}: the engine whose caches and buffers must find room on the devices too; null for
+ *                       {@link EngineOptions#defaults}. {@code Llama} takes its own
+ * @param devices        names of the devices to use, as {@link Model#devices} lists them; empty means all, {@code none} alone means none
  * @param placement      how weights are shared out among several devices, and on which other machines
  * @param repack         whether weights may be copied into layouts that this processor's fastest kernels want. Such copies can't be
  *                       mapped
@@ -32,6 +35,7 @@ public record ModelOptions(
         boolean mmap,
         boolean mlock,
         int gpuLayers,
+        EngineOptions roomFor,
         List<String> devices,
         Placement placement,
         boolean repack,
@@ -41,7 +45,16 @@ public record ModelOptions(
         DoubleConsumer progress,
         BooleanSupplier cancellation) {
 
-    private static final ModelOptions DEFAULTS = new ModelOptions(true, false, -1, List.of(), Placement.defaults(), true, false, false,
+    /** For {@link #gpuLayers}: all of them. */
+    public static final int ALL_LAYERS = -1;
+
+    /**
+     * For {@link #gpuLayers}: as many as fit beside the engine of {@link #roomFor}, an eighth of each device (at most 1 GiB) being left
+     * free. Finding the number reads the vocabulary a few times where not everything fits.
+     */
+    public static final int AUTO_LAYERS = -2;
+
+    private static final ModelOptions DEFAULTS = new ModelOptions(true, false, AUTO_LAYERS, null, List.of(), Placement.defaults(), true, false, false,
             false, null, null);
 
     public ModelOptions {
@@ -49,27 +62,36 @@ public record ModelOptions(
         if (placement == null) {
             throw new IllegalArgumentException("placement must be given; Placement.defaults() for the usual one");
         }
-        if (gpuLayers < -1) {
-            throw new IllegalArgumentException("gpuLayers is " + gpuLayers + "; it must be a number of layers, or -1 for all");
+        if (gpuLayers < AUTO_LAYERS) {
+            throw new IllegalArgumentException("gpuLayers is " + gpuLayers + "; it must be a number of layers, " + ALL_LAYERS
+                    + " for all, or " + AUTO_LAYERS + " for as many as fit");
         }
     }
 
-    /** Mapped, not locked, everything on the devices there are. */
+    /** Mapped, not locked, as many layers on the devices there are as fit. */
     public static ModelOptions defaults() {
         return DEFAULTS;
     }
 
     public ModelOptions withMmap(boolean on) {
-        return new ModelOptions(on, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, checkTensors, progress,
+        return new ModelOptions(on, mlock, gpuLayers, roomFor, devices, placement, repack, vocabularyOnly, mtp, checkTensors, progress,
                 cancellation);
     }
 
     public ModelOptions withMlock(boolean on) {
-        return new ModelOptions(mmap, on, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, on, gpuLayers, roomFor, devices, placement, repack, vocabularyOnly, mtp, checkTensors,
+                progress, cancellation);
     }
 
     public ModelOptions withGpuLayers(int count) {
-        return new ModelOptions(mmap, mlock, count, devices, placement, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, count, roomFor, devices, placement, repack, vocabularyOnly, mtp, checkTensors,
+                progress, cancellation);
+    }
+
+    /** Chooses the number of layers so that this engine finds room beside them. */
+    public ModelOptions withRoomFor(EngineOptions engine) {
+        return new ModelOptions(mmap, mlock, gpuLayers, engine, devices, placement, repack, vocabularyOnly, mtp, checkTensors, progress,
+                cancellation);
     }
 
     public ModelOptions withDevices(String... names) {
@@ -77,12 +99,13 @@ public record ModelOptions(
     }
 
     public ModelOptions withDevices(List<String> names) {
-        return new ModelOptions(mmap, mlock, gpuLayers, names, placement, repack, vocabularyOnly, mtp, checkTensors, progress,
+        return new ModelOptions(mmap, mlock, gpuLayers, roomFor, names, placement, repack, vocabularyOnly, mtp, checkTensors, progress,
                 cancellation);
     }
 
     public ModelOptions withPlacement(Placement where) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, where, repack, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, roomFor, devices, where, repack, vocabularyOnly, mtp, checkTensors,
+                progress, cancellation);
     }
 
     /** Lets devices take layers in these proportions, in the order of the devices. */
@@ -109,28 +132,31 @@ public record ModelOptions(
     }
 
     public ModelOptions withRepack(boolean on) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, on, vocabularyOnly, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, roomFor, devices, placement, on, vocabularyOnly, mtp, checkTensors,
+                progress, cancellation);
     }
 
     public ModelOptions withVocabularyOnly(boolean on) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, on, mtp, checkTensors, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, roomFor, devices, placement, repack, on, mtp, checkTensors, progress, cancellation);
     }
 
     public ModelOptions withMtp(boolean on) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, on, checkTensors, progress,
+        return new ModelOptions(mmap, mlock, gpuLayers, roomFor, devices, placement, repack, vocabularyOnly, on, checkTensors, progress,
                 cancellation);
     }
 
     public ModelOptions withCheckTensors(boolean on) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, on, progress, cancellation);
+        return new ModelOptions(mmap, mlock, gpuLayers, roomFor, devices, placement, repack, vocabularyOnly, mtp, on,
+                progress, cancellation);
     }
 
     public ModelOptions withProgress(DoubleConsumer consumer) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, checkTensors, consumer,
+        return new ModelOptions(mmap, mlock, gpuLayers, roomFor, devices, placement, repack, vocabularyOnly, mtp, checkTensors, consumer,
                 cancellation);
     }
 
     public ModelOptions withCancellation(BooleanSupplier cancelled) {
-        return new ModelOptions(mmap, mlock, gpuLayers, devices, placement, repack, vocabularyOnly, mtp, checkTensors, progress, cancelled);
+        return new ModelOptions(mmap, mlock, gpuLayers, roomFor, devices, placement, repack, vocabularyOnly, mtp, checkTensors,
+                progress, cancelled);
     }
 }

@@ -86,7 +86,7 @@ final class MtpContext {
         try {
             created = LlamaH.pl_context_new(model.handle(), p, 0, error);
             if (failure.outOfMemory()) {
-                throw MemoryCheck.exhausted(model, options);
+                throw MemoryCheck.exhausted(model, options, failure.message());
             }
             if (failure.failed()) {
                 throw new ModelLoadException("no context for the MTP head of '" + model.description() + "' with " + options + ": "

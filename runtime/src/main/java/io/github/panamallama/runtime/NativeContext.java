@@ -82,7 +82,7 @@ final class NativeContext {
         try {
             created = LlamaH.pl_context_new(model.handle(), parameters(model, options), options.spareLayers(), error);
             if (failure.outOfMemory()) {
-                throw MemoryCheck.exhausted(model, options);
+                throw MemoryCheck.exhausted(model, options, failure.message());
             }
             if (failure.failed()) {
                 throw new ModelLoadException("no context for " + model.path() + " with " + options + ": " + failure.message());

@@ -36,7 +36,7 @@ public final class TrialModel implements AutoCloseable {
      * @param path as {@link Model#load(Path)}, which says what is thrown
      */
     public static TrialModel load(Path path) {
-        return new TrialModel(Model.load(path, ModelOptions.defaults().withRepack(false)));
+        return new TrialModel(Model.load(path, ModelOptions.defaults().withRepack(false).withGpuLayers(0).withDevices("none")));
     }
 
     /** The model, which says of itself what the file says. */

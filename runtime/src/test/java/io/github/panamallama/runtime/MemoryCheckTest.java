@@ -141,7 +141,7 @@ class MemoryCheckTest {
 
     @Test
     void sumsSaturate() {
-        var device = new MemoryEstimate.Device("CPU", Long.MAX_VALUE, 0, Long.MAX_VALUE, 1);
+        var device = new MemoryEstimate.Device("CPU", Long.MAX_VALUE, 0, Long.MAX_VALUE, 1, 0);
         assertEquals(Long.MAX_VALUE, device.total());
         assertEquals("1.5 GiB", MemoryEstimate.text(3L << 29));
         assertEquals("2.0 MiB", MemoryEstimate.text(2 * MIB));

@@ -161,7 +161,8 @@ final class BenchCommand implements Callable<Integer> {
         if (!cold) {
             compileFirst(options.withContextSize(COMPILED_RUN).withBatchSize(COMPILED_RUN));
         }
-        try (var loaded = model.load(main)) {
+        int longest = depth + tests.stream().mapToInt(Test::tokens).max().getAsInt();
+        try (var loaded = model.load(main, options.withContextSize(longest))) {
             var plan = layers.plan(spec.commandLine(), loaded);
             var drafts = selfDraft.asked() ? PlanDrafts.of(selfDraft.plan(spec.commandLine(), loaded)) : null;
             var documents = new ArrayList<Map<String, Object>>();
@@ -346,8 +347,9 @@ final class BenchCommand implements Callable<Integer> {
         document.put("build_commit", "v" + Version.llamaCpp());
         document.put("build_number", 0);
         document.put("cpu_info", cpu());
-        document.put("gpu_info", "");
-        document.put("backends", "CPU");
+        var devices = String.join(", ", model.deviceLayers().keySet());
+        document.put("gpu_info", devices);
+        document.put("backends", devices.isEmpty() ? "CPU" : devices);
         document.put("model_filename", this.model.path().toString());
         document.put("model_type", model.description());
         document.put("model_size", model.sizeBytes());
@@ -360,7 +362,7 @@ final class BenchCommand implements Callable<Integer> {
         document.put("poll", options.polling());
         document.put("type_k", options.keyType().label());
         document.put("type_v", options.valueType().label());
-        document.put("n_gpu_layers", this.model.gpuLayers());
+        document.put("n_gpu_layers", model.options().gpuLayers());
         document.put("flash_attn", switch (options.flashAttention()) {
             case AUTO -> -1;
             case ON -> 1;

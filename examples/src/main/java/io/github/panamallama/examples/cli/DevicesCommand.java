@@ -47,6 +47,7 @@ final class DevicesCommand implements Callable<Integer> {
                 for (var device : estimate.devices()) {
                     var place = new LinkedHashMap<String, Object>();
                     place.put("name", device.name());
+                    place.put("layers", device.layers());
                     place.put("weights", device.weights());
                     place.put("mapped", device.mapped());
                     place.put("context", device.context());

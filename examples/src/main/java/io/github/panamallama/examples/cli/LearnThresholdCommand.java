@@ -64,7 +64,8 @@ final class LearnThresholdCommand implements Callable<Integer> {
         if (Files.isDirectory(file)) {
             throw new CommandException(file + " is a directory; --thresholds needs a file");
         }
-        try (var loaded = model.load(main); var opened = Engine.open(loaded, engine.options(spec.commandLine()))) {
+        var options = engine.options(spec.commandLine());
+        try (var loaded = model.load(main, options); var opened = Engine.open(loaded, options)) {
             Iterable<int[]> texts = () -> new Iterator<>() {
                 private final Iterator<Path> rest = sources.iterator();
                 private int done;

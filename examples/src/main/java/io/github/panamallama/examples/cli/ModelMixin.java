@@ -2,6 +2,7 @@ package io.github.panamallama.examples.cli;
 
 import io.github.panamallama.models.DefaultModel;
 import io.github.panamallama.runtime.Engine;
+import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.MemoryEstimate;
 import io.github.panamallama.runtime.Model;
 import io.github.panamallama.runtime.ModelOptions;
@@ -11,8 +12,10 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.stream.Collectors;
 import picocli.CommandLine;
+import picocli.CommandLine.ITypeConverter;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.TypeConversionException;
 
 /** Which model, and how it is held in memory. */
 final class ModelMixin {
@@ -30,14 +33,12 @@ final class ModelMixin {
     @Option(names = "--no-mmap", description = "Read the weights instead of mapping the file.")
     private boolean noMmap;
 
-    @Option(names = {"-ngl", "--gpu-layers", "--n-gpu-layers"}, paramLabel = "N",
-            description = "Layers on the devices, -1 for all. Without it: "
-            + "none, or all where --device or --rpc names some.")
-    private Integer gpuLayers;
+    @Option(names = {"-ngl", "--gpu-layers", "--n-gpu-layers"}, paramLabel = "N|all|auto", converter = Layers.class,
+            description = "Layers on the devices. Default: auto, as many as fit there with the context.")
+    private int gpuLayers = ModelOptions.AUTO_LAYERS;
 
     @Option(names = {"-dev", "--device"}, paramLabel = "NAMES", split = ",",
-            description = "The devices to use, with commas between; 'devices' "
-            + "lists them.")
+            description = "The devices to use, with commas between; 'devices' lists them. none: the processor alone.")
     private List<String> devices = List.of();
 
     @Option(names = {"-ts", "--tensor-split"}, paramLabel = "SHARES", split = ",",
@@ -66,29 +67,22 @@ final class ModelMixin {
         return path == null;
     }
 
-    int gpuLayers() {
-        return gpuLayers != null ? gpuLayers : devices.isEmpty() && rpcServers.isEmpty() ? 0 : -1;
-    }
-
     List<String> rpcServers() {
         return rpcServers;
     }
 
-    /** Says where weights, cache and buffers went, if the user asked for a place; and that there is none, if so. */
+    /** Says where layers, cache and buffers went, if a device has a part; and that there is none, if the user asked for it. */
     void report(Main main, Engine engine) {
-        if (gpuLayers() == 0) {
-            return;
-        }
         var places = engine.memory().devices();
-        if (places.size() == 1) {
-            main.shell().note("no device takes layers here; everything is on the processor");
-        } else {
+        if (places.size() > 1) {
             main.shell().note(places.stream().map(ModelMixin::describe).collect(Collectors.joining("; ")));
+        } else if (gpuLayers > 0 || gpuLayers == ModelOptions.ALL_LAYERS) {
+            main.shell().note("no device takes layers here; everything is on the processor");
         }
     }
 
     static String describe(MemoryEstimate.Device device) {
-        return device.name() + ": " + Units.bytes(device.weights()) + " weights, " + Units.bytes(device.context()) + " context, "
+        return device.name() + ": " + device.layers() + (device.layers() == 1 ? " layer, " : " layers, ") + Units.bytes(device.weights()) + " weights, " + Units.bytes(device.context()) + " context, "
                 + Units.bytes(device.compute()) + " buffers";
     }
 
@@ -112,7 +106,7 @@ final class ModelMixin {
             throw new ParameterException(command, "--main-gpu is for --split-mode none");
         }
         try {
-            return options.withGpuLayers(gpuLayers()).withDevices(devices).withPlacement(new Placement(
+            return options.withGpuLayers(gpuLayers).withDevices(devices).withPlacement(new Placement(
                     splitMode == null ? SplitMode.LAYER : splitMode, shares, mainDevice == null ? 0 : mainDevice, rpcServers));
         } catch (IllegalArgumentException e) {
             throw new ParameterException(command, e.getMessage());
@@ -123,7 +117,29 @@ final class ModelMixin {
         return load(main, options(main));
     }
 
+    /** Leaves room for an engine where layers go to devices. */
+    Model load(Main main, EngineOptions engine) {
+        return load(main, options(main).withRoomFor(engine));
+    }
+
     Model load(Main main, ModelOptions options) {
         return Model.load(path(), options);
+    }
+
+    /** A number, or a word for one. */
+    static final class Layers implements ITypeConverter<Integer> {
+        @Override
+        public Integer convert(String text) {
+            return switch (text) {
+                case "auto" -> ModelOptions.AUTO_LAYERS;
+                case "all", "-1" -> ModelOptions.ALL_LAYERS;
+                default -> {
+                    if (!text.matches("\\d{1,6}")) {
+                        throw new TypeConversionException("'" + text + "' is no number of layers; give one, or all, or auto");
+                    }
+                    yield Integer.parseInt(text);
+                }
+            };
+        }
     }
 }

@@ -87,7 +87,9 @@ final class PerplexityCommand implements Callable<Integer> {
         adapters.check(spec.commandLine());
         layers.checkPlan(spec.commandLine());
         var controls = control.files(spec.commandLine());
-        try (var loaded = model.load(main); var opened = new Opened(loaded)) {
+        int batch = Math.max(engine.batchSize(2048), window);
+        var widest = layers.options(spec.commandLine(), engine.options(spec.commandLine())).withContextSize(batch).withBatchSize(batch);
+        try (var loaded = model.load(main, widest); var opened = new Opened(loaded)) {
             var drafting = drafts == null ? null : SelfDraftMixin.parse(spec.commandLine(), drafts, loaded);
             var under = adapters.set(spec.commandLine(), opened::load);
             var vocabulary = loaded.vocabulary();
@@ -99,7 +101,6 @@ final class PerplexityCommand implements Callable<Integer> {
                 throw new CommandException("%s has %d tokens; a context of %d needs at least %d (a smaller -c needs fewer)"
                         .formatted(file, tokens.length, window, 2 * window));
             }
-            int batch = Math.max(engine.batchSize(2048), window);
             long rowBytes = (window - window / 2) * 4L * vocabulary.size();
             int together = (int) Math.max(1, Math.min(batch / window, ROW_BYTES / rowBytes));
             int count = Math.min(chunks, tokens.length / window);

@@ -78,20 +78,32 @@ public final class Natives {
         if (error.failed()) {
             throw new NativeLibraryException("llama.cpp did not start: " + error.message());
         }
-        folder.plugins().forEach(Natives::warnIfUseless);
+        boolean told = false;
+        for (var plugin : folder.plugins()) {
+            told |= warnIfUseless(plugin, error.message());
+        }
+        if (!told && !error.message().isEmpty()) {
+            System.getLogger(NativeLog.NAME).log(System.Logger.Level.WARNING, error.message());
+        }
         return folder;
     }
 
-    /** A plug-in whose driver or device is missing is no error: everything runs on the processor then. */
-    private static void warnIfUseless(String plugin) {
+    /**
+     * A plug-in whose driver or device is missing is no error: everything runs on the processor then.
+     *
+     * @param reason what native code said; may be empty
+     */
+    private static boolean warnIfUseless(String plugin, String reason) {
         try (var arena = Arena.ofConfined()) {
             var registry = LlamaH.ggml_backend_reg_by_name(arena.allocateFrom(plugin.equals("cuda") ? "CUDA" : "Vulkan"));
             boolean loaded = !registry.equals(MemorySegment.NULL);
-            if (!loaded || LlamaH.ggml_backend_reg_dev_count(registry) == 0) {
-                var why = loaded ? "no device for it was found" : "it could not be loaded: its driver or runtime libraries are missing or too old";
-                System.getLogger(NativeLog.NAME).log(System.Logger.Level.WARNING, "the " + plugin + " plug-in is there, but " + why
-                        + "; models run on the processor");
+            if (loaded && LlamaH.ggml_backend_reg_dev_count(registry) > 0) {
+                return false;
             }
+            var why = loaded ? "no device for it was found" : "it could not be loaded: its driver or runtime libraries are missing or too old";
+            System.getLogger(NativeLog.NAME).log(System.Logger.Level.WARNING, "the " + plugin + " plug-in is there, but " + why
+                    + (reason.isEmpty() ? "" : " (" + reason + ")") + "; models run on the processor");
+            return true;
         }
     }
 
