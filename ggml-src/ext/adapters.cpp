@@ -11,6 +11,7 @@
 #include "adapters.hpp"
 #include "adapters_device.hpp"
 #include "guard.hpp"
+#include "threads.hpp"
 #include "hooked.hpp"
 
 #include "llama-batch.h"
@@ -553,10 +554,14 @@ pl_adapters * pl_adapters_new(llama_context * ctx, int32_t operations, pl_error 
 }
 
 void pl_adapters_free(pl_adapters * adapters) {
-    if (adapters != nullptr && pl::of(adapters).on_device) {
-        llama_synchronize(pl::of(adapters).ctx); // a graph may still read the matrices
-    }
-    delete reinterpret_cast<pl::bank *>(adapters);
+    pl_error ignored;
+    pl::guard_void(&ignored, [&] {
+        const pl::letting_go scope; // the device may be lost
+        if (adapters != nullptr && pl::of(adapters).on_device) {
+            llama_synchronize(pl::of(adapters).ctx); // a graph may still read the matrices
+        }
+        delete reinterpret_cast<pl::bank *>(adapters);
+    });
 }
 
 int32_t pl_adapters_put(pl_adapters * adapters, int32_t slot, const pl_adapter_part * parts, int32_t n_parts, pl_error * err) {

@@ -84,25 +84,13 @@ final class LayerFit {
         for (int i = 0; i < costs.length; i++) {
             costs[i] = weights[i] + (i < blocks ? context : 0);
         }
-        // what a device takes beside its layers: scratch buffers, and what the arithmetic above doesn't know
-        var beside = plan.stream().mapToDouble(MemoryEstimate.Device::compute).toArray();
+        // what a device takes beside its layers: scratch buffers, and what the arithmetic doesn't know
+        var beside = new double[devices];
         var best = new int[devices];
-        int least = Integer.MAX_VALUE;
+        int least = weights.length;
         var tried = new HashSet<List<Integer>>();
-        tried.add(key(counts));
-        for (int i = 0; i < MOST_PLANS; i++) {
-            counts = fill(costs, rooms, beside);
-            int sum = sum(counts);
-            if (sum == 0 || !tried.add(key(counts))) {
-                break;
-            }
-            plan = planner.plan(counts);
-            if (!fits(plan, rooms)) {
-                least = Math.min(least, sum);
-            } else if (sum > sum(best)) {
-                best = counts;
-            }
-            int layer = costs.length - sum;
+        for (int i = 0; tried.add(key(counts)) && i < MOST_PLANS; i++) {
+            int layer = costs.length - sum(counts);
             for (int d = 0; d < devices; d++) {
                 double layers = 0;
                 for (int n = 0; n < counts[d]; n++) {
@@ -112,9 +100,19 @@ final class LayerFit {
                     beside[d] = plan.get(d).total() - layers;
                 }
             }
+            counts = fill(costs, rooms, beside);
+            if (sum(counts) == 0 || tried.contains(key(counts))) {
+                break;
+            }
+            plan = planner.plan(counts);
+            if (!fits(plan, rooms)) {
+                least = Math.min(least, sum(counts));
+            } else if (sum(counts) > sum(best)) {
+                best = counts;
+            }
         }
         // the arithmetic led nowhere: fewer and fewer
-        for (int sum = Math.min(least, costs.length) / 2; sum(best) == 0 && sum > 0 && least < Integer.MAX_VALUE; sum /= 2) {
+        for (int sum = least / 2; sum(best) == 0 && sum > 0; sum /= 2) {
             counts = proportional(sum, shares);
             if (fits(planner.plan(counts), rooms)) {
                 best = counts;

@@ -56,7 +56,8 @@ final class MemoryCheck {
     static InsufficientMemoryException exhausted(Model model, EngineOptions options, String reason) {
         long available = AvailableMemory.now();
         var estimate = estimate(model.parts(), model.options(), options, available);
-        var tightest = Tightest.of(model.options(), estimate, device -> MemoryEstimate.saturated(device.context(), device.compute()), available);
+        var tightest = Tightest.of(model.options(), estimate, device -> MemoryEstimate.saturated(device.context(), device.compute()),
+                available, reason);
         if (!tightest.host()) {
             return new InsufficientMemoryException("not enough memory on " + tightest.name() + " for an engine with a context of "
                     + NativeContext.contextSize(model.gguf().metadata(), options) + " tokens: it needs "
@@ -71,16 +72,17 @@ final class MemoryCheck {
     static InsufficientMemoryException exhausted(List<GgufFile> parts, ModelOptions options, String reason) {
         long available = AvailableMemory.now();
         var estimate = weights(parts, options);
-        var tightest = Tightest.of(options, estimate, MemoryEstimate.Device::needed, available);
+        var tightest = Tightest.of(options, estimate, MemoryEstimate.Device::needed, available, reason);
         return new InsufficientMemoryException("not enough memory on " + tightest.name() + " for the weights of " + parts.getFirst().path()
                 + ": " + MemoryEstimate.text(tightest.needed()) + " are needed there, and " + MemoryEstimate.text(tightest.free())
                 + " are free (" + reason + ")" + (tightest.host() ? "" : "; lower gpuLayers, or let it be chosen, withGpuLayers(AUTO_LAYERS)"),
                 estimate, tightest.free(), tightest.name());
     }
 
-    /** Where the least is left for what is needed. */
+    /** The place that native code names as short of memory, else where the least is left for what is needed. */
     private record Tightest(String name, boolean host, long needed, long free) {
-        static Tightest of(ModelOptions options, MemoryEstimate estimate, ToLongFunction<MemoryEstimate.Device> need, long available) {
+        static Tightest of(ModelOptions options, MemoryEstimate estimate, ToLongFunction<MemoryEstimate.Device> need, long available,
+                String reason) {
             var handles = options.vocabularyOnly() ? List.<MemorySegment>of() : Offload.targets(options);
             Tightest tightest = null;
             for (var place : estimate.devices()) {
@@ -88,6 +90,9 @@ final class MemoryCheck {
                 long free = host ? available : handles.stream().map(Device::of).filter(device -> device.name().equals(place.name()))
                         .mapToLong(Device::freeBytes).findFirst().orElse(0);
                 long needed = need.applyAsLong(place);
+                if (!host && reason.contains("allocate " + place.name())) { // "failed to allocate CUDA1 buffer of size 4096"
+                    return new Tightest(place.name(), false, needed, free);
+                }
                 if (tightest == null || (double) free - needed < (double) tightest.free - tightest.needed) {
                     tightest = new Tightest(place.name(), host, needed, free);
                 }

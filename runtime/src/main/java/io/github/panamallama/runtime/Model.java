@@ -114,7 +114,7 @@ public final class Model implements AutoCloseable {
         boolean loaded = false;
         try {
             var model = load(path, parts, Offload.resolve(parts, options));
-            model.tellPlacement(options.gpuLayers() == ModelOptions.AUTO_LAYERS);
+            model.tellPlacement(options);
             loaded = true;
             return model;
         } finally {
@@ -168,11 +168,12 @@ public final class Model implements AutoCloseable {
         }
     }
 
-    private void tellPlacement(boolean chosen) {
+    /** @param asked before numbers were made of it */
+    private void tellPlacement(ModelOptions asked) {
         var layers = deviceLayers();
         if (!layers.isEmpty()) {
             LOG.log(System.Logger.Level.INFO, Offload.describe(parts, options, layers));
-        } else if (chosen && options.devices().contains("none")) {
+        } else if (asked.gpuLayers() == ModelOptions.AUTO_LAYERS && !options.devices().equals(asked.devices())) {
             LOG.log(System.Logger.Level.WARNING, "not one layer of " + path() + " fits on a device beside an engine's buffers;"
                     + " everything is evaluated by the processor");
         }
