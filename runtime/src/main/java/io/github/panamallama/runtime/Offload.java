@@ -99,7 +99,8 @@ final class Offload {
     /** The blocks, and the output as one more. */
     static int layers(List<GgufFile> parts) {
         var metadata = parts.getFirst().metadata();
-        return (int) Math.clamp(metadata.integer(metadata.string("general.architecture").orElse("") + ".block_count").orElse(0), 0, 4096) + 1;
+        var key = metadata.string("general.architecture").orElse("") + ".block_count";
+        return (int) Math.clamp(metadata.integer(key).orElse(0), 0, 4096) + 1;
     }
 
     /** Of each layer, in bytes. */
