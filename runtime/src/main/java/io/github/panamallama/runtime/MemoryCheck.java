@@ -9,6 +9,7 @@ import io.github.panamallama.runtime.natives.NativeError;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 import java.util.function.ToLongFunction;
 
@@ -218,6 +219,9 @@ final class MemoryCheck {
             var name = pl_memory_use.device(use).getString(0);
             devices.add(new MemoryEstimate.Device(name, weights, host && maps ? weights - pl_memory_use.copied(use) : 0,
                     pl_memory_use.context(use) + (host ? more : 0), pl_memory_use.compute(use), host ? left : layers.getOrDefault(name, 0)));
+        }
+        if (count > 1) {
+            devices.subList(1, count).sort(Comparator.comparingInt(device -> options.devices().indexOf(device.name())));
         }
         return new MemoryEstimate(devices, true);
     }
