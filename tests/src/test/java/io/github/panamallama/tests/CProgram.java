@@ -41,7 +41,8 @@ final class CProgram {
         var natives = Project.natives();
         var executable = folder.resolve(source.substring(0, source.indexOf('.')));
         var command = new ArrayList<>(compiler);
-        command.addAll(List.of("-O1", "-Wall", "-Werror", "-I" + natives.resolve("include"), "-I" + Project.HOME.resolve("ggml-src/kernels"),
+        command.addAll(List.of("-O1", "-Wall", "-Werror", "-pthread", "-I" + natives.resolve("include"),
+                "-I" + Project.HOME.resolve("ggml-src/kernels"), "-I" + Project.HOME.resolve("ggml-src/hooks"),
                 Project.HOME.resolve("tests/src/test/c/" + source).toString(), "-o", executable.toString(),
                 "-L" + natives.resolve("lib"), "-lllama", "-lggml", "-lggml-cpu", "-lggml-base", "-lm",
                 "-Wl,-rpath," + natives.resolve("lib"), "-Wl,-rpath-link," + natives.resolve("lib")));
