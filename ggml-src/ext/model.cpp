@@ -1,4 +1,5 @@
 // Guards over whole models: load, save, quantise, adapters.
+#include "allocator.hpp"
 #include "guard.hpp"
 #include "llama-model.h"
 #include "model.hpp"
@@ -32,6 +33,7 @@ void pl_model_free(llama_model * model) {
         const pl::letting_go scope;
         llama_model_free(model);
     });
+    pl::give_back_memory();
 }
 
 int32_t pl_model_save(const llama_model * model, const char * path, pl_error * err) {

@@ -1,5 +1,6 @@
 // Thread pools that live as long as a context. They come from the CPU back end, which may be a module loaded at run time, so its
 // functions are looked up.
+#include "allocator.hpp"
 #include "guard.hpp"
 #include "hooked.hpp"
 #include "threads.hpp"
@@ -264,6 +265,7 @@ void pl_context_free(llama_context * ctx, pl_threads * threads) {
         llama_free(ctx);
     });
     pl::guard_void(&ignored, [&] { delete threads; });
+    pl::give_back_memory();
 }
 
 } // extern "C"
