@@ -20,6 +20,28 @@ final class MemoryInUse {
     private MemoryInUse() {
     }
 
+    /**
+     * Tells the C library to give the pages that it keeps free back to the system; what is resident after that is in use, or not its own.
+     *
+     * @return whether there is such a function: glibc has it
+     */
+    static boolean trim() {
+        var linker = Linker.nativeLinker();
+        var function = linker.defaultLookup().find("malloc_trim");
+        if (function.isEmpty()) {
+            return false;
+        }
+        var trim = linker.downcallHandle(function.get(), FunctionDescriptor.of(ValueLayout.JAVA_INT, ValueLayout.JAVA_LONG));
+        try {
+            int released = (int) trim.invokeExact(0L);
+            return released >= 0;
+        } catch (RuntimeException | Error e) {
+            throw e;
+        } catch (Throwable e) {
+            throw new AssertionError(e); // it throws nothing
+        }
+    }
+
     /** Empty where the C library is not glibc, which alone says it. */
     static OptionalLong bytes() throws IOException {
         for (int i = 0; i < 3; i++) {

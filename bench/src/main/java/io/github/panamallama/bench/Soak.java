@@ -30,7 +30,10 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.Executors;
 import java.util.concurrent.atomic.LongAdder;
 import java.util.function.ToLongFunction;
+import org.knowm.xchart.XYChart;
 import org.knowm.xchart.XYChartBuilder;
+import org.knowm.xchart.style.Styler;
+import org.knowm.xchart.style.markers.SeriesMarkers;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -50,6 +53,8 @@ public final class Soak implements Callable<Integer> {
     private static final int CONTEXT = 512;
     /** Of what is in use after the first third: what caches and the JVM's own growth may still add. */
     private static final double GROWTH = 0.03;
+    /** Of the pages outside of heap and files, which also hold compiled code, classes and stacks. */
+    private static final double MORE_PAGES = 0.05;
     private static final int MORE_HANDLES = 8;
 
     @Option(names = "--minutes", description = "how long", defaultValue = "30")
@@ -75,8 +80,16 @@ public final class Soak implements Callable<Integer> {
     private Llama llama;
     private IsolatedLlama isolated;
 
-    /** What this process holds between two rounds; -1 where the system doesn't tell. */
-    private record Sample(double minutes, long resident, long anonymous, long inUse, int handles) {
+    /**
+     * What this process holds between two rounds, in bytes; -1 where the system doesn't tell.
+     *
+     * @param resident all pages, of which the heap, touched from the start, is the most
+     * @param files    those of files: the model, libraries, class data
+     * @param kept     those that the C library had free and did not give back before it was told to
+     * @param rest     what is left: memory from the C library and the system that is in use, compiled code, classes, stacks
+     * @param inUse    objects of the heap and what the C library has handed out, whether touched or not
+     */
+    private record Sample(double minutes, long resident, long files, long kept, long rest, long inUse, int handles) {
     }
 
     public static void main(String[] arguments) {
@@ -106,8 +119,10 @@ public final class Soak implements Callable<Integer> {
             while (samples.isEmpty() || samples.getLast().minutes < minutes) {
                 round(random);
                 samples.add(sample((System.nanoTime() - start) / 6e10));
-                System.out.printf(Locale.ROOT, "%5.1f min  resident %.1f MiB, in use %.1f MiB, %d handles  %s%n", samples.getLast().minutes,
-                        samples.getLast().resident / 1048576.0, samples.getLast().inUse / 1048576.0, samples.getLast().handles, done);
+                var now = samples.getLast();
+                System.out.printf(Locale.ROOT, "%5.1f min  resident %s MiB: files %s, free in the C library %s, rest %s; in use %s; "
+                        + "%d handles  %s%n", now.minutes, mebibytes(now.resident), mebibytes(now.files), mebibytes(now.kept),
+                        mebibytes(now.rest), mebibytes(now.inUse), now.handles, done);
             }
         } finally {
             Files.delete(adapter);
@@ -213,19 +228,30 @@ public final class Soak implements Callable<Integer> {
 
     private static Sample sample(double minutes) throws IOException {
         long inUse = MemoryInUse.bytes().orElse(-1);     // collects garbage first
-        var resident = Resident.bytes(ProcessHandle.current().pid());
-        return new Sample(minutes, resident.getOrDefault("VmRSS", -1L), resident.getOrDefault("RssAnon", -1L), inUse, Resident.handles());
+        var before = Resident.bytes(ProcessHandle.current().pid());
+        boolean trimmed = MemoryInUse.trim();
+        var after = Resident.bytes(ProcessHandle.current().pid());
+        boolean known = trimmed && after.containsKey("RssAnon");
+        return new Sample(minutes, before.getOrDefault("VmRSS", -1L), before.getOrDefault("RssFile", -1L),
+                known ? Math.max(0, before.get("RssAnon") - after.get("RssAnon")) : -1,
+                known ? after.get("RssAnon") - Runtime.getRuntime().totalMemory() : -1, inUse, Resident.handles());
+    }
+
+    /** How much more the last third holds than the second; 0 where nothing tells. */
+    private static double growth(List<Sample> early, List<Sample> late, ToLongFunction<Sample> figure) {
+        double before = median(early, figure);
+        return before > 0 ? median(late, figure) / before - 1 : 0;
     }
 
     private boolean write(List<Sample> samples) throws IOException {
         int third = samples.size() / 3;
         var early = samples.subList(third, Math.max(third + 1, 2 * third));
         var late = samples.subList(Math.min(2 * third, samples.size() - 1), samples.size());
-        double before = median(early, Sample::inUse);
-        double after = median(late, Sample::inUse);
+        double inUse = growth(early, late, Sample::inUse);
+        double rest = growth(early, late, Sample::rest);
         double handles = median(late, Sample::handles) - median(early, Sample::handles);
-        boolean known = before > 0;     // only glibc tells what it has handed out
-        boolean flat = (!known || after <= before * (1 + GROWTH)) && handles <= MORE_HANDLES;
+        boolean known = late.getLast().inUse > 0 && late.getLast().rest > 0;    // only glibc tells
+        boolean flat = inUse <= GROWTH && rest <= MORE_PAGES && handles <= MORE_HANDLES;
 
         var setting = new LinkedHashMap<String, String>();
         setting.put("machine", Machine.describe());
@@ -235,27 +261,39 @@ public final class Soak implements Callable<Integer> {
         var report = new Report(home.toAbsolutePath().resolve(folder), setting);
         report.add(new Report.Table("Operations", "How often each was done.", List.of("operation", "times"),
                 done.entrySet().stream().map(entry -> List.of(entry.getKey().toString(), entry.getValue().toString())).toList()));
-        report.add(new Report.Table("What the process holds", String.format(Locale.ROOT, "Medians over thirds of the run; between rounds, "
-                + "after a collection of garbage. Resident is also the whole heap, touched from the start, and freed memory that the C "
-                + "library keeps. In use is the heap's objects and what the C library has handed out. The last third against the second: "
-                + "%s (at most %.0f %%), %+.0f file handles (at most %d): %s", known ? String.format(Locale.ROOT, "%+.2f %% in use",
-                100 * (after / before - 1)) : "memory in use unknown", 100 * GROWTH, handles, MORE_HANDLES, flat ? "flat" : "it grew"),
-                List.of("part of the run", "resident, MiB", "of that not files, MiB", "in use, MiB", "file handles"),
+        report.add(new Report.Table("What the process holds", String.format(Locale.ROOT, "MiB, medians over thirds of the run; between "
+                + "rounds, after a collection of garbage. Resident are the heap (%s, touched from the start), pages of files, those that "
+                + "the C library keeps free in its arenas, which it gave back when it was told to, and the rest: what is in use outside of "
+                + "the heap, compiled code, classes, stacks. In use is the heap's objects and what the C library has handed out. The last "
+                + "third against the second: %s, %+.0f file handles (at most %d): %s", mebibytes(Runtime.getRuntime().totalMemory()), known
+                ? String.format(Locale.ROOT, "%+.2f %% in use (at most %.0f %%), %+.2f %% of the rest (at most %.0f %%)", 100 * inUse,
+                100 * GROWTH, 100 * rest, 100 * MORE_PAGES) : "memory unknown", handles, MORE_HANDLES, flat ? "flat" : "it grew"),
+                List.of("part of the run", "resident", "of files", "free in the C library", "rest", "in use", "file handles"),
                 List.of(row("first third", samples.subList(0, Math.max(1, third))), row("second third", early), row("last third", late))));
-        var time = samples.stream().mapToDouble(Sample::minutes).toArray();
-        var chart = new XYChartBuilder().width(900).height(480).title("Memory of the process").xAxisTitle("minutes").yAxisTitle("MiB")
-                .build();
-        chart.addSeries("resident", time, samples.stream().mapToDouble(sample -> sample.resident / 1048576.0).toArray());
-        chart.addSeries("in use", time, samples.stream().mapToDouble(sample -> sample.inUse / 1048576.0).toArray());
-        chart.getStyler().setYAxisMin(0.0);
+        var chart = new XYChartBuilder().width(900).height(480).title("Memory of the process outside of its heap").xAxisTitle("minutes")
+                .yAxisTitle("MiB").build();
+        addSeries(chart, "rest: in use, code, classes, stacks", samples, Sample::rest);
+        addSeries(chart, "free in the C library", samples, Sample::kept);
+        addSeries(chart, "of files", samples, Sample::files);
+        addSeries(chart, "in use, objects of the heap included", samples, Sample::inUse);
+        chart.getStyler().setYAxisMin(0.0).setLegendPosition(Styler.LegendPosition.OutsideS);
         report.add(chart, "soak");
         System.out.println(report.markdown());
         return flat;
     }
 
+    private static void addSeries(XYChart chart, String name, List<Sample> samples, ToLongFunction<Sample> figure) {
+        chart.addSeries(name, samples.stream().mapToDouble(Sample::minutes).toArray(),
+                samples.stream().mapToDouble(sample -> figure.applyAsLong(sample) / 1048576.0).toArray()).setMarker(SeriesMarkers.NONE);
+    }
+
     private static List<String> row(String name, List<Sample> samples) {
-        return List.of(name, mebibytes(median(samples, Sample::resident)), mebibytes(median(samples, Sample::anonymous)),
-                mebibytes(median(samples, Sample::inUse)), String.format(Locale.ROOT, "%.0f", median(samples, Sample::handles)));
+        var cells = new ArrayList<>(List.of(name));
+        for (var figure : List.<ToLongFunction<Sample>>of(Sample::resident, Sample::files, Sample::kept, Sample::rest, Sample::inUse)) {
+            cells.add(mebibytes(median(samples, figure)));
+        }
+        cells.add(String.format(Locale.ROOT, "%.0f", median(samples, Sample::handles)));
+        return cells;
     }
 
     private static double median(List<Sample> samples, ToLongFunction<Sample> figure) {
