@@ -68,7 +68,7 @@ record SavedChat(int format, List<ChatMessage> messages, int forgotten) {
             }
             return JSON.readValue(Files.readAllBytes(file), SavedChat.class);
         } catch (IOException e) {
-            throw new LlamaException(file + " can't be read: " + e, e);
+            throw new LlamaException(file + " can't be read: " + LlamaException.reason(e), e);
         } catch (JacksonException e) {
             throw new LlamaException(file + " holds no conversation: " + e.getOriginalMessage(), e);
         }

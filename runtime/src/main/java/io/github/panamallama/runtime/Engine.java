@@ -238,7 +238,7 @@ public final class Engine implements AutoCloseable {
         } catch (ContextFullException e) {
             throw new ContextFullException(file + ": " + e.getMessage());
         } catch (IOException e) {
-            throw new StateException(file + " can't be read: " + e, e);
+            throw new StateException(file + " can't be read: " + LlamaException.reason(e), e);
         }
     }
 

@@ -339,7 +339,7 @@ class SequenceStateTest {
             var message = assertThrows(LlamaException.class, () -> sequence.save(nowhere)).getMessage();
             assertTrue(message.contains(nowhere.toString()) && message.contains("NoSuchFile"), message);
             message = assertThrows(StateException.class, () -> engine.restore(nowhere)).getMessage();
-            assertTrue(message.contains(nowhere.toString()) && message.contains("can't be read"), message);
+            assertTrue(message.contains(nowhere.toString()) && message.contains("can't be read: there is no such file"), message);
             var full = new OutputStream() {
                 private int room = 5000;
 

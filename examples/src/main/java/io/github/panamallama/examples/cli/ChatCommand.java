@@ -48,7 +48,8 @@ final class ChatCommand implements Callable<Integer> {
     /** A word, or several in quotes. */
     private static final Pattern ARGUMENT = Pattern.compile("(\"[^\"]*\"|\\S)+");
 
-    private static final Pattern FILED = Pattern.compile("/(save|load)\\s+(\"[^\"]+\"|\\S+)");
+    /** The rest of the line is a name, with or without quotes. */
+    private static final Pattern FILED = Pattern.compile("/(save|load)\\s+(.+)");
 
     @ParentCommand
     private Main main;

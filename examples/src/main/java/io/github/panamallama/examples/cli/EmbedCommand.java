@@ -39,7 +39,7 @@ import picocli.CommandLine.TypeConversionException;
         })
 final class EmbedCommand implements Callable<Integer> {
     /** Below errors about texts. */
-    static final String HINT = "  (on the command line: --pooling for how tokens become a vector, -b for longer texts, --truncate to cut them)";
+    static final String HINT = "  (on the command line: --rerank for rerankers, --pooling for how tokens become a vector, -b for longer texts, --truncate to cut them)";
 
     /** Texts that are evaluated before the first of them is printed. */
     private static final int AT_A_TIME = 512;
