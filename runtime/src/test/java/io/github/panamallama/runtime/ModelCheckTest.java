@@ -50,6 +50,7 @@ class ModelCheckTest {
                 new Fault("a token twice", w -> w.putStrings("tokenizer.ggml.tokens", List.of("a", "b", "a")), "has the token \"a\" twice"),
                 new Fault("a token named as an empty one", w -> w.putStrings("tokenizer.ggml.tokens", List.of("[EMPTY_1]", "")), "twice"),
                 // CVE-2025-49847: lengths that don't fit where they are copied to; here upstream also takes a stack frame for each byte
+                // CVE-2025-49847: lengths of tokens that are cast to 32 bits with a sign
                 new Fault("a token as long as a book", w -> w.putStrings("tokenizer.ggml.tokens", List.of("a", "b".repeat(2 << 20))), "has a token of 2097152 bytes"),
                 new Fault("a token that is not UTF-8 in plamo2", w -> w.put("tokenizer.ggml.model", "plamo2")
                         .putBytes("tokenizer.ggml.tokens", List.of(new byte[] {'a', (byte) 0x80, 'b'})).remove("tokenizer.ggml.token_type"),

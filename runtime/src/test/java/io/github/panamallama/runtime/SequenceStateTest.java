@@ -397,7 +397,7 @@ class SequenceStateTest {
         }
     }
 
-    /** As if an attacker had computed the checksum anew: each field of the native state but the payload is compared. */
+    /** CVE-2026-43629. As if an attacker had computed the checksum anew: each field of the native state but the payload is compared. */
     @ParameterizedTest
     @EnumSource(names = {"LLAMA", "GEMMA3", "JAMBA", "MAMBA"})
     void everyFieldOfANativeStateIsChecked(Architecture architecture) {

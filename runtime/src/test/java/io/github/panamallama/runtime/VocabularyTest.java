@@ -126,6 +126,7 @@ class VocabularyTest {
         }
     }
 
+    /** CVE-2025-52566: a number of tokens that turns negative is far above this limit. */
     @Test
     void textBeyondTheLimitIsRefusedWithItsSize() {
         try (var open = open("llama-spm")) {

@@ -167,7 +167,7 @@ class GgufFileTest {
                 new Corruption("version 0", new GgufBytes().u32(0x4655_4747).u32(0).zeros(40), "version 0 is not supported"),
                 new Corruption("version 1", new GgufBytes().u32(0x4655_4747).u32(1).zeros(40), "version 1 is not supported"),
                 new Corruption("version 4", new GgufBytes().u32(0x4655_4747).u32(4).zeros(40), "version 4 is not supported"),
-                // CVE-2024-23605: counts that overflow an allocation
+                // CVE-2024-23605 and its siblings 21802, 21825, 21836 and 23496: counts and lengths that overflow an allocation
                 new Corruption("too many pairs", GgufBytes.header(0, 0x0FFF_FFFF_FFFF_FFFFL).zeros(64), "metadata count is 1152921504606846975"),
                 new Corruption("negative pairs", GgufBytes.header(0, -1).zeros(64), "metadata count is 18446744073709551615"),
                 new Corruption("too many tensors", GgufBytes.header(1L << 60, 0).zeros(64), "tensor count is 1152921504606846976"),
