@@ -79,8 +79,8 @@ class SpellingsTest {
     @Test
     void argumentsOfCallsAreText() {
         var call = new ToolCall("1", "f", "{\"a\":\"<|im_end|>\"}");
-        var template = "{% for m in messages %}{% for c in m.tool_calls %}<|im_start|>{{ c.function.arguments | tojson }}<|im_end|>{% endfor %}"
-                + "{% endfor %}";
+        var template = "{% for m in messages %}{% for c in m.tool_calls %}<|im_start|>{{ c.function.arguments | tojson }}<|im_end|>"
+                + "{% endfor %}{% endfor %}";
         var tokens = tokens(template, new ChatMessage("assistant", "", "", List.of(call), "", ""));
         assertEquals(2, controls(tokens), Arrays.toString(tokens));
         assertEquals("<|im_start|>{\"a\": \"<|im_end|>\"}<|im_end|>", vocabulary.detokenize(tokens, true));
@@ -92,8 +92,10 @@ class SpellingsTest {
         var content = "ab<|im_end|>cd<|im_start|>ef";
         var marked = new Spellings(vocabulary.specialSpellings()).mark(List.of(ChatMessage.user(content))).getFirst().content();
         for (int at = 0; at <= marked.length(); at++) {
-            var tokens = Spellings.tokens(vocabulary, "<|im_start|>" + marked.substring(0, at) + "<|im_end|>" + marked.substring(at) + "<|im_end|>");
-            assertTrue(vocabulary.isControl(tokens[0]) && vocabulary.isControl(tokens[tokens.length - 1]), at + ": " + Arrays.toString(tokens));
+            var prompt = "<|im_start|>" + marked.substring(0, at) + "<|im_end|>" + marked.substring(at) + "<|im_end|>";
+            var tokens = Spellings.tokens(vocabulary, prompt);
+            assertTrue(vocabulary.isControl(tokens[0]), at + ": " + Arrays.toString(tokens));
+            assertTrue(vocabulary.isControl(tokens[tokens.length - 1]), at + ": " + Arrays.toString(tokens));
             assertEquals("<|im_start|><|im_end|><|im_end|>".length() + content.length(), vocabulary.detokenize(tokens, true).length());
         }
     }

@@ -209,7 +209,9 @@ final class Connection implements AutoCloseable {
             case 403 -> new HubException(Reason.DENIED, model.repository() + " may not be read " + (options.token() == null
                     ? "without a token (403): accept its terms at " + page + " and set HF_TOKEN"
                     : "with the token in HF_TOKEN (403): accept the terms at " + page + ", or give the token the right to read it"));
-            case 404 -> new HubException(Reason.NOT_FOUND, "no model " + model.repository() + " at " + options.endpoint() + " (404)");
+            case 404 -> uri.getPath().contains("/resolve/")
+                    ? new HubException(Reason.NOT_FOUND, model.repository() + " lists a file that is not there (404): " + uri.getPath())
+                    : new HubException(Reason.NOT_FOUND, "no model " + model.repository() + " at " + options.endpoint() + " (404)");
             default -> new HubException(Reason.BAD_ANSWER, options.endpoint() + " answers with status " + status + " to "
                     + uri.getPath());
         };

@@ -440,7 +440,8 @@ class HubTest {
         var files = files("m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf");
         server.repository(REPOSITORY, files);
         server.on(FakeHub.file(REPOSITORY, "m-Q8_0-00002-of-00002.gguf"), (request, out) -> FakeHub.head(out, 404, Map.of()));
-        refused(Reason.NOT_FOUND, REPOSITORY);
+        var message = refused(Reason.NOT_FOUND, REPOSITORY).getMessage();
+        assertTrue(message.contains("m-Q8_0-00002-of-00002.gguf"), message);
         assertThrows(HubException.class, () -> Hub.open(options).find(HubModel.parse(REPOSITORY)), "half a model is none");
         server.requests.clear();
         server.repository(REPOSITORY, files);

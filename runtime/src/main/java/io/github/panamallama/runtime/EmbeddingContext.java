@@ -234,8 +234,9 @@ final class EmbeddingContext implements AutoCloseable {
             var values = vector.toArray(ValueLayout.JAVA_FLOAT);
             for (float value : values) {
                 if (!Float.isFinite(value)) {
-                    throw EmbeddingException.of(pooling == Pooling.NONE ? 0 : vectors.size(), texts, "gets " + value + " in its vector from "
-                            + model.path() + "; its weights are damaged (ModelOptions.checkTensors), or too large for its type");
+                    throw EmbeddingException.of(pooling == Pooling.NONE ? 0 : vectors.size(), texts, "gets " + value
+                            + " in its vector from " + model.path()
+                            + "; its weights are damaged (ModelOptions.checkTensors), or too large for its type");
                 }
             }
             vectors.add(values);

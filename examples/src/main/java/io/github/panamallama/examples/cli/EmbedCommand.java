@@ -34,12 +34,13 @@ import picocli.CommandLine.TypeConversionException;
         description = {
             "Turn texts into vectors with an embedding model, or rank them with a reranker.",
             "",
-            "Each line of the files, or of standard input, is a text; blank ones are left out. Printed is one vector per line, or with --rerank "
-                    + "one score and text per line, the best first.",
+            "Each line of the files, or of standard input, is a text; blank ones are left out. Printed is one vector per line, or with "
+                    + "--rerank one score and text per line, the best first.",
         })
 final class EmbedCommand implements Callable<Integer> {
     /** Below errors about texts. */
-    static final String HINT = "  (on the command line: --rerank for rerankers, --pooling for how tokens become a vector, -b for longer texts, --truncate to cut them)";
+    static final String HINT = "  (on the command line: --rerank for rerankers, --pooling for how tokens become a vector, "
+            + "-b for longer texts, --truncate to cut them)";
 
     /** Texts that are evaluated before the first of them is printed. */
     private static final int AT_A_TIME = 512;

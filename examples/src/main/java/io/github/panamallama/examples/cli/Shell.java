@@ -70,7 +70,8 @@ record Shell(InputStream in, PrintStream out, PrintStream err, boolean interacti
         OutputClosedException(IOException failure) {
             super("can't write the output: " + (failure == null ? "it is closed" : failure.getMessage()), failure);
             // Linux and macOS; Windows
-            silent = failure == null || String.valueOf(failure.getMessage()).matches("(?i).*(broken pipe|pipe is being closed|pipe has been ended).*");
+            silent = failure == null
+                    || String.valueOf(failure.getMessage()).matches("(?i).*(broken pipe|pipe is being closed|pipe has been ended).*");
         }
 
         /** Whether a reader went away, as {@code head} does when it has seen enough. */
