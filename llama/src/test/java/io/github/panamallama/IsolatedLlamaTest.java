@@ -295,11 +295,11 @@ class IsolatedLlamaTest {
     @Test
     void whatCannotCrossIsRefusedBeforeItIsSent() {
         for (var refused : Map.of("PlanChooser", GREEDY.withPlans((engine, prompt) -> LayerPlan.all(1)),
-                "AdaDec", GREEDY.withStrategy(AdaDec.of(1)), "confidence", GREEDY.withConfidence(true)).entrySet()) {
-            var e = assertThrows(IllegalArgumentException.class, () -> there.complete(PROMPT, refused.getValue()));
+                "AdaDec", GREEDY.withStrategy(AdaDec.of(1).withFinished(text -> true))).entrySet()) {
+            var e = assertThrows(IsolationException.class, () -> there.complete(PROMPT, refused.getValue()));
             assertTrue(e.getMessage().contains(refused.getKey()) && e.getMessage().contains("Llama.load"), e.getMessage());
         }
-        assertThrows(IllegalArgumentException.class, () -> Llama.isolatedDefault(
+        assertThrows(IsolationException.class, () -> Llama.isolatedDefault(
                 OPTIONS.withModel(OPTIONS.model().withCancellation(() -> false)), IsolationOptions.defaults()));
         assertThrows(IllegalArgumentException.class, () -> IsolationOptions.defaults().withHeap(-1));
     }

@@ -548,7 +548,7 @@ class WorkerDeathTest {
                             frames.write(Frames.Type.LOADED, 1, Wire.json(new Wire.Loaded(512, true, null, "", "")));
                             frames.read();
                             int size = lie.equals("width") ? Integer.MAX_VALUE : 4;
-                            frames.write(Frames.Type.VALUE, 2, ("{\"pooling\":\"MEAN\",\"size\":" + size + ",\"longest\":9}").getBytes());
+                            frames.write(Frames.Type.VALUE, 2, ("{\\"pooling\\":\\"MEAN\\",\\"size\\":" + size + ",\\"longest\\":9}").getBytes());
                             frames.read();
                             frames.write(Frames.Type.VECTORS, 3, new byte[lie.equals("vector") ? 15 : 32]);
                             frames.write(Frames.Type.VALUE, 3, "1".getBytes());

@@ -8,6 +8,7 @@ import io.github.panamallama.runtime.ModelOptions;
 import io.github.panamallama.runtime.Quantizer;
 import io.github.panamallama.runtime.gguf.AdapterFile;
 import io.github.panamallama.runtime.gguf.GgmlType;
+import io.github.panamallama.runtime.gguf.GgufException;
 import io.github.panamallama.runtime.gguf.GgufFile;
 import io.github.panamallama.runtime.gguf.GgufTensor;
 import io.github.panamallama.runtime.gguf.GgufWriter;
@@ -190,7 +191,14 @@ public final class AdapterMerger {
         merged.toFile().deleteOnExit();     // also after Ctrl-C
         try {
             try {
-                writer(updates, untied).write(merged);
+                try {
+                    writer(updates, untied).write(merged);
+                } catch (GgufException e) {
+                    if (e.path().equals(merged) && e.getCause() instanceof IOException cause) {
+                        throw cause;        // which names the file that was asked for, below
+                    }
+                    throw e;
+                }
                 if (untied) {
                     requireLoadable(merged);
                 }

@@ -4,6 +4,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import io.github.panamallama.runtime.gguf.GgufFile;
+import io.github.panamallama.runtime.gguf.RandomAdapter;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -15,10 +17,12 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Models whose disk is full when half of them is written: nothing of them is left, and what was there before is. */
+/** Models and adapters whose disk is full when half of them is written: nothing of them is left, and what was there before is. */
 class DiskFullTest {
     /** Less than any of the models takes, more than all that is written beside them. */
     private static final int KILOBYTES = 1500;
+    /** The same for adapters and statistics. */
+    private static final int SMALL_KILOBYTES = 48;
 
     @TempDir
     private Path folder;
@@ -33,8 +37,9 @@ class DiskFullTest {
 
     @ParameterizedTest
     @ValueSource(strings = {"quantize IN OUT Q8_0", "quantize IN OUT S24_Q8", "sparsify IN OUT --type S24_Q4",
-            "sparsify IN OUT --type S24_Q8 --calib TEXT -c 64 --chunks 4", "quantize IN OUT --plan PLAN"})
-    void nothingIsLeftOfAModel(String line) throws Exception {
+            "sparsify IN OUT --type S24_Q8 --calib TEXT -c 64 --chunks 4", "quantize IN OUT --plan PLAN", "adapters merge IN ADAPTER OUT",
+            "adapters convert ADAPTER OUT --type f32", "adapters combine ADAPTER OTHER OUT", "imatrix -m IN TEXT OUT -c 64 --chunks 4"})
+    void nothingIsLeftOfAFile(String line) throws Exception {
         var plan = folder.resolve("plan.json");
         if (line.contains("PLAN")) {
             Commands.run("search-types", Models.shippedF16().toString(), "--bpw", "5", "--calib", text.toString(), "-o", plan.toString(),
@@ -48,19 +53,26 @@ class DiskFullTest {
             case "OUT" -> out.toString();
             case "TEXT" -> text.toString();
             case "PLAN" -> plan.toString();
+            case "ADAPTER" -> adapter(1);
+            case "OTHER" -> adapter(2);
             default -> word;
         }).toList();
-        assertFails(into, List.of(), arguments);
+        int most = line.matches("(adapters c|imatrix).*") ? SMALL_KILOBYTES : KILOBYTES;
+        assertFails(most, into, List.of(), arguments);
 
         Files.writeString(out, "mine");
         var again = new ArrayList<>(arguments);
         again.add("--force");
-        assertFails(into, List.of(out), again);
+        assertFails(most, into, List.of(out), again);
         assertEquals("mine", Files.readString(out));
     }
 
-    private static void assertFails(Path into, List<Path> wanted, List<String> arguments) throws Exception {
-        var result = Commands.runWithFilesBelow(KILOBYTES, arguments.toArray(String[]::new));
+    private String adapter(int seed) {
+        return RandomAdapter.of(seed).write(GgufFile.read(Models.shippedF16()), folder.resolve("adapter-" + seed + ".gguf")).toString();
+    }
+
+    private static void assertFails(int kilobytes, Path into, List<Path> wanted, List<String> arguments) throws Exception {
+        var result = Commands.runWithFilesBelow(kilobytes, arguments.toArray(String[]::new));
         assertEquals(1, result.code(), arguments + "\n" + result.out() + result.error());
         assertTrue(result.error().contains(into.resolve("out.gguf").toString()), result.error());
         try (var left = Files.list(into)) {
