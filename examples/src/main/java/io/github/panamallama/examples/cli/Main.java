@@ -183,7 +183,8 @@ final class Main implements Runnable {
         }
         shell.err().println("panama-llama: " + message(e));
         switch (e) {
-            case InsufficientMemoryException memory -> shell.err().println("  (on the command line: -c for the context, -ctk and -ctv for the cache types)");
+            case InsufficientMemoryException memory -> shell.err().println("  (on the command line: -c for the context, -ctk and -ctv for the"
+                    + " cache types" + (memory.place().equals(memory.estimate().host().name()) ? ")" : "; -ngl for layers on devices)"));
             case EmbeddingException embedding -> shell.err().println(EmbedCommand.HINT);
             case ContextFullException full -> shell.err().println("  (on the command line: -c for the context)");
             default -> { }
