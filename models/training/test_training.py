@@ -303,6 +303,9 @@ class Models(unittest.TestCase):
     def test_only_the_middle_and_its_end_are_measured_as_such(self):
         row = np.array([[tokens.PREFIX, 9, tokens.SUFFIX, 8, tokens.MIDDLE, 7, 7, tokens.END, 6, 6]])
         self.assertEqual([4, 5, 6], np.flatnonzero(self.training.inside_middle(row)[0]).tolist())
+        model = self.model.Model(self.CONFIG)
+        self.assertEqual({"fim", "middle"}, set(self.training.measure(model, dict(fim=row.astype(np.uint16)), "cpu")))
+        self.assertEqual({"fim"}, set(self.training.measure(model, dict(fim=row[:, :4].astype(np.uint16)), "cpu")))
 
     def test_training_learns_what_repeats(self):
         model = self.model.Model(self.CONFIG)

@@ -129,7 +129,7 @@ def measure(model, held, device, batch=8):
                 inside = inside_middle(some[i:i + batch])
                 middle.append(loss[torch.from_numpy(inside).to(device)])
         result[kind] = torch.cat(losses).mean().item()
-    if middle:
+    if middle and len(torch.cat(middle)):
         result["middle"] = torch.cat(middle).mean().item()
     return {kind: round(loss, 4) for kind, loss in result.items()}
 
@@ -218,7 +218,7 @@ def train(model, batches, held, end, device, out, log, batch, micro, clock=time.
         now = clock()
         if now - said > min(20, seconds / 8):
             log(step=state["step"], tokens=state["tokens"], epoch=batches.number - 1, rate=f"{PEAK * rate(elapsed / seconds):.5f}",
-                loss=f"{mean:.4f}", grad=f"{size.item():.2f}", per_second=round((state["tokens"] - said_tokens) / (now - said)),
+                loss=f"{mean or math.nan:.4f}", grad=f"{size.item():.2f}", per_second=round((state["tokens"] - said_tokens) / (now - said)),
                 **measure(model, {kind: some[:16] for kind, some in held.items()}, device))
             said, said_tokens = clock(), state["tokens"]
         if now - saved_at > 60:
