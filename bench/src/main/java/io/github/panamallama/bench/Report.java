@@ -4,7 +4,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.HashSet;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -223,28 +223,35 @@ final class Report {
                 + ": ours / baseline, pair by pair";
     }
 
-    private void plot(String part, List<Comparison> shown) throws IOException {
-        var chart = new XYChartBuilder().width(900).height(480).title(title(part, shown))
-                .xAxisTitle("pair").yAxisTitle("ratio").build();
-        chart.getStyler().setLegendPosition(Styler.LegendPosition.OutsideE);
+    /** What tells the comparisons of a plot apart: their models and threads where there are several, the work where that is not enough. */
+    static List<String> seriesNames(List<Comparison> shown) {
         var models = shown.stream().map(Comparison::model).distinct().count();
         var threads = shown.stream().map(Comparison::threads).distinct().count();
-        var names = new HashSet<String>();
+        var names = shown.stream().map(c -> (models > 1 ? c.model() + ", " : "") + c.baseline()
+                + (threads > 1 ? ", " + c.threads() + (c.threads() == 1 ? " thread" : " threads") : "")).toList();
+        var full = new ArrayList<String>();
+        for (int i = 0; i < names.size(); i++) {
+            var name = Collections.frequency(names, names.get(i)) > 1 ? names.get(i) + ", " + shown.get(i).work() : names.get(i);
+            full.add(full.contains(name) ? name + " (" + (i + 1) + ")" : name);
+        }
+        return full;
+    }
+
+    private void plot(String part, List<Comparison> shown) throws IOException {
+        // the legend is below: long names beside it would leave the plot half of the page
+        var chart = new XYChartBuilder().width(900).height(440 + 24 * shown.size()).title(title(part, shown))
+                .xAxisTitle("pair").yAxisTitle("ratio").build();
+        chart.getStyler().setLegendPosition(Styler.LegendPosition.OutsideS).setLegendLayout(Styler.LegendLayout.Vertical);
+        var names = seriesNames(shown);
         int longest = 1;
-        for (var c : shown) {
+        for (int k = 0; k < shown.size(); k++) {
+            var c = shown.get(k);
             var ratios = c.pairs().stream().mapToDouble(Comparison.Pair::ratio).toArray();
             var index = new double[ratios.length];
             for (int i = 0; i < index.length; i++) {
                 index[i] = i + 1;
             }
-            var name = (models > 1 ? c.model() + ", " : "") + c.baseline()
-                    + (threads > 1 ? ", " + c.threads() + (c.threads() == 1 ? " thread" : " threads") : "");
-            if (names.contains(name)) {
-                name += ", " + c.work();
-            }
-            names.add(name);
-            chart.addSeries(name, index, ratios)
-                    .setXYSeriesRenderStyle(XYSeries.XYSeriesRenderStyle.Scatter);
+            chart.addSeries(names.get(k), index, ratios).setXYSeriesRenderStyle(XYSeries.XYSeriesRenderStyle.Scatter);
             longest = Math.max(longest, ratios.length);
         }
         for (double target : shown.stream().mapToDouble(Comparison::target).filter(target -> target > 0).distinct().toArray()) {

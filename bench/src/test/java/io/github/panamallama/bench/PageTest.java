@@ -63,6 +63,16 @@ class PageTest {
     }
 
     @Test
+    void plotsTellTheWorkOfEachWhereModelAndBaselineAreNotEnough() {
+        assertEquals(List.of("a, x, search", "a, x, drafts", "b, x", "a, x, drafts (4)"), Report.seriesNames(List.of(
+                comparison("a", "search"), comparison("a", "drafts"), comparison("b", "search"), comparison("a", "drafts"))));
+    }
+
+    private static Comparison comparison(String model, String work) {
+        return new Comparison("strategies", model, work, 2, "ours", "x", 0, List.of(new Comparison.Pair(1, 1, true)));
+    }
+
+    @Test
     void aSingleBacktickIsOne() {
         assertEquals("a ` b", Page.escape("a ` b"));
         assertEquals("<code>a</code> &quot;b&quot;", Page.escape("`a` \"b\""));
