@@ -34,7 +34,8 @@ public record ControlFiles(List<Scaled> files, int first, int last) implements F
             throw new IllegalArgumentException("no file of a control vector");
         }
         if (!(first == 0 && last == 0) && (first < 1 || last < first)) {
-            throw new IllegalArgumentException("layers " + first + " to " + last + " of a control vector; they must be in order, from 1 on");
+            throw new IllegalArgumentException("layers " + first + " to " + last
+                    + " of a control vector; they must be in order, from 1 on");
         }
     }
 

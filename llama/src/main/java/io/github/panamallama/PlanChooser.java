@@ -3,7 +3,10 @@ package io.github.panamallama;
 import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.LayerPlan;
 
-/** Chooses by the prompt which blocks of the model run. A trained router of the layers module is one: {@code router::plan}, and in a file {@link RoutedPlans}. */
+/**
+ * Chooses by the prompt which blocks of the model run. A trained router of the layers module is one: {@code router::plan}, and in a file
+ * {@link RoutedPlans}.
+ */
 @FunctionalInterface
 public interface PlanChooser {
     /**

@@ -460,7 +460,8 @@ final class Wire {
      * @param logProbs of the tokens since the last piece
      * @param measures likewise what {@link Confidence} tells of them
      */
-    record Piece(String text, int generatedTokens, long promptNanos, long generationNanos, List<LogProbs> logProbs, List<Measure> measures) {
+    record Piece(String text, int generatedTokens, long promptNanos, long generationNanos, List<LogProbs> logProbs,
+            List<Measure> measures) {
         byte[] bytes() {
             var bytes = new ByteArrayOutputStream(64);
             try (var out = new DataOutputStream(bytes)) {

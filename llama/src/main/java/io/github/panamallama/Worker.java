@@ -247,8 +247,8 @@ final class Worker {
             long share = ((long) rows.length * width * Float.BYTES) / WorkerProcess.WINDOW + (long) width * Float.BYTES;
             int each = Math.max(1, Math.clamp(share, LEAST_VECTOR_BYTES, MOST_VECTOR_BYTES) / (width * Float.BYTES));
             if (rows.length > (long) each * WorkerProcess.WINDOW) {
-                throw new IllegalArgumentException(rows.length + " vectors of " + width + " numbers are more than a worker process sends at once; "
-                        + "ask for at most " + (long) each * WorkerProcess.WINDOW + " at a time");
+                throw new IllegalArgumentException(rows.length + " vectors of " + width + " numbers are more than a worker process sends at "
+                        + "once; ask for at most " + (long) each * WorkerProcess.WINDOW + " at a time");
             }
             for (int from = 0; from < rows.length; from += each) {
                 int to = Math.min(rows.length, from + each);
@@ -385,7 +385,8 @@ final class Worker {
             if (!fingerprints.computeIfAbsent(adapter, loaded -> Wire.AdapterRef.fingerprint(loaded.file())).equals(ref.fingerprint())) {
                 fingerprints.remove(adapter);
                 adapter.close();
-                throw new AdapterException(ref.path() + " is another file than the one that was loaded; close that adapter and load it anew");
+                throw new AdapterException(ref.path()
+                        + " is another file than the one that was loaded; close that adapter and load it anew");
             }
             return adapter;
         }
@@ -408,7 +409,8 @@ final class Worker {
     }
 
     private Held held(long dialogue) {
-        return dialogues.computeIfAbsent(dialogue, number -> new Held(new LocalDialogue(llama.engine(), AdapterSet.none()), new ReentrantLock()));
+        return dialogues.computeIfAbsent(dialogue,
+                number -> new Held(new LocalDialogue(llama.engine(), AdapterSet.none()), new ReentrantLock()));
     }
 
     /** Does something with a conversation under adapters; gives its length then. */

@@ -66,7 +66,8 @@ class IsolatedPartsTest {
     private static final GenerationOptions GREEDY = GenerationOptions.defaults().withTemperature(0).withMaxTokens(48);
     private static final LlamaOptions OPTIONS = LlamaOptions.defaults().withContextSize(1024).withThreads(1).withGeneration(GREEDY);
     private static final EmbedderOptions EMBEDDING = EmbedderOptions.defaults().withThreads(1);
-    private static final List<String> TEXTS = List.of("public int size()", "int length()", "/** Copyright */", "für ∑ 😀", "x".repeat(500));
+    private static final List<String> TEXTS = List.of("public int size()", "int length()", "/** Copyright */", "für ∑ 😀",
+            "x".repeat(500));
 
     @TempDir
     static Path folder;
@@ -185,7 +186,8 @@ class IsolatedPartsTest {
         IntStream.range(0, 64).forEach(i -> head.putFloat((float) random.nextDouble(-1, 1)));
         var ranker = folder.resolve("decoder.gguf");
         RandomModel.tiny(RandomModel.Architecture.QWEN3).writer().putU32("qwen3.pooling_type", 4)
-                .tensor("cls.output.weight", GgmlType.F32, List.of(64L, 1L), out -> out.write(MemorySegment.ofArray(head.array()))).write(ranker);
+                .tensor("cls.output.weight", GgmlType.F32, List.of(64L, 1L), out -> out.write(MemorySegment.ofArray(head.array())))
+                .write(ranker);
         try (var local = Llama.load(ranker, OPTIONS.withContextSize(128));
                 var remote = Llama.isolated(ranker, OPTIONS.withContextSize(128), IsolationOptions.defaults());
                 var scores = local.reranker(EMBEDDING); var same = remote.reranker(EMBEDDING)) {
@@ -357,7 +359,8 @@ class IsolatedPartsTest {
         int blocks = here.model().layerCount();
         var examples = new ArrayList<Example>();
         for (int i = 0; i < 8; i++) {
-            examples.add(new Example(here.model().vocabulary().tokenize("int x" + i + " = 1;", true, false), LayerPlan.all(blocks).skip(1)));
+            var prompt = here.model().vocabulary().tokenize("int x" + i + " = 1;", true, false);
+            examples.add(new Example(prompt, LayerPlan.all(blocks).skip(1)));
         }
         var file = folder.resolve("router.gguf");
         RouterFile.write(file, FirstRouter.train(here.engine(), examples, FirstRouter.Options.defaults()), here.model());
@@ -377,7 +380,8 @@ class IsolatedPartsTest {
             var e = assertThrows(IsolationException.class, () -> there.complete(PROMPT, refused));
             assertTrue(e.getMessage().contains(refused.strategy().getClass().getSimpleName()) && e.getMessage().contains("Llama.load"),
                     e.getMessage());
-            assertThrows(IsolationException.class, () -> Llama.isolatedDefault(OPTIONS.withGeneration(refused), IsolationOptions.defaults()));
+            assertThrows(IsolationException.class,
+                    () -> Llama.isolatedDefault(OPTIONS.withGeneration(refused), IsolationOptions.defaults()));
         }
         assertEquals(0, there.restarts());
     }

@@ -562,7 +562,8 @@ class WorkerDeathTest {
             """;
 
     @ParameterizedTest
-    @ValueSource(strings = {"noise", "long", "answer", "type", "nothing", "protocol", "flood", "piece", "plan", "vector", "vectors", "width"})
+    @ValueSource(strings = {"noise", "long", "answer", "type", "nothing", "protocol", "flood", "piece", "plan", "vector", "vectors",
+            "width"})
     void aWorkerThatLiesIsKilled(String lie, @TempDir Path liar) throws Exception {
         var source = Files.writeString(liar.resolve("Worker.java"), LIAR);
         var classes = new ArrayList<String>();

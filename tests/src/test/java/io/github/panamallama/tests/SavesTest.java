@@ -42,7 +42,8 @@ import org.junit.jupiter.api.io.TempDir;
  * the size of files stands for it. {@link DiskFullTest} does the same with models.
  */
 class SavesTest {
-    private static final List<String> ALL = List.of("state", "prompt", "chat", "trie", "trigrams", "thresholds", "routers", "plan", "adapter");
+    private static final List<String> ALL =
+            List.of("state", "prompt", "chat", "trie", "trigrams", "thresholds", "routers", "plan", "adapter");
     /** Those that take more than {@link #ROOM} kilobytes. */
     private static final List<String> LARGE = List.of("state", "prompt", "trigrams", "adapter");
     private static final int ROOM = 16;
@@ -64,7 +65,8 @@ class SavesTest {
 
         public static void main(String[] arguments) {
             var folder = Path.of(arguments[0]);
-            try (var llama = Llama.loadDefault(LlamaOptions.defaults().withContextSize(1024).withThreads(1).withTemperature(0).withMaxTokens(2));
+            var options = LlamaOptions.defaults().withContextSize(1024).withThreads(1).withTemperature(0).withMaxTokens(2);
+            try (var llama = Llama.loadDefault(options);
                     var sequence = llama.engine().newSequence(); var chat = llama.chat("You explain Java.");
                     var asap = llama.aligned("x", Grammar.choices(List.of("a", "b", "c")))) {
                 var model = llama.model();
@@ -109,7 +111,7 @@ class SavesTest {
                 save.accept(path);
                 System.out.println("said " + kind + "." + age + " nothing");
             } catch (RuntimeException e) {
-                System.out.println("said " + kind + "." + age + " " + (e instanceof LlamaException ? "typed " : "untyped " + e.getClass() + " ")
+                System.out.println("said " + kind + "." + age + (e instanceof LlamaException ? " typed " : " untyped " + e.getClass() + " ")
                         + e.getMessage().replace('\n', ' '));
             }
         }
@@ -201,7 +203,8 @@ class SavesTest {
     void whereFilesMayNotGrow() throws Exception {
         assumeTrue(Files.isExecutable(Path.of("/bin/bash")), "needs bash, to limit the size of files");
         var into = withOldFiles(LARGE);
-        var result = Project.run(command(into, LARGE, "bash", "-c", "F=\"$1\"; shift; ulimit -f " + ROOM + "\n" + TELL, "bash", into.toString()), "");
+        var limited = "F=\"$1\"; shift; ulimit -f " + ROOM + "\n" + TELL;
+        var result = Project.run(command(into, LARGE, "bash", "-c", limited, "bash", into.toString()), "");
         assertNothingWasSaved(into, LARGE, "File too large", result);
     }
 
