@@ -214,7 +214,7 @@ public final class Llama extends TextModel {
     public Completion infill(String prefix, String suffix, GenerationOptions options) {
         var vocabulary = model.vocabulary();
         if (!canInfill()) {
-            throw new LlamaException("this model (" + model.description() + ") has no fill-in-the-middle tokens; use complete");
+            throw new LlamaException(model.path() + " (" + model.description() + ") has no fill-in-the-middle tokens; use complete");
         }
         boolean bos = vocabulary.addsBos() && vocabulary.bos() >= 0;
         int room = options.promptRoom(engine.contextSize()) - (bos ? 4 : 3);
@@ -290,15 +290,15 @@ public final class Llama extends TextModel {
     /** A model that was trained to rank writes words without sense. */
     private void requireWriter() {
         if (Pooling.of(model) == Pooling.RANK) {
-            throw new LlamaException("this model (" + model.description() + ") ranks documents and does not write; use reranker");
+            throw new LlamaException(model.path() + " (" + model.description() + ") ranks documents and does not write; use reranker");
         }
     }
 
     private void requireTalker() {
         requireWriter();
         if (model.hasEncoder()) {
-            throw new LlamaException("this model (" + model.description() + ") has an encoder, which reads a text once: it holds no conversation; "
-                    + "use complete");
+            throw new LlamaException(model.path() + " (" + model.description() + ") has an encoder, which reads a text once: it holds no "
+                    + "conversation; use complete");
         }
     }
 
@@ -358,11 +358,11 @@ public final class Llama extends TextModel {
     /** What an encoder-decoder writes when its encoder has read the prompt. */
     private Completion decoding(int[] source, boolean truncated, GenerationOptions options) {
         if (model.decoderStart() < 0) {
-            throw new LlamaException("this model (" + model.description() + ") has no token that its decoder begins with");
+            throw new LlamaException(model.path() + " (" + model.description() + ") has no token that its decoder begins with");
         }
         if (!options.adapters().isEmpty() || options.plans() != null || options.promptCache() != null) {
-            throw new LlamaException("this model (" + model.description() + ") has an encoder: adapters, layer plans and caches of prompts are "
-                    + "for models without");
+            throw new LlamaException(model.path() + " (" + model.description() + ") has an encoder: adapters, layer plans and caches of "
+                    + "prompts are for models without");
         }
         return new Completion(new LocalGeneration(engine.newSequence(source), true, new int[] {model.decoderStart()}, truncated, options, false));
     }

@@ -534,7 +534,7 @@ class WorkerDeathTest {
                         case "type" -> frames.write(Frames.Type.END, 1, noise);
                         case "nothing" -> frames.write(Frames.Type.LOADED, 1, "{}".getBytes());
                         case "flood", "piece", "plan" -> {
-                            frames.write(Frames.Type.LOADED, 1, Wire.json(new Wire.Loaded(512, true, null, "", "")));
+                            frames.write(Frames.Type.LOADED, 1, Wire.json(new Wire.Loaded(512, true, null, "", "", List.of())));
                             frames.read();
                             var blocks = lie.equals("plan") ? Integer.MAX_VALUE : 2;
                             frames.write(Frames.Type.OPENED, 2, ("{\\"promptTokens\\":1,\\"cachedTokens\\":0,\\"truncated\\":false,"
@@ -545,7 +545,7 @@ class WorkerDeathTest {
                             }
                         }
                         case "vector", "vectors", "width" -> {
-                            frames.write(Frames.Type.LOADED, 1, Wire.json(new Wire.Loaded(512, true, null, "", "")));
+                            frames.write(Frames.Type.LOADED, 1, Wire.json(new Wire.Loaded(512, true, null, "", "", List.of())));
                             frames.read();
                             int size = lie.equals("width") ? Integer.MAX_VALUE : 4;
                             frames.write(Frames.Type.VALUE, 2, ("{\\"pooling\\":\\"MEAN\\",\\"size\\":" + size + ",\\"longest\\":9}").getBytes());

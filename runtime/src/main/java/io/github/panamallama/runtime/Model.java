@@ -105,9 +105,11 @@ public final class Model implements AutoCloseable {
         if (options.mtp()) {
             MtpHeads.require(parts);
         }
-        if (options.gpuLayers() > 0 && options.devices().isEmpty() && options.placement().rpcServers().isEmpty() && devices().isEmpty()) {
-            LOG.log(System.Logger.Level.WARNING, "no device for the " + options.gpuLayers() + " layers that gpuLayers asks for: " + path
-                    + " is evaluated by the processor alone");
+        boolean shared = !options.placement().shares().isEmpty();
+        if ((options.gpuLayers() > 0 || shared) && options.devices().isEmpty() && options.placement().rpcServers().isEmpty()
+                && devices().isEmpty()) {
+            LOG.log(System.Logger.Level.WARNING, "no device for " + (options.gpuLayers() > 0 ? "the " + options.gpuLayers()
+                    + " layers that gpuLayers asks for" : "the shares of tensorSplit") + ": " + path + " is evaluated by the processor alone");
         }
         var servers = servers(options);
         RpcServers.enter(servers);

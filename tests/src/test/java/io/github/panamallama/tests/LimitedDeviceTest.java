@@ -33,6 +33,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
@@ -40,6 +41,7 @@ import java.util.Properties;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -97,7 +99,11 @@ class LimitedDeviceTest {
     private static ProcessBuilder jvm(Path plugIn, Map<String, String> environment, String... arguments) {
         var command = new ArrayList<>(Project.javaCommand(Child.class.getName(), List.of(arguments)));
         int at = command.indexOf("-cp") + 1;
-        command.set(at, command.get(at) + File.pathSeparator + plugIn);
+        // without the command line, which shows log messages in its own way
+        command.set(at, Stream.concat(Arrays.stream(command.get(at).split(File.pathSeparator))
+                .filter(entry -> !Path.of(entry).getFileName().toString().startsWith("panama-llama-examples")
+                        && !Path.of(entry).startsWith(Project.HOME.resolve("examples"))), Stream.of(plugIn.toString()))
+                .collect(Collectors.joining(File.pathSeparator)));
         var builder = new ProcessBuilder(command).redirectErrorStream(true);
         builder.environment().put("PANAMA_LLAMA_CACHE", folder.resolve("cache").toString());
         builder.environment().putAll(environment);
