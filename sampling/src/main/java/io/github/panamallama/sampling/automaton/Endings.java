@@ -25,6 +25,8 @@ public final class Endings {
     /** As a number of tokens: no end was found. */
     public static final int NEVER = 1 << 28;
     private static final int MAX_PARTS = 200_000;
+    /** Each part of an object or array holds what was read before it, so that thousands of required properties take their square. */
+    private static final long MAX_NANOS = 2_000_000_000L;
     /** Bytes of kept bits; then they are forgotten. */
     private static final long CACHE = 16L << 20;
 
@@ -192,6 +194,7 @@ public final class Endings {
         var work = new ArrayDeque<Integer>();
         open.put(wanted, NEVER);
         work.add(wanted);
+        long deadline = System.nanoTime() + MAX_NANOS;
         while (!work.isEmpty()) {
             int node = work.remove();
             int cost = nodeCost(node, open, users, work);
@@ -201,6 +204,10 @@ public final class Endings {
             }
             if (open.size() > MAX_PARTS) {
                 throw new LimitException("no short text of the grammar was found among " + MAX_PARTS + " parts of it; make it simpler");
+            }
+            if (System.nanoTime() - deadline > 0) {
+                throw new LimitException("no short text of the grammar was found within " + MAX_NANOS / 1_000_000_000
+                        + " s; ask for fewer properties or items, or make it simpler");
             }
         }
         ofNode.putAll(open);

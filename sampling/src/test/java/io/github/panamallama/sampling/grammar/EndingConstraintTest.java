@@ -164,6 +164,16 @@ class EndingConstraintTest {
         assertThrows(ConstraintException.class, () -> Grammar.regex("b").constraint(missing).within(5));
     }
 
+    /** Each of its parts holds all names before it: looking for a short text among them would take minutes. */
+    @Test
+    void aSearchForAShortTextThatTakesTooLongIsAnError() {
+        var vocabulary = Vocabularies.synthetic(new Random(1), "q", 0);
+        var grammar = Grammar.jsonSchema("""
+                {"dependentRequired": {"a": ["b"]}, "dependentSchemas": {"b": {"minProperties": 311111111111111111111111}}}""");
+        var error = assertThrows(ConstraintException.class, () -> grammar.constraint(vocabulary).within(20));
+        assertTrue(error.getMessage().contains("no short text of the grammar was found"), error.getMessage());
+    }
+
     @Test
     void forksAndRollbacksKeepTheirOwnRoom() {
         var vocabulary = Vocabularies.synthetic(new Random(1), "q", 0);
