@@ -69,6 +69,10 @@ final class GgufMutator {
     }
 
     private void change() {
+        if (file.pairs.isEmpty()) { // all removed: a control vector has only two
+            addKey();
+            return;
+        }
         switch (random.nextInt(20)) {
             case 0, 1, 2, 3, 4, 5 -> value(key());
             case 6 -> type(key());
@@ -96,7 +100,10 @@ final class GgufMutator {
             case 2 -> file.pairCount = note("pair count", near(file.pairs.size()));
             case 3 -> file.version = (int) note("version", random.nextInt(6)).longValue();
             case 4 -> {
-                var pair = file.pairs.get(random.nextInt(file.pairs.size()));
+                if (file.pairs.isEmpty()) {
+                    return;
+                }
+                var pair = any(file.pairs);
                 pair.count = note("count of " + pair.key, near(pair.elements.size()));
             }
             case 5 -> {
