@@ -3,8 +3,9 @@ package io.github.panamallama.examples.cli;
 import java.util.ResourceBundle;
 
 /**
- * The System.Logger of this program: silent, because failures arrive as exceptions with their reason; with {@code --debug} the project's own lines
- * go to standard error. It also spares the start of java.util.logging.
+ * The System.Logger of this program: silent, because failures arrive as exceptions with their reason, but for devices that can't be used,
+ * where the processor takes over without a failure; with {@code --debug} the project's own lines go to standard error. It also spares the
+ * start of java.util.logging.
  */
 public final class Log extends System.LoggerFinder {
     private static volatile boolean shown;
@@ -23,13 +24,17 @@ public final class Log extends System.LoggerFinder {
 
             @Override
             public boolean isLoggable(Level level) {
-                return shown && name.startsWith("panamallama") && level != Level.OFF && level.compareTo(Level.DEBUG) >= 0;
+                return level != Level.OFF && (warns(level) || shown && name.startsWith("panamallama") && level.compareTo(Level.DEBUG) >= 0);
+            }
+
+            private boolean warns(Level level) {
+                return name.equals("panamallama.devices") && level.compareTo(Level.WARNING) >= 0;
             }
 
             @Override
             public void log(Level level, ResourceBundle bundle, String message, Throwable thrown) {
                 if (isLoggable(level)) {
-                    System.err.println(name + " " + level + ": " + message);
+                    System.err.println((shown ? name + " " + level : "panama-llama") + ": " + message);
                     if (thrown != null) {
                         thrown.printStackTrace();
                     }

@@ -76,7 +76,7 @@ final class ModelMixin {
         var places = engine.memory().devices();
         if (places.size() > 1) {
             main.shell().note(places.stream().map(ModelMixin::describe).collect(Collectors.joining("; ")));
-        } else if (gpuLayers > 0 || gpuLayers == ModelOptions.ALL_LAYERS) {
+        } else if (gpuLayers > 0 || gpuLayers == ModelOptions.ALL_LAYERS || !shares.isEmpty()) {
             main.shell().note("no device takes layers here; everything is on the processor");
         }
     }

@@ -16,6 +16,8 @@ import java.nio.file.Path;
  * {@value NativesFolder#VARIABLE} names, else from the natives jar, which is unpacked once into the user's cache folder.
  */
 public final class Natives {
+    /** The logger of what keeps back ends of devices from being used, which a user should see. */
+    private static final String DEVICES = "panamallama.devices";
     private static NativesFolder folder;
     private static NativeLibraryException failure;
 
@@ -83,7 +85,7 @@ public final class Natives {
             told |= warnIfUseless(plugin, error.message());
         }
         if (!told && !error.message().isEmpty()) {
-            System.getLogger(NativeLog.NAME).log(System.Logger.Level.WARNING, error.message());
+            System.getLogger(DEVICES).log(System.Logger.Level.WARNING, error.message());
         }
         return folder;
     }
@@ -101,7 +103,7 @@ public final class Natives {
                 return false;
             }
             var why = loaded ? "no device for it was found" : "it could not be loaded: its driver or runtime libraries are missing or too old";
-            System.getLogger(NativeLog.NAME).log(System.Logger.Level.WARNING, "the " + plugin + " plug-in is there, but " + why
+            System.getLogger(DEVICES).log(System.Logger.Level.WARNING, "the " + plugin + " plug-in is there, but " + why
                     + (reason.isEmpty() ? "" : " (" + reason + ")") + "; models run on the processor");
             return true;
         }
