@@ -202,6 +202,13 @@ class LimitedDeviceTest {
         var out = run(plugIn("missing", module), Map.of(), "noDevice");
         assertEquals(1, out.lines().filter(line -> line.startsWith("WARNING")).count(), out);
         assertTrue(out.contains("the cuda plug-in is there, but it could not be loaded") && out.contains("libsomedriver.so.1"), out);
+
+        var command = new ArrayList<>(Project.javaCommand("io.github.panamallama.examples.cli.Main", List.of("devices")));
+        int at = command.indexOf("-cp") + 1;
+        command.set(at, command.get(at) + File.pathSeparator + folder.resolve("missing"));
+        var told = Project.run(command, "").succeeded().error();
+        assertEquals(1, told.lines().filter(text -> text.startsWith("panama-llama: the cuda plug-in is there, but it could not be loaded")
+                && text.contains("libsomedriver.so.1")).count(), told);
     }
 
     /** The server's own device has the memory that it reports; this process has no plug-in. */
