@@ -63,6 +63,8 @@ public final class Compare implements Callable<Integer> {
         vocabulary,
         /** Other runtimes for Java; Maven fetches them. */
         runtimes,
+        /** What the last {@code bench/run soak} said. */
+        soak,
         /** Next lines of held-out files; the shipped model alone. */
         lines,
         /** Finding the tokens that a JSON Schema allows, with llama.cpp's grammar sampler. */
@@ -182,7 +184,7 @@ public final class Compare implements Callable<Integer> {
         written = new Report(home.resolve(report), setting);
         setting.forEach((name, value) -> System.out.println(name + ": " + value));
 
-        var ofNoModel = EnumSet.of(Part.tokens, Part.masks, Part.memory, Part.vocabulary, Part.types);
+        var ofNoModel = EnumSet.of(Part.tokens, Part.masks, Part.memory, Part.vocabulary, Part.types, Part.soak);
         for (var model : ofNoModel.containsAll(wanted) ? List.<BenchModels.BenchModel>of() : BenchModels.resolve(models)) {
             System.out.printf(Locale.ROOT, "%n%s: %s%n", model.name(), model.shape());
             if (wanted.contains(Part.bench)) {
@@ -252,6 +254,14 @@ public final class Compare implements Callable<Integer> {
         }
         if (wanted.contains(Part.vocabulary)) {
             Vocabularies.measure(written);
+        }
+        if (wanted.contains(Part.soak)) {
+            var soak = home.resolve(Soak.REPORT);
+            if (Files.exists(soak.resolve("report.json"))) {
+                written.include(soak);
+            } else {
+                written.add(Report.Table.notMeasured("Soak", "`bench/run soak --minutes 30` has not run here."));
+            }
         }
         if (wanted.contains(Part.types)) {
             var only = rivals == null ? null : rivals.stream().map(name -> GgmlType.byName(name).orElseThrow(() ->

@@ -3,6 +3,7 @@ package io.github.panamallama.bench;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
@@ -25,6 +26,7 @@ import tools.jackson.databind.SerializationFeature;
  * leaves what it had.
  */
 final class Report {
+    private static final JsonMapper JSON = JsonMapper.builder().enable(SerializationFeature.INDENT_OUTPUT).build();
     /** Of one plot; a part with more has a plot for each model. */
     private static final int MOST_SERIES = 12;
 
@@ -89,6 +91,24 @@ final class Report {
     /** Keeps a plot, and writes the page that shows it. */
     void add(Chart<?, ?> chart, String name) throws IOException {
         save(chart, name);
+        write();
+    }
+
+    /** Takes in the tables and plots of another report, and says when and by which command they were made. */
+    void include(Path other) throws IOException {
+        var file = other.resolve("report.json");
+        var root = JSON.readTree(Files.readString(file));
+        var origin = String.format(Locale.ROOT, "By %s at %s. ", root.at("/setting/command").stringValue(),
+                Files.getLastModifiedTime(file).toInstant().truncatedTo(ChronoUnit.SECONDS));
+        for (var node : root.path("tables")) {
+            var table = JSON.treeToValue(node, Table.class);
+            tables.add(new Table(table.title(), origin + table.note(), table.columns(), table.rows()));
+        }
+        try (var list = Files.newDirectoryStream(other, "*.png")) {
+            for (var plot : list) {
+                plots.put(plot.getFileName().toString().replaceAll("\\.png$", ""), Files.readAllBytes(plot));
+            }
+        }
         write();
     }
 
@@ -157,8 +177,7 @@ final class Report {
 
     private void write() throws IOException {
         Files.writeString(folder.resolve("report.md"), markdown());
-        var json = JsonMapper.builder().enable(SerializationFeature.INDENT_OUTPUT).build();
-        Files.writeString(folder.resolve("report.json"), json.writeValueAsString(Map.of(
+        Files.writeString(folder.resolve("report.json"), JSON.writeValueAsString(Map.of(
                 "setting", setting,
                 "comparisons", comparisons.stream().map(Report::fields).toList(),
                 "costs", costs.stream().map(Report::fields).toList(),

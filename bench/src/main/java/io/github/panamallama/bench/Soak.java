@@ -51,6 +51,8 @@ public final class Soak implements Callable<Integer> {
     private static final String PROMPT = "public final class Point {\n    private final int x;\n\n    public ";
     private static final Grammar NUMBERS = Grammar.regex("[0-9]{1,6}(, [0-9]{1,6})*;");
     private static final int CONTEXT = 512;
+    /** Where its report goes, from the root of the checkout. */
+    static final String REPORT = "bench/target/soak";
     /** Of what is in use after the first third: what caches and the JVM's own growth may still add. */
     private static final double GROWTH = 0.03;
     /** Of the pages outside of heap and files, which also hold compiled code, classes and stacks. */
@@ -72,7 +74,7 @@ public final class Soak implements Callable<Integer> {
     @Option(names = "--home", paramLabel = "DIR", description = "root of the checkout", defaultValue = "")
     Path home;
 
-    @Option(names = "--report", paramLabel = "DIR", description = "where the report goes", defaultValue = "bench/target/soak")
+    @Option(names = "--report", paramLabel = "DIR", description = "where the report goes", defaultValue = REPORT)
     Path folder;
 
     private final Map<Operation, LongAdder> done = new EnumMap<>(Operation.class);

@@ -31,6 +31,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.function.ToDoubleFunction;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
@@ -235,7 +236,7 @@ final class TypeQuality implements AutoCloseable {
             }
         }
         all.sort(Comparator.comparingDouble(Scored::bits).thenComparingDouble(Scored::divergence));
-        var front = front(all);
+        var front = front(all, Scored::divergence);
         report.add(new Report.Table("Quality by type of weights, shipped model", String.format(Locale.ROOT,
                 "%d windows of %d tokens of held-out files; statistics are of %d windows of other files. Matrices in blocks are of the "
                         + "type, the embedding is F16 in every model; bits per weight are those of the matrices in blocks. Loss beyond "
@@ -244,12 +245,11 @@ final class TypeQuality implements AutoCloseable {
                 scored.size(), WINDOW, CALIBRATION),
                 List.of("type", "how", "bits per weight", "perplexity", "loss beyond F16", "KL", "same token", "front"),
                 all.stream().map(each -> line(each, all, front.contains(each))).toList()));
-        report.save(chart(all, front, "KL divergence from F16 in nats", true, each -> Math.max(LEAST, each.divergence)),
-                "types-divergence");
+        report.save(chart(all, "KL divergence from F16 in nats", true, each -> Math.max(LEAST, each.divergence)), "types-divergence");
         double most = MOST_PERPLEXITY * all.getLast().perplexity();
         var plotted = all.stream().filter(each -> each.perplexity() <= most).toList();
-        report.save(chart(plotted, front.stream().filter(plotted::contains).toList(), String.format(Locale.ROOT, "perplexity, up to %.0f",
-                most), false, Scored::perplexity), "types-perplexity");
+        report.save(chart(plotted, String.format(Locale.ROOT, "perplexity, up to %.0f", most), false, Scored::perplexity),
+                "types-perplexity");
     }
 
     private static void add(List<Scored> all, Scored each) {
@@ -274,27 +274,28 @@ final class TypeQuality implements AutoCloseable {
         return String.format(Locale.ROOT, format, value);
     }
 
-    private static List<Scored> front(List<Scored> ascending) {
+    /** Those than which no other has less of a value in as few bits, by bits. */
+    private static List<Scored> front(List<Scored> all, ToDoubleFunction<Scored> value) {
         var front = new ArrayList<Scored>();
-        for (var each : ascending) {
-            if (front.isEmpty() || each.divergence < front.getLast().divergence) {
+        for (var each : all.stream().sorted(Comparator.comparingDouble(Scored::bits).thenComparingDouble(value)).toList()) {
+            if (front.isEmpty() || value.applyAsDouble(each) < value.applyAsDouble(front.getLast())) {
                 front.add(each);
             }
         }
         return front;
     }
 
-    private static XYChart chart(List<Scored> all, List<Scored> front, String what, boolean logarithmic, ToDoubleFunction<Scored> value) {
+    private static XYChart chart(List<Scored> all, String what, boolean logarithmic, ToDoubleFunction<Scored> value) {
         var chart = new XYChartBuilder().width(1100).height(640).title("Quality by type of weights, held-out Java, shipped model")
                 .xAxisTitle("bits per weight of the matrices in blocks").yAxisTitle(what).build();
         chart.getStyler().setYAxisLogarithmic(logarithmic).setLegendPosition(LegendPosition.InsideNE);
         chart.getStyler().setXAxisMin(1.0).setXAxisMax(MOST_BITS).setAnnotationTextFontColor(Color.DARK_GRAY);
-        var groups = new LinkedHashMap<String, List<Scored>>();
+        var groups = new TreeMap<String, List<Scored>>();       // the same colours in every plot
         all.stream().filter(each -> each.bits < MOST_BITS)
                 .forEach(each -> groups.computeIfAbsent(each.group(), key -> new ArrayList<>()).add(each));
         groups.forEach((name, members) -> chart.addSeries(name, members.stream().mapToDouble(Scored::bits).toArray(),
                 members.stream().mapToDouble(value).toArray()).setXYSeriesRenderStyle(XYSeriesRenderStyle.Scatter));
-        var shown = front.stream().filter(each -> each.bits < MOST_BITS).toList();
+        var shown = front(all.stream().filter(each -> each.bits < MOST_BITS).toList(), value);
         chart.addSeries("front", shown.stream().mapToDouble(Scored::bits).toArray(), shown.stream().mapToDouble(value).toArray())
                 .setXYSeriesRenderStyle(XYSeriesRenderStyle.Line).setMarker(SeriesMarkers.NONE).setLineColor(Color.GRAY);
         // labels of the front stand below it, where nothing is; those of sparse types beside the best way of pruning

@@ -14,6 +14,7 @@ import java.util.Map;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.knowm.xchart.XYChartBuilder;
 
 class PageTest {
     private static final Pattern IMAGE = Pattern.compile("src=\"data:image/png;base64,([^\"]+)\"");
@@ -44,6 +45,24 @@ class PageTest {
         var png = Base64.getDecoder().decode(image.group(1));
         assertEquals(900, ByteBuffer.wrap(png).getInt(16), "width in the image's header");
         assertArrayEquals(png, Files.readAllBytes(folder.resolve("decode.png")));
+    }
+
+    @Test
+    void aReportTakesInTheTablesAndPlotsOfAnother() throws Exception {
+        var other = Files.createDirectory(folder.resolve("soak"));
+        var soak = new Report(other, Map.of("command", "`bench/run soak`"));
+        soak.add(new Report.Table("Memory", "MiB.", List.of("part", "resident"), List.of(List.of("last third", "2300"))));
+        var chart = new XYChartBuilder().width(300).height(200).build();
+        chart.addSeries("rest", new double[] {1, 2}, new double[] {3, 4});
+        soak.add(chart, "soak");
+
+        var report = new Report(folder, Map.of("command", "`bench/report`"));
+        report.include(other);
+        assertTrue(Pattern.compile("\\n## Memory\\n\\nBy `bench/run soak` at 20\\S+Z\\. MiB\\.\\n\\n\\| part \\| resident \\|")
+                .matcher(report.markdown()).find(), report.markdown());
+        var image = IMAGE.matcher(Files.readString(folder.resolve("report.html")));
+        assertTrue(image.find());
+        assertArrayEquals(Files.readAllBytes(other.resolve("soak.png")), Base64.getDecoder().decode(image.group(1)));
     }
 
     @Test
