@@ -254,7 +254,7 @@ struct bank final : graph_hook {
         return adapted(g, w, tokens, nullptr, y);
     }
 
-    void built(llm_graph_result &, uint32_t) override { device.built(); }
+    void built(llm_graph_result &, uint32_t, const graph_builder &) override { device.built(); }
 
     void inputs() override { device.fill(sets_of_rows, tokens, slot_scales); }
 

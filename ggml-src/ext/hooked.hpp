@@ -37,9 +37,9 @@ public:
         return y;
     }
 
-    void built(llm_graph_result & graph, uint32_t n_layer) override {
+    void built(llm_graph_result & graph, uint32_t n_layer, const graph_builder & again) override {
         for (graph_hook * hook : hooks) {
-            if (hook != nullptr) { hook->built(graph, n_layer); }
+            if (hook != nullptr) { hook->built(graph, n_layer, again); }
         }
     }
 

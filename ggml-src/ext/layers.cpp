@@ -5,6 +5,10 @@
 // stores into the cache, which nothing in the graph depends on, are dropped. A block that runs again is a copy of its nodes with the
 // output as its input and a spare layer in place of its part of the cache. Every other node stays, in its old order.
 //
+// The last block of most models goes on with those tokens only whose logits are wanted (get_rows by out_ids). Where it runs again, its own
+// nodes are its last run, and copies before them are the earlier ones, over all tokens. What shapes their nodes have then, upstream says: it
+// builds the graph once more as if all logits were wanted.
+//
 // A tap is one more node behind what it looks at, a custom operation of the CPU, which writes what it saw straight into memory of ours.
 // Every node is a barrier for all threads, so that norms are measured for some blocks at a time.
 #include "guard.hpp"
@@ -106,6 +110,8 @@ struct layers final : graph_hook {
     plan wanted, built_plan;
     taps tapped, built_taps;
     bool stale = false; // the graph's nodes of taps point to what is no more
+    bool again = false; // a graph is built for its shapes alone
+    std::unique_ptr<llm_graph_result> of_all_tokens; // that graph
 
     // of the ubatch that is evaluated
     int64_t              first_token = 0; // of the batch
@@ -154,17 +160,17 @@ struct layers final : graph_hook {
     }
 
     ggml_tensor * mul_mat(ggml_context *, ggml_tensor * w, ggml_tensor * x, ggml_tensor *, ggml_tensor * y) override {
-        if (!tapped.weights.empty()) {
+        if (!tapped.weights.empty() && !again) {
             const auto [known, fresh] = inputs_of.emplace(w->name, x);
             if (!fresh && known->second != x) { several.insert(w->name); }
         }
         return y;
     }
 
-    void built(llm_graph_result & graph, uint32_t) override {
+    void built(llm_graph_result & graph, uint32_t, const graph_builder & builder) override {
         if (!wanted.empty() || tapped.any()) {
             stale = true; // until it is complete: what was refused half-way is not evaluated next time
-            rewriting(*this, graph).run();
+            rewriting(*this, graph, builder).run();
             stale = false;
         }
         inputs_of.clear();
@@ -173,8 +179,8 @@ struct layers final : graph_hook {
 
     class rewriting {
     public:
-        rewriting(layers & owner, llm_graph_result & graph)
-            : owner(owner), ctx(graph.get_ctx()), gf(graph.get_gf()), n_layer(owner.n_layer),
+        rewriting(layers & owner, llm_graph_result & graph, const graph_builder & builder)
+            : owner(owner), ctx(graph.get_ctx()), gf(graph.get_gf()), builder(builder), n_layer(owner.n_layer),
               what(owner.wanted.empty() ? plan(owner.n_layer, RUN) : owner.wanted) {
             for (int i = 0; i < ggml_graph_n_nodes(gf); i++) {
                 nodes.push_back(ggml_graph_node(gf, i));
@@ -199,6 +205,7 @@ struct layers final : graph_hook {
         layers &                                              owner;
         ggml_context * const                                  ctx;
         ggml_cgraph * const                                   gf;
+        const graph_builder &                                 builder;
         const uint32_t                                        n_layer;
         const plan                                            what;
         std::vector<ggml_tensor *>                            nodes;
@@ -211,6 +218,7 @@ struct layers final : graph_hook {
         std::unordered_set<const ggml_tensor *>               selections; // rows of a tensor, made here
         std::vector<ggml_tensor *>                            to_measure; // sources of the node that measures norms_of
         std::vector<measured::block>                          norms_of;
+        std::unordered_map<std::string, size_t>               copied; // weights whose inputs are yet to be copied, and where to
 
         // The nodes of each block lie between the outputs of the one before and its own: whatever a block stores depends on its input.
         void find_blocks() {
@@ -303,9 +311,6 @@ struct layers final : graph_hook {
                     case ATTENTION:       need_middle(b); instead[k.out] = k.middle; break;
                     case FEED_FORWARD:    need_middle(b); instead[k.middle] = rows_like(k.in, k.middle); break;
                     default:
-                        if (selects(k)) {
-                            refuse(block_name(b) + " can't run again: it is where the tokens are dropped whose logits are not wanted");
-                        }
                         again += what[b] - 1;
                         continue;
                 }
@@ -418,39 +423,39 @@ struct layers final : graph_hook {
             }
             std::unordered_map<const ggml_tensor *, std::vector<uint32_t>> ends; // blocks by their last node
             for (uint32_t b = 0; b < n_layer; b++) { ends[blocks[b].out].push_back(b); }
-            const std::unordered_map<std::string, size_t> copied = taps_of_inputs();
+            copied = taps_of_inputs();
 
             ggml_graph_clear(gf);
             owner.norm_places.clear();
             size_t spare = 0;
-            for (int i = 0; i < (int) nodes.size(); i++) {
+            for (uint32_t b = 0, i = 0; i < nodes.size(); i++) {
+                while (b < n_layer && blocks[b].from < (int) i) {
+                    if (what[b] > RUN && selects(blocks[b])) { spare = before(b, spare); }
+                    b++;
+                }
                 ggml_tensor * n = nodes[i];
                 if (live.count(n) != 0) {
-                    for (ggml_tensor *& s : n->src) {
-                        if (s != nullptr) { s = resolve_now(s); }
-                    }
-                    if (n->view_src != nullptr) { n->view_src = resolve_now(n->view_src); }
-                    expand(n);
-                    const bool product = n->op == GGML_OP_MUL_MAT || n->op == GGML_OP_MUL_MAT_ID;
-                    const auto tapped = product ? copied.find(n->src[0]->name) : copied.end();
-                    if (tapped != copied.end()) {
-                        if (n->op == GGML_OP_MUL_MAT_ID) {
-                            copy_chosen(n, tapped->second);
-                        } else {
-                            copy(n->src[1], tapped->second);
-                        }
-                    }
+                    place(n);
+                    copy_input(n);
                 }
                 const auto found = ends.find(n);
                 if (found != ends.end()) {
-                    for (uint32_t b : found->second) {
-                        for (int r = 1; r < what[b]; r++) { again(b, spare++); }
-                        tap(b);
+                    for (uint32_t e : found->second) {
+                        if (what[e] > RUN && !selects(blocks[e])) { spare = behind(e, spare); }
+                        tap(e);
                     }
                 }
             }
             measure_pending();
             for (ggml_tensor * s : inputs) { ggml_build_forward_expand(gf, s); } // to be set, they must have memory
+        }
+
+        void place(ggml_tensor * n) {
+            for (ggml_tensor *& s : n->src) {
+                if (s != nullptr) { s = resolve_now(s); }
+            }
+            if (n->view_src != nullptr) { n->view_src = resolve_now(n->view_src); }
+            expand(n);
         }
 
         void expand(ggml_tensor * n) {
@@ -461,15 +466,73 @@ struct layers final : graph_hook {
             }
         }
 
-        // One more run of a block that has just been emitted.
-        void again(uint32_t b, size_t spare) {
+        // More runs of a block that has just been emitted. The next spare layer.
+        size_t behind(uint32_t b, size_t spare) {
+            ggml_tensor * const in = resolve(blocks[b].in), * const out = resolve(blocks[b].out);
+            ggml_tensor * last = out;
+            for (int r = 1; r < what[b]; r++) { last = run(b, in, last, &spare_of(b, spare++), nodes); }
+            instead[out] = last;
+            return spare;
+        }
+
+        // The runs of a block before its last one, over all tokens; its own nodes, which come next, are the last. The next spare layer.
+        size_t before(uint32_t b, size_t spare) {
             const block & k = blocks[b];
-            ggml_tensor * in = resolve(k.in), * out = resolve(k.out);
-            const spare_layers::kv & own = spare_of(b, spare);
-            std::unordered_map<const ggml_tensor *, ggml_tensor *> copies { { in, out } };
+            const std::vector<ggml_tensor *> shapes = over_all_tokens(b);
+            ggml_tensor * last = run(b, k.in, resolve(k.in), nullptr, shapes);
+            for (int r = 2; r < what[b]; r++) { last = run(b, k.in, last, &spare_of(b, spare++), shapes); }
+            const spare_layers::kv & own = spare_of(b, spare++);
+            for (int i = k.from + 1; i <= k.to; i++) {
+                ggml_tensor * n = nodes[i];
+                for (ggml_tensor *& s : n->src) {
+                    if (s != nullptr) { s = s == k.in ? last : is_cache(s) ? spare_for(s, own, b) : s; }
+                }
+                if (n->view_src != nullptr && is_cache(n->view_src)) { n->view_src = spare_for(n->view_src, own, b); }
+            }
+            return spare;
+        }
+
+        // The nodes of the graph as they are when all logits are wanted, by position, for those of a block.
+        std::vector<ggml_tensor *> over_all_tokens(uint32_t b) {
+            const block & k = blocks[b];
+            if (k.in->ne[1] == out_ids->ne[0]) {
+                return nodes;
+            }
+            struct building {
+                bool & now;
+                explicit building(bool & now) : now(now) { now = true; }
+                ~building() { now = false; }
+            };
+            {
+                const building scope(owner.again);
+                builder(owner.of_all_tokens, (uint32_t) k.in->ne[1]);
+            }
+            ggml_cgraph * other = owner.of_all_tokens->get_gf();
+            std::vector<ggml_tensor *> shapes(nodes.size());
+            for (int i = k.from + 1; i <= k.to; i++) {
+                shapes[i] = i < ggml_graph_n_nodes(other) ? ggml_graph_node(other, i) : nullptr;
+                bool same = shapes[i] != nullptr && shapes[i]->op == nodes[i]->op && shapes[i]->type == nodes[i]->type;
+                for (int s = 0; same && s < GGML_MAX_SRC; s++) {
+                    const ggml_tensor * mine = nodes[i]->src[s], * its = shapes[i]->src[s];
+                    const bool weight = mine != nullptr && mine->op == GGML_OP_NONE && (mine->flags & GGML_TENSOR_FLAG_INPUT) == 0;
+                    same = (mine == nullptr) == (its == nullptr) && (!weight || mine == its);
+                }
+                if (!same) {
+                    refuse(block_name(b) + " can't run again: the graph of this architecture is another when all logits are wanted");
+                }
+            }
+            return shapes;
+        }
+
+        // One more run of a block, with `input` where its nodes read `in`: copies of those that depend on it, on the block's part of the
+        // cache or on which tokens are wanted, with other shapes. own: what is in place of the cache; NULL: the cache. Returns the output.
+        ggml_tensor * run(uint32_t b, const ggml_tensor * in, ggml_tensor * input, const spare_layers::kv * own,
+                          const std::vector<ggml_tensor *> & shapes) {
+            const block & k = blocks[b];
+            std::unordered_map<const ggml_tensor *, ggml_tensor *> copies { { in, input } };
             auto copy_of = [&](ggml_tensor * t) {
                 const auto found = copies.find(t);
-                return found != copies.end() ? found->second : t;
+                return found != copies.end() ? found->second : resolve_now(t);
             };
             for (int i = k.from + 1; i <= k.to; i++) {
                 ggml_tensor * n = nodes[i];
@@ -477,28 +540,55 @@ struct layers final : graph_hook {
                     continue;
                 }
                 for (ggml_tensor * s : n->src) {
-                    if (s != nullptr && is_cache(s) && copies.count(s) == 0) { copies[s] = spare_for(s, own, b); }
+                    if (s != nullptr && is_cache(s)) { copies.emplace(s, own == nullptr ? s : spare_for(s, *own, b)); }
                 }
-                bool touched = n->view_src != nullptr && copies.count(n->view_src) != 0;
-                for (ggml_tensor * s : n->src) { touched |= s != nullptr && copies.count(s) != 0; }
-                if (!touched) {
+                bool touched = n->view_src != nullptr && copies.count(n->view_src) != 0, selection = false;
+                for (ggml_tensor * s : n->src) {
+                    touched |= s != nullptr && copies.count(s) != 0;
+                    selection |= s != nullptr && s == out_ids;
+                }
+                if (!touched && !selection) {
+                    place(n);
                     continue;
                 }
-                ggml_tensor * c = ggml_new_tensor(ctx, n->type, GGML_MAX_DIMS, n->ne);
-                memcpy(c->nb, n->nb, sizeof(n->nb));
-                memcpy(c->op_params, n->op_params, sizeof(n->op_params));
-                c->op = n->op;
+                const ggml_tensor * like = shapes[i];
+                ggml_tensor * c = selection ? ggml_cont(ctx, all_rows(b, n, copy_of(n->src[0]), like)) :
+                                              ggml_new_tensor(ctx, n->type, GGML_MAX_DIMS, like->ne);
                 c->flags = n->flags & ~GGML_TENSOR_FLAG_OUTPUT;
-                for (int s = 0; s < GGML_MAX_SRC; s++) {
-                    c->src[s] = n->src[s] == nullptr ? nullptr : copy_of(n->src[s]);
+                if (!selection) {
+                    memcpy(c->nb, like->nb, sizeof(c->nb));
+                    memcpy(c->op_params, like->op_params, sizeof(c->op_params));
+                    c->op = n->op;
+                    for (int s = 0; s < GGML_MAX_SRC; s++) {
+                        if (n->src[s] != nullptr) {
+                            if (copies.count(n->src[s]) == 0) { need_shape(b, n->src[s], like->src[s]); }
+                            c->src[s] = copy_of(n->src[s]);
+                        }
+                    }
+                    c->view_src = n->view_src == nullptr ? nullptr : copy_of(n->view_src);
+                    c->view_offs = like->view_offs;
                 }
-                c->view_src = n->view_src == nullptr ? nullptr : copy_of(n->view_src);
-                c->view_offs = n->view_offs;
                 ggml_format_name(c, "%.40s again", n->name);
                 copies[n] = c;
                 expand(c);
+                copy_input(c);
             }
-            instead[out] = copies.at(k.out);
+            return copies.at(k.out);
+        }
+
+        // What a run over all tokens reads in place of the rows of those that are wanted.
+        ggml_tensor * all_rows(uint32_t b, const ggml_tensor * selection, ggml_tensor * x, const ggml_tensor * like) const {
+            if (selection->op != GGML_OP_GET_ROWS || selection->src[1] != out_ids || x->type != like->type || !ggml_are_same_shape(x, like)) {
+                refuse(block_name(b) + " can't run again: which tokens' logits are wanted matters in '" + selection->name + "'");
+            }
+            return x;
+        }
+
+        // What comes from without the block is the same for all tokens.
+        void need_shape(uint32_t b, const ggml_tensor * t, const ggml_tensor * like) const {
+            if (!ggml_are_same_shape(t, like)) {
+                refuse(block_name(b) + " can't run again: '" + t->name + "' is there for those tokens alone whose logits are wanted");
+            }
         }
 
         // The block's own part of the cache is among its sources by its keys at least.
@@ -565,6 +655,22 @@ struct layers final : graph_hook {
                 copied[name] = owner.tapped.hidden.size() + i;
             }
             return copied;
+        }
+
+        // Of a weight that is in several runs, the input of the first.
+        void copy_input(ggml_tensor * n) {
+            if (n->op != GGML_OP_MUL_MAT && n->op != GGML_OP_MUL_MAT_ID) {
+                return;
+            }
+            const auto tapped = copied.find(n->src[0]->name);
+            if (tapped != copied.end()) {
+                if (n->op == GGML_OP_MUL_MAT_ID) {
+                    copy_chosen(n, tapped->second);
+                } else {
+                    copy(n->src[1], tapped->second);
+                }
+                copied.erase(tapped);
+            }
         }
 
         void copy(ggml_tensor * t, size_t index) {

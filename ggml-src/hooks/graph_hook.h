@@ -6,11 +6,17 @@
 #include "llama.h"
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 
 struct llama_ubatch;
 class  llm_graph_result;
 
 namespace pl {
+
+// Builds the model's part of the graph once more, as if so many outputs were wanted, into a result that is made if there is none. That graph
+// has inputs of its own and is there to be looked at.
+using graph_builder = std::function<void(std::unique_ptr<llm_graph_result> &, uint32_t n_outputs)>;
 
 // What a hook does not override changes nothing.
 class graph_hook {
@@ -28,7 +34,7 @@ public:
     virtual ggml_tensor * get_rows(ggml_context * /*ctx*/, ggml_tensor * /*w*/, ggml_tensor * /*tokens*/, ggml_tensor * y) { return y; }
 
     // The graph is whole: it may be rewritten. n_layer: blocks of the model.
-    virtual void built(llm_graph_result & /*graph*/, uint32_t /*n_layer*/) {}
+    virtual void built(llm_graph_result & /*graph*/, uint32_t /*n_layer*/, const graph_builder & /*again*/) {}
 
     // The graph has its memory, and is about to be computed: tensors marked as inputs may be filled.
     virtual void inputs() {}
@@ -58,9 +64,24 @@ inline ggml_tensor * graph_hook_get_rows(ggml_context * ctx, ggml_tensor * w, gg
     return hook == nullptr ? y : hook->get_rows(ctx, w, tokens, y);
 }
 
-inline void graph_hook_built(llm_graph_result & graph, uint32_t n_layer) {
+template <typename model_type, typename params_type, typename result_type>
+void graph_hook_built(const model_type & model, const params_type & params, result_type & graph, uint32_t n_layer) {
     graph_hook * hook = thread_graph_hook();
-    if (hook != nullptr) { hook->built(graph, n_layer); }
+    if (hook == nullptr) {
+        return;
+    }
+    hook->built(graph, n_layer, [&](std::unique_ptr<result_type> & other, uint32_t n_outputs) {
+        if (other == nullptr) {
+            other = std::make_unique<result_type>(graph.get_max_nodes());
+        } else {
+            other->reset();
+        }
+        params_type with_outputs = params;
+        with_outputs.n_outputs = n_outputs;
+        with_outputs.res = other.get();
+        with_outputs.cb = [](const llama_ubatch &, ggml_tensor *, const char *, int) {}; // names and places of tensors
+        model.build_arch_graph(with_outputs);
+    });
 }
 
 inline void graph_hook_inputs() {

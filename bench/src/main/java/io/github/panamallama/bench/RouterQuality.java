@@ -214,12 +214,12 @@ final class RouterQuality implements AutoCloseable {
         return plans;
     }
 
-    /** A plan that does to the blocks but the last what another does to them, in another order. */
+    /** A plan that does to the blocks what another does to them, in another order. */
     private static LayerPlan shuffled(LayerPlan plan, SplittableRandom random) {
         int[] runs = new int[plan.blocks()];
         Arrays.setAll(runs, plan::runs);
         var shuffled = plan;
-        for (int block = runs.length - 2; block >= 0; block--) {
+        for (int block = runs.length - 1; block >= 0; block--) {
             int other = random.nextInt(block + 1);
             int mine = runs[other];
             runs[other] = runs[block];

@@ -15,9 +15,8 @@ import java.util.SplittableRandom;
  * Searches, for one question, the smallest plan under which a model still answers it, or answers what it otherwise does not: a tree of
  * edited plans, walked by upper confidence bounds (Dr.LLM, arXiv 2510.12773, with the details of its released code).
  *
- * <p>The root runs every block once. An edit leaves out one or two consecutive runs of blocks, or runs a block once more, though never the
- * last one, which engines can't repeat. Whether an answer is right, {@link Task} says; each plan is asked once. The same seed gives the
- * same search.
+ * <p>The root runs every block once. An edit leaves out one or two consecutive runs of blocks, or runs a block once more. Whether an answer
+ * is right, {@link Task} says; each plan is asked once. The same seed gives the same search.
  *
  * @param simulations   walks from the root to a leaf
  * @param exploration   factor {@code c} of the confidence bound
@@ -291,7 +290,7 @@ public record LabelSearch(int simulations, double exploration, double lengthPena
                 if (next < blocks && length > 2) {
                     children.add(edited(node, block, -1, next, -1));
                 }
-                if (runs[block] < maxRuns && block < blocks - 1 && length < 2 * blocks && length - node.path.distinct() < spareLayers) {
+                if (runs[block] < maxRuns && length < 2 * blocks && length - node.path.distinct() < spareLayers) {
                     children.add(edited(node, block, 1, block, 0));
                 }
             }

@@ -261,7 +261,7 @@ class RouterModelTest {
             int optimal = 0;
             for (int question = 0; question < 10; question++) {
                 int[] prompt = prompt(random, false);
-                var wanted = question < 7 ? LayerPlan.all(4) : LayerPlan.all(4).repeat(random.nextInt(3), 2);
+                var wanted = question < 7 ? LayerPlan.all(4) : LayerPlan.all(4).repeat(random.nextInt(4), 2);
                 var answer = new CompletionTask(small, prompt, 3, "", text -> true).answer(wanted);
                 var task = new CompletionTask(small, prompt, 3, "", answer::equals);
                 var shortest = LabelSearchTest.everyPlan(4).stream().filter(task::correct).findFirst().orElseThrow();

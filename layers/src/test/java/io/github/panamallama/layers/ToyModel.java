@@ -38,7 +38,7 @@ final class ToyModel {
             input[j] = random.nextGaussian();
         }
         int own = answer(input, LayerPlan.all(blocks));
-        int wanted = random.nextInt(10) < 7 ? own : answer(input, LayerPlan.all(blocks).repeat(random.nextInt(blocks - 1), 2));
+        int wanted = random.nextInt(10) < 7 ? own : answer(input, LayerPlan.all(blocks).repeat(random.nextInt(blocks), 2));
         return plan -> answer(input, plan) == wanted;
     }
 

@@ -2,6 +2,8 @@ package io.github.panamallama.runtime;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.runtime.gguf.AdapterFile;
 import io.github.panamallama.runtime.gguf.GgmlType;
@@ -55,6 +57,28 @@ class AdapterOperationsTest extends AdapterTest {
             var wanted = logits(expected, set, tokens);
             assertClose(wanted, logits(engine, set, tokens), allowed, set + " after " + count + " tokens");
             assertDiffers(wanted, logits(engine, AdapterSet.none(), tokens), "base and " + set);
+        }
+    }
+
+    /** Which adapter is whose is then an input of the graph, there for the tokens whose logits are wanted alone. */
+    @Test
+    void theRunsOfARepeatedLastBlockBeforeTheLastAreRefused() {
+        var base = llama();
+        var lora = TestLora.random(GgufFile.read(base), 4, 3, PRODUCTS);
+        try (var model = Model.load(base); var adapter = Adapter.load(model, lora.write(fresh("lora")));
+                var engine = Engine.open(model, OPTIONS.withSpareLayers(1))) {
+            var row = engine.newRow();
+            var tokens = Evaluation.tokens(model, 8, 1);
+            try (var sequence = engine.newSequence(AdapterSet.of(adapter), LayerPlan.parse("0-2,3x2", 4))) {
+                for (var wanted : new Row[] {row, null}) {
+                    var refused = assertThrows(LlamaException.class, () -> sequence.append(tokens, wanted));
+                    assertTrue(refused.getMessage().contains("block 3 can't run again"), refused.getMessage());
+                }
+            }
+            try (var sequence = engine.newSequence(AdapterSet.of(adapter), LayerPlan.parse("0-1,2x2,3", 4))) {
+                sequence.append(tokens, row);
+            }
+            assertTrue(Float.isFinite(row.get(0)));
         }
     }
 

@@ -126,7 +126,7 @@ class LayerPlanArchitecturesTest {
     void repeatingIsStandingTwice(Architecture architecture) {
         var once = file(architecture);
         var twice = folder.resolve("twice.gguf");
-        for (var order : new int[][] {{0, 1, 2, 2, 3, 4}, {0, 0, 1, 2, 3, 3, 3, 4}, {1, 2, 2, 4}}) {
+        for (var order : new int[][] {{0, 1, 2, 2, 3, 4}, {0, 0, 1, 2, 3, 3, 3, 4}, {1, 2, 2, 4}, {0, 1, 2, 3, 4, 4}, {0, 2, 2, 4, 4, 4}}) {
             var plan = LayerPlan.keeping(new boolean[BLOCKS]);
             for (int block : order) {
                 plan = plan.repeat(block, plan.runs(block) + 1);
@@ -145,7 +145,8 @@ class LayerPlanArchitecturesTest {
         try (var model = Model.load(file(architecture))) {
             var tokens = tokens(model);
             double tolerance = Evaluation.tolerance(model, OPTIONS, tokens);
-            for (var text : new String[] {"0-1,3-4", "1-4", "0-3", "0-1,2x3,3-4", "0x2,2:kv,3-4", "0-2,3:attn,4", "0:ffn,1-4"}) {
+            for (var text : new String[] {"0-1,3-4", "1-4", "0-3", "0-1,2x3,3-4", "0x2,2:kv,3-4", "0-2,3:attn,4", "0:ffn,1-4",
+                "0-3,4x2", "0x2,2,3:kv,4x3"}) {
                 if (ONE_PIECE.contains(architecture) && (text.contains("attn") || text.contains("ffn"))) {
                     continue;
                 }
@@ -172,7 +173,7 @@ class LayerPlanArchitecturesTest {
 
     /** Models with a sliding window have two caches, whose cells are not in the same places. */
     @ParameterizedTest
-    @ValueSource(strings = {"0-1,2x2,3-4", "0,1x2,2-4", "0x2,1x3,2-4"})
+    @ValueSource(strings = {"0-1,2x2,3-4", "0,1x2,2-4", "0x2,1x3,2-4", "0-3,4x2", "0-1,2x2,3,4x2"})
     void whatIsRepeatedIsSavedAndRestoredWithItsOwnCache(String text) {
         try (var model = Model.load(file(Architecture.GEMMA3)); var engine = Engine.open(model, OPTIONS)) {
             var tokens = tokens(model);

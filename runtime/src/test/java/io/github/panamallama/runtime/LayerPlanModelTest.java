@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.github.panamallama.runtime.gguf.GgufFile;
 import io.github.panamallama.runtime.gguf.RandomModel;
 import io.github.panamallama.runtime.gguf.RandomModel.Architecture;
 import java.nio.file.Path;
@@ -15,12 +16,14 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.concurrent.Callable;
 import java.util.concurrent.Executors;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Plans on real graphs: what is left out is gone, what is repeated is evaluated again, and sequences do not disturb each other. */
@@ -89,7 +92,8 @@ class LayerPlanModelTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"0,2-4", "0-1,3", "0:ffn,1-4", "0-2,3:attn,4", "0-1,2x2,3-4", "0,1x3,2,4", "0x2,1-2,3x2,4", "0-3,4:ffn", "0-3,4:attn", "1:attn,3:ffn"})
+    @ValueSource(strings = {"0,2-4", "0-1,3", "0:ffn,1-4", "0-2,3:attn,4", "0-1,2x2,3-4", "0,1x3,2,4", "0x2,1-2,3x2,4", "0-3,4:ffn", "0-3,4:attn", "1:attn,3:ffn",
+        "0-3,4x2", "0,1x2,3,4x3"})
     void tokenByTokenIsTheWhole(String text) {
         var whole = evaluate(model, plan(text), tokens);
         try (var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence(plan(text))) {
@@ -106,7 +110,8 @@ class LayerPlanModelTest {
 
     /** A block that runs twice is a model in which the block stands twice. */
     @ParameterizedTest
-    @CsvSource({"LLAMA,0-1;2x2;3,0 1 2 2 3", "LLAMA,0x2;1;3x3,0 0 1 3 3 3", "QWEN3,0;2x2;3,0 2 2 3", "QWEN3,1x2;3,1 1 3"})
+    @CsvSource({"LLAMA,0-1;2x2;3,0 1 2 2 3", "LLAMA,0x2;1;3x3,0 0 1 3 3 3", "QWEN3,0;2x2;3,0 2 2 3", "QWEN3,1x2;3,1 1 3",
+        "LLAMA,0-2;3x2,0 1 2 3 3", "LLAMA,3x4,3 3 3 3", "QWEN3,0x2;2;3x3,0 0 2 3 3 3"})
     void repeatingIsStandingTwice(Architecture architecture, String text, String blocks) {
         var once = folder.resolve(architecture + "-once.gguf");
         var twice = folder.resolve(architecture + "-twice.gguf");
@@ -115,11 +120,84 @@ class LayerPlanModelTest {
         Stacked.write(once, twice, order);
         var plan = LayerPlan.parse(text.replace(';', ','), 4);
         try (var one = Model.load(once); var other = Model.load(twice)) {
-            if (plan.runs(3) > 1) { // the last block is where tokens are dropped
-                assertThrows(LayerPlanException.class, () -> evaluate(one, plan, tokens));
-                return;
-            }
             assertArrayEquals(Evaluation.fresh(other, OPTIONS, tokens), evaluate(one, plan, tokens));
+        }
+    }
+
+    /** The last block drops tokens whose logits are not wanted, but not before its last run. */
+    @ParameterizedTest
+    @EnumSource(names = {"ON", "OFF"})
+    void whichLogitsAreWantedDoesNotMatterToARepeatedLastBlock(FlashAttention attention) {
+        var options = OPTIONS.withFlashAttention(attention);
+        var twice = folder.resolve("last-twice.gguf");
+        Stacked.write(file, twice, 0, 1, 2, 3, 4, 4, 4);
+        var plan = plan("0-3,4x3");
+        try (var stacked = Model.load(twice); var engine = Engine.open(model, options); var other = Engine.open(stacked, options)) {
+            var expected = Stream.generate(other::newRow).limit(40).toArray(Row[]::new);
+            var all = Stream.generate(engine::newRow).limit(40).toArray(Row[]::new);
+            try (var reference = other.newSequence(); var sequence = engine.newSequence(plan)) {
+                other.decode(Append.all(reference, tokens, expected));
+                engine.decode(Append.all(sequence, tokens, all));
+            }
+            for (int i = 0; i < 40; i++) {
+                assertArrayEquals(expected[i].toArray(), all[i].toArray(), "all are wanted, row " + i);
+            }
+            var some = new Row[40];
+            for (int i : new int[] {3, 17, 39}) {
+                some[i] = engine.newRow();
+            }
+            try (var sequence = engine.newSequence(plan)) {
+                engine.decode(Append.all(sequence, tokens, some));
+                for (int i : new int[] {3, 17, 39}) {
+                    assertClose(expected[i].toArray(), some[i], tolerance, "three are wanted, row " + i);
+                }
+            }
+            var row = engine.newRow();
+            try (var sequence = engine.newSequence(plan)) {
+                sequence.append(Arrays.copyOf(tokens, 30), null);
+                sequence.append(Arrays.copyOfRange(tokens, 30, 40), row);
+                assertClose(expected[39].toArray(), row, tolerance, "none, then the last");
+            }
+            try (var sequence = engine.newSequence(plan)) {
+                sequence.append(tokens, row);
+                assertClose(expected[39].toArray(), row, tolerance, "the last is wanted");
+            }
+        }
+    }
+
+    /** Prompts in parts and single tokens of several sequences, in one batch under one plan. */
+    @Test
+    void sequencesThatRepeatTheLastBlockShareABatch() {
+        var plan = plan("0,2-3,4x2");
+        try (var engine = Engine.open(model, OPTIONS); var one = engine.newSequence(plan); var two = engine.newSequence(plan);
+                var three = engine.newSequence(plan)) {
+            var others = Evaluation.tokens(model, 40, 8);
+            var rows = new Row[] {engine.newRow(), engine.newRow(), engine.newRow()};
+            engine.decode(Append.of(one, Arrays.copyOf(tokens, 30), null), Append.of(two, Arrays.copyOf(others, 39), rows[1]));
+            engine.decode(Append.of(one, Arrays.copyOfRange(tokens, 30, 40), rows[0]), Append.of(two, new int[] {others[39]}, rows[1]),
+                    Append.of(three, Arrays.copyOf(tokens, 20), null));
+            engine.decode(Append.of(three, Arrays.copyOfRange(tokens, 20, 40), rows[2]));
+            assertClose(evaluate(model, plan, tokens), rows[0], tolerance, "a prompt in parts");
+            assertClose(evaluate(model, plan, others), rows[1], tolerance, "a prompt and a token");
+            assertClose(evaluate(model, plan, tokens), rows[2], tolerance, "the same prompt, later");
+        }
+    }
+
+    /** Adapters, too, act on all tokens in the runs before the last. */
+    @Test
+    void adaptersActInEveryRunOfTheLastBlock() {
+        var merged = folder.resolve("merged.gguf");
+        var lora = TestLora.random(GgufFile.read(file), 4, 3, TestLora::projection);
+        TestLora.merge(GgufFile.read(file), merged, new TestLora.Scaled(lora, 1));
+        var plan = plan("0-1,3,4x2");
+        try (var reference = Model.load(merged); var adapter = Adapter.load(model, lora.write(folder.resolve("lora.gguf")));
+                var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence(AdapterSet.of(adapter), plan)) {
+            var expected = evaluate(reference, plan, tokens);
+            var row = engine.newRow();
+            sequence.append(Arrays.copyOf(tokens, 30), null);
+            sequence.append(Arrays.copyOfRange(tokens, 30, 40), row);
+            assertClose(expected, row, 2 * tolerance, "adapted");
+            assertTrue(largestDifference(evaluate(model, plan, tokens), expected) > 10 * tolerance, "the adapter matters");
         }
     }
 
@@ -255,15 +333,13 @@ class LayerPlanModelTest {
     }
 
     /** With one token in a graph, tokens are dropped or not, and the graph looks the same until there are none left. */
-    @Test
-    void theLastBlockIsNotRepeatedHoweverSmallTheGraph() {
-        try (var engine = Engine.open(model, OPTIONS.withUbatchSize(1).withBatchSize(1))) {
-            assertThrows(LayerPlanException.class, () -> engine.newSequence(plan("0-3,4x2")));
-            try (var sequence = engine.newSequence(plan("0-2,3x2,4"))) {
-                var row = engine.newRow();
-                sequence.append(tokens, row);
-                assertClose(evaluate(model, plan("0-2,3x2,4"), tokens), row, tolerance, "one by one");
-            }
+    @ParameterizedTest
+    @ValueSource(strings = {"0-2,3x2,4", "0-3,4x2", "0-2,4x4"})
+    void aBlockIsRepeatedHoweverSmallTheGraph(String text) {
+        try (var engine = Engine.open(model, OPTIONS.withUbatchSize(1).withBatchSize(1)); var sequence = engine.newSequence(plan(text))) {
+            var row = engine.newRow();
+            sequence.append(tokens, row);
+            assertClose(evaluate(model, plan(text), tokens), row, tolerance, "one by one");
         }
     }
 
@@ -276,7 +352,6 @@ class LayerPlanModelTest {
             assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(5).skipKeepingCache(0, 1, 2, 3, 4)));
             var repeats = assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(5).repeat(1, 5)));
             assertTrue(repeats.getMessage().contains("4") && repeats.getMessage().contains("3"), repeats.getMessage());
-            assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(5).repeat(4, 2)));
             try (var sequence = engine.newSequence()) {
                 var row = engine.newRow();
                 sequence.append(tokens, row);
