@@ -6,8 +6,8 @@
 // output as its input and a spare layer in place of its part of the cache. Every other node stays, in its old order.
 //
 // The last block of most models goes on with those tokens only whose logits are wanted (get_rows by out_ids). Where it runs again, its own
-// nodes are its last run, and copies before them are the earlier ones, over all tokens. What shapes their nodes have then, upstream says: it
-// builds the graph once more as if all logits were wanted.
+// nodes are its last run, and copies before them are the earlier ones, over all tokens. What shapes their nodes have then, upstream says:
+// it builds the graph once more as if all logits were wanted.
 //
 // A tap is one more node behind what it looks at, a custom operation of the CPU, which writes what it saw straight into memory of ours.
 // Every node is a barrier for all threads, so that norms are measured for some blocks at a time.
@@ -578,7 +578,8 @@ struct layers final : graph_hook {
 
         // What a run over all tokens reads in place of the rows of those that are wanted.
         ggml_tensor * all_rows(uint32_t b, const ggml_tensor * selection, ggml_tensor * x, const ggml_tensor * like) const {
-            if (selection->op != GGML_OP_GET_ROWS || selection->src[1] != out_ids || x->type != like->type || !ggml_are_same_shape(x, like)) {
+            if (selection->op != GGML_OP_GET_ROWS || selection->src[1] != out_ids || x->type != like->type ||
+                !ggml_are_same_shape(x, like)) {
                 refuse(block_name(b) + " can't run again: which tokens' logits are wanted matters in '" + selection->name + "'");
             }
             return x;

@@ -14,8 +14,8 @@ class  llm_graph_result;
 
 namespace pl {
 
-// Builds the model's part of the graph once more, as if so many outputs were wanted, into a result that is made if there is none. That graph
-// has inputs of its own and is there to be looked at.
+// Builds the model's part of the graph once more, as if so many outputs were wanted, into a result that is made if there is none. That
+// graph has inputs of its own and is there to be looked at.
 using graph_builder = std::function<void(std::unique_ptr<llm_graph_result> &, uint32_t n_outputs)>;
 
 // What a hook does not override changes nothing.

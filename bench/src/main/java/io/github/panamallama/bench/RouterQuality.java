@@ -34,6 +34,7 @@ final class RouterQuality implements AutoCloseable {
     private static final int ANSWER = 2;
     /** Share of examples whose plan repairs an answer; the method's source has it for code. */
     private static final double REPAIRS = 0.3;
+    private static final String AS_DECIDED = "as the routers decide";
     /** Most blocks that the best fixed plan is searched for, among all plans. */
     private static final int MOST_LEFT_OUT = 2;
 
@@ -43,6 +44,8 @@ final class RouterQuality implements AutoCloseable {
     private final List<String> learning = new ArrayList<>();
     private final List<String> testing = new ArrayList<>();
     private final Map<String, Score> scores = new LinkedHashMap<>();
+    /** Of questions whose plan, by Dr.LLM's routers, repeats a block. */
+    private final Map<String, Score> repeating = new LinkedHashMap<>();
     private final long[][] confusion = new long[3][3];
     private long usual;
     private long decisions;
@@ -94,6 +97,17 @@ final class RouterQuality implements AutoCloseable {
         scores.computeIfAbsent(who, name -> new Score()).add(question, plan);
     }
 
+    /** Whether repetitions help, and in those blocks: the plan, the plan without them, and the plan with them elsewhere. */
+    private void scoreRepetitions(LabelSearch.Question question, LayerPlan plan, SplittableRandom random) {
+        if (plan.spareLayers() == 0) {
+            return;
+        }
+        repeating.computeIfAbsent(AS_DECIDED, name -> new Score()).add(question, plan);
+        repeating.computeIfAbsent("no repetitions", name -> new Score()).add(question, once(plan));
+        repeating.computeIfAbsent("repetitions of random other blocks", name -> new Score()).add(question, elsewhere(plan, random));
+        repeating.computeIfAbsent("the whole model", name -> new Score()).add(question, LayerPlan.all(plan.blocks()));
+    }
+
     void measure(String modelName, Report report) throws IOException {
         for (int i = 0; i < SEEDS; i++) {
             measure(seed + i);
@@ -111,18 +125,30 @@ final class RouterQuality implements AutoCloseable {
                 + "the same as the router's plan for that question. Searched plans know the answer: a bound, not a method. Differences are "
                 + "in points, \u00b1 two standard errors, paired over questions.", QUESTIONS, SEEDS, PROMPT, ANSWER),
                 List.of("blocks chosen by", "answered, %", "of " + model.layerCount() + " blocks", "beyond the fixed plan"), rows));
+        var table = new ArrayList<List<String>>();
+        repeating.forEach((who, score) -> {
+            table.add(List.of(who, number(100 * score.share()), String.format(Locale.ROOT, "%.2f", score.blocks / score.right.size()),
+                    who.equals(AS_DECIDED) ? "" : score.difference(repeating.get(AS_DECIDED))));
+            System.out.println("  " + String.join(" | ", table.getLast()));
+        });
+        int repeat = repeating.isEmpty() ? 0 : repeating.get(AS_DECIDED).right.size();
+        report.add(new Report.Table("What repetitions are worth, " + modelName, String.format(Locale.ROOT, "Of the %d questions above, the "
+                + "%d whose plan by Dr.LLM's routers repeats a block. Each plan's repetitions are left out, or go to as many random ones of "
+                + "the other blocks that it runs; what it skips stays skipped. Differences as above, from the plans as they are.",
+                SEEDS * QUESTIONS, repeat), List.of("plans", "answered, %", "of " + model.layerCount() + " blocks", "beyond as decided"),
+                table));
         var agreement = new Agreement(confusion);
         var names = List.of("skip", "run", "run twice");
-        var table = new ArrayList<List<String>>();
+        var decided = new ArrayList<List<String>>();
         for (int label = 0; label < names.size(); label++) {
-            table.add(List.of(names.get(label), "" + confusion[label][0], "" + confusion[label][1], "" + confusion[label][2],
+            decided.add(List.of(names.get(label), "" + confusion[label][0], "" + confusion[label][1], "" + confusion[label][2],
                     number(agreement.f1(label))));
-            System.out.println("  " + String.join(" | ", table.getLast()));
+            System.out.println("  " + String.join(" | ", decided.getLast()));
         }
         report.add(new Report.Table("Decisions of Dr.LLM's routers, " + modelName, String.format(Locale.ROOT, "On the questions above for "
                 + "which the search found a plan, which is the label. Right: %.1f %% of the decisions; always deciding as most labels of "
                 + "the block do: %.1f %%.", 100 * agreement.accuracy(), 100.0 * usual / decisions),
-                List.of("label", "skipped", "run", "run twice", "F1"), table));
+                List.of("label", "skipped", "run", "run twice", "F1"), decided));
     }
 
     private static String number(double value) {
@@ -151,6 +177,8 @@ final class RouterQuality implements AutoCloseable {
             score("best fixed plan of that size", question, fixed);
             score("Dr.LLM's routers", question, plans.get(i));
             score("chance, the same decisions for other blocks", question, shuffled(plans.get(i), random));
+            score("Dr.LLM's routers, repetitions of random other blocks", question, elsewhere(plans.get(i), random));
+            scoreRepetitions(question, plans.get(i), random);
             score("FiRST's routers, trained to leave out as many", question, first.plan(engine, question.prompt()));
             var found = search.search(blocks, question.task()).plan();
             score("a search that knows the answer", question, found.orElse(all));
@@ -212,6 +240,33 @@ final class RouterQuality implements AutoCloseable {
             plans.addAll(without(plan.skip(block), block + 1, left - 1));
         }
         return plans;
+    }
+
+    /** A plan without its repetitions. */
+    private static LayerPlan once(LayerPlan plan) {
+        var once = plan;
+        for (int block = 0; block < plan.blocks(); block++) {
+            once = plan.runs(block) > 1 ? once.repeat(block, 1) : once;
+        }
+        return once;
+    }
+
+    /** A plan whose repetitions are of random other blocks that it runs, as far as there are any. */
+    private static LayerPlan elsewhere(LayerPlan plan, SplittableRandom random) {
+        var others = new ArrayList<Integer>();
+        for (int block = 0; block < plan.blocks(); block++) {
+            if (plan.runs(block) == 1) {
+                others.add(block);
+            }
+        }
+        var moved = plan;
+        for (int block = 0; block < plan.blocks() && !others.isEmpty(); block++) {
+            if (plan.runs(block) > 1) {
+                int other = others.remove(random.nextInt(others.size()));
+                moved = moved.repeat(block, 1).repeat(other, plan.runs(block));
+            }
+        }
+        return moved;
     }
 
     /** A plan that does to the blocks what another does to them, in another order. */

@@ -12,8 +12,8 @@ import java.util.SplittableRandom;
  * the states in windows of the prompt. Learns from plans that a {@link LabelSearch} found. Decides once per prompt, as the paper has it.
  *
  * <p>Prompts of {@code T} tokens have {@code n = min(windows, T)} windows of {@code T / n} tokens each; what is left at the end does not
- * count. Plans that run a block twice need {@linkplain io.github.panamallama.runtime.EngineOptions#withSpareLayers spare layers}. The prompt
- * runs under the plan as well ({@link Prefill#SKIP}): a second run has keys and values of its own, which no other plan leaves it.
+ * count. Plans that run a block twice need {@linkplain io.github.panamallama.runtime.EngineOptions#withSpareLayers spare layers}. The
+ * prompt runs under the plan as well ({@link Prefill#SKIP}): a second run has keys and values of its own, which no other plan leaves it.
  */
 public final class DrLlmRouter extends Router {
     private final float[][] parameters;
