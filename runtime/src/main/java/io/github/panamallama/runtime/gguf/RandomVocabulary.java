@@ -3,15 +3,23 @@ package io.github.panamallama.runtime.gguf;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.IntStream;
 
-/** The vocabulary of a {@link RandomModel}: three special tokens, 256 bytes, and pieces that differ. */
+/** The vocabulary of a made-up model: three special tokens, 256 bytes, and pieces that differ. */
 final class RandomVocabulary {
     private static final String MARK = "▁";
 
     private RandomVocabulary() {
     }
 
+    /** So many tokens, the pieces made up. */
     static void write(int size, GgufWriter writer) {
+        write(IntStream.range(0, size - RandomModel.MIN_VOCABULARY).mapToObj(RandomVocabulary::piece).toList(), writer);
+    }
+
+    /** Special tokens, bytes and these pieces. */
+    static void write(List<String> normal, GgufWriter writer) {
+        int size = RandomModel.MIN_VOCABULARY + normal.size();
         var pieces = new ArrayList<byte[]>(size);
         var scores = new float[size];
         var kinds = new int[size];
@@ -24,11 +32,11 @@ final class RandomVocabulary {
             kinds[pieces.size()] = 6;
             pieces.add(utf8("<0x%02X>".formatted(b)));
         }
-        for (int i = 0; pieces.size() < size; i++) {
+        for (int i = 0; i < normal.size(); i++) {
             kinds[pieces.size()] = 1;
             // merges prefer high scores: earlier and so shorter pieces first
             scores[pieces.size()] = -i;
-            pieces.add(utf8(piece(i)));
+            pieces.add(utf8(normal.get(i)));
         }
         writer.put("tokenizer.ggml.model", "llama")
                 .put("tokenizer.ggml.pre", "default")
