@@ -112,6 +112,9 @@ final class LayersSearchCommand implements Callable<Integer> {
             throw new ParameterException(spec.commandLine(), "--halves is for evopress");
         }
         var sources = input.find(spec.commandLine());
+        if (out != null) {
+            Sources.requireWritable(out);
+        }
         try (var loaded = model.load(main)) {
             var removals = new TreeSet<Integer>(Comparator.reverseOrder());
             for (double share : keep) {

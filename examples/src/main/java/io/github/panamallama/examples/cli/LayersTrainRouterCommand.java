@@ -99,6 +99,7 @@ final class LayersTrainRouterCommand implements Callable<Integer> {
             throw new ParameterException(spec.commandLine(), "--keep is " + keep + "; it must be above 0 and below 1");
         }
         var sources = input.find(spec.commandLine());
+        Sources.requireWritable(out);
         var main = parent.main();
         try (var loaded = model.load(main)) {
             int length = window + (kind == Kind.drllm ? answer : 0);

@@ -236,7 +236,10 @@ class LayersCommandTest {
         assertRefused(1, "no such file: nowhere", Cli.run("layers", "search", "nowhere"));
         var bare = Files.createDirectory(folder.resolve("bare"));
         assertRefused(2, "no file that ends with .txt", Cli.run("layers", "search", bare.toString(), "--suffix", ".txt"));
-        assertEquals(1, search("-o", folder.resolve("none/plan.json").toString()).code());
+        // before anything is loaded, let alone searched
+        var nowhere = folder.resolve("none/plan.json").toString();
+        assertRefused(1, "no such folder for the output", search("-o", nowhere, "-m", "no-model.gguf"));
+        assertRefused(1, "is a directory; name the file to write", search("-o", folder.toString(), "-m", "no-model.gguf"));
     }
 
     // --- train-router -------------------------------------------------------------------------------------------------------
@@ -303,6 +306,8 @@ class LayersCommandTest {
         assertRefused(2, "--answer is 0", train(out, "--answer", "0"));
         assertRefused(1, "Give more text, or a smaller --window", train(out, "--window", "200"));
         assertRefused(1, "no such file: nowhere", Cli.run("layers", "train-router", "nowhere", "-o", out.toString()));
+        assertRefused(1, "no such folder for the output", train(folder.resolve("none/routers"), "-m", "no-model.gguf"));
+        assertRefused(1, "is a directory; name the file to write", train(folder, "-m", "no-model.gguf"));
         assertRefused(2, "-o", Cli.run("layers", "train-router", text.toString()));
         assertFalse(Files.exists(out));
     }
