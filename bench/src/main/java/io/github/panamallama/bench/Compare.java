@@ -212,6 +212,11 @@ public final class Compare implements Callable<Integer> {
                         quality.measure(model.name(), written);
                     }
                 }
+                if (layers.contains(LayerCosts.What.routers) && model.shipped()) {
+                    try (var quality = new RouterQuality(threads, seed)) {
+                        quality.measure("a model that adds", written);
+                    }
+                }
                 if (layers.contains(LayerCosts.What.quality) && model.shipped() && hasHeldOut("the quality without blocks is")) {
                     try (var quality = new LayerQuality(model.path(), home.resolve(heldOut).normalize(), threads, seed)) {
                         quality.measure(model.name(), written);

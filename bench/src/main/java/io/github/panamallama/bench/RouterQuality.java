@@ -11,6 +11,7 @@ import io.github.panamallama.runtime.Engine;
 import io.github.panamallama.runtime.EngineOptions;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.Model;
+import io.github.panamallama.runtime.gguf.ArithmeticModel;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -21,28 +22,42 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.SplittableRandom;
+import java.util.stream.Stream;
 
 /**
  * Whether routers choose blocks better than simpler ways do: the share of held-out questions that are answered against the blocks that run,
  * for trained routers, for the best fixed plan, random plans and the whole model, and for plans that were searched with the answer at hand.
- * A question is a stretch of Java, its answer the next two tokens. Routers and the fixed plan see questions of other files.
+ * To a model of Java a question is a stretch of it, the answer the next two tokens; routers and the fixed plan see questions of other
+ * files. To a model that adds exactly a question is a number and a wish for what shall be added to it, which hangs on the blocks that run;
+ * routers and the fixed plan see other numbers.
  */
 final class RouterQuality implements AutoCloseable {
     private static final int SEEDS = 3;
     private static final int QUESTIONS = 60;
     private static final int PROMPT = 48;
     private static final int ANSWER = 2;
-    /** Share of examples whose plan repairs an answer; the method's source has it for code. */
-    private static final double REPAIRS = 0.3;
+    /** For each wish one plan of up to two runs of each block, and no other. */
+    private static final ArithmeticModel ADDING = new ArithmeticModel(81, List.of(9, 1, 27, 3));
     private static final String AS_DECIDED = "as the routers decide";
     /** Most blocks that the best fixed plan is searched for, among all plans. */
     private static final int MOST_LEFT_OUT = 2;
 
+    /** Draws a question. */
+    private interface Questions {
+        LabelSearch.Question draw(SplittableRandom random);
+    }
+
     private final Model model;
     private final Engine engine;
     private final long seed;
-    private final List<String> learning = new ArrayList<>();
-    private final List<String> testing = new ArrayList<>();
+    private final String about;
+    private final Questions learning;
+    private final Questions testing;
+    /** Questions that routers learn from. */
+    private final int learned;
+    /** Share of examples whose plan repairs an answer. */
+    private final double repairs;
+    private final DrLlmRouter.Options options;
     private final Map<String, Score> scores = new LinkedHashMap<>();
     /** Of questions whose plan, by Dr.LLM's routers, repeats a block. */
     private final Map<String, Score> repeating = new LinkedHashMap<>();
@@ -50,18 +65,55 @@ final class RouterQuality implements AutoCloseable {
     private long usual;
     private long decisions;
 
+    /** Of a model of Java. */
     RouterQuality(Path modelFile, Path heldOut, int threads, long seed) throws IOException {
         this.seed = seed;
         model = Model.load(modelFile);
-        engine = Engine.open(model, EngineOptions.defaults().withContextSize(256).withThreads(threads).withMaxSequences(2)
-                .withSpareLayers(model.layerCount()));
+        engine = engine(model, threads);
+        about = String.format(Locale.ROOT, "%d tokens of a held-out file, answered where the next %d come out as they stand there. Routers "
+                + "and the fixed plan have learned from as many questions of other files.", PROMPT, ANSWER);
+        var texts = new ArrayList<String>();
+        var others = new ArrayList<String>();
         try (var walk = Files.walk(heldOut)) {
             for (var file : walk.filter(path -> path.toString().endsWith(".java")).sorted().toList()) {
                 var text = Files.readString(file);
                 var code = text.substring(Math.max(0, text.indexOf("package ")));    // the training text had no licence headers
-                (learning.size() <= testing.size() ? learning : testing).add(code);
+                (texts.size() <= others.size() ? texts : others).add(code);
             }
         }
+        learning = random -> next(texts, random);
+        testing = random -> next(others, random);
+        learned = QUESTIONS;
+        repairs = 0.3;    // the method's source has it for code
+        options = DrLlmRouter.Options.defaults();
+    }
+
+    /** Of the model that adds. */
+    RouterQuality(int threads, long seed) throws IOException {
+        this.seed = seed;
+        var file = Files.createTempFile("adding", ".gguf");
+        file.toFile().deleteOnExit();
+        ADDING.write(file);
+        model = Model.load(file);
+        engine = engine(model, threads);
+        var wishes = new ArrayList<Integer>();
+        int whole = ADDING.answer(0, block -> 1);
+        wishes.add(whole);
+        ADDING.steps().forEach(step -> wishes.addAll(List.of(whole - step, whole + step)));
+        learned = 20 * wishes.size();
+        about = String.format(Locale.ROOT, "a number from 0 to %d behind a wish for what shall be added to it. The blocks add %s: of the "
+                + "%d wishes the whole model grants one, one block less another for each, one more run of a block another for each. "
+                + "Routers and the fixed plan have learned from %d questions with other numbers.", ADDING.modulus() - 1, ADDING.steps(),
+                wishes.size(), learned);
+        learning = random -> sum(wishes, 3 * random.nextInt(ADDING.modulus() / 3) + random.nextInt(2), random);
+        testing = random -> sum(wishes, 3 * random.nextInt(ADDING.modulus() / 3) + 2, random);
+        repairs = 1 - 1.0 / wishes.size();
+        options = DrLlmRouter.Options.defaults().withHidden(32).withLearningRate(5e-3);
+    }
+
+    private static Engine engine(Model model, int threads) {
+        return Engine.open(model, EngineOptions.defaults().withContextSize(256).withThreads(threads).withMaxSequences(2)
+                .withSpareLayers(model.layerCount()));
     }
 
     /** Answers of all seeds, one after the other. */
@@ -120,10 +172,9 @@ final class RouterQuality implements AutoCloseable {
             System.out.println("  " + String.join(" | ", rows.getLast()));
         });
         report.add(new Report.Table("Routers, " + modelName, String.format(Locale.ROOT, "%d questions for each of %d seeds, which draw "
-                + "questions, searches and first weights: %d tokens of a held-out file, answered where the next %d come out as they stand "
-                + "there. Routers and the fixed plan have learned from as many questions of other files. Random plans do to as many blocks "
-                + "the same as the router's plan for that question. Searched plans know the answer: a bound, not a method. Differences are "
-                + "in points, \u00b1 two standard errors, paired over questions.", QUESTIONS, SEEDS, PROMPT, ANSWER),
+                + "questions, searches and first weights: %s Random plans do to as many blocks the same as the router's plan for that "
+                + "question. Searched plans know the answer: a bound, not a method. Differences are in points, \u00b1 two standard errors, "
+                + "paired over questions.", QUESTIONS, SEEDS, about),
                 List.of("blocks chosen by", "answered, %", "of " + model.layerCount() + " blocks", "beyond the fixed plan"), rows));
         var table = new ArrayList<List<String>>();
         repeating.forEach((who, score) -> {
@@ -133,8 +184,8 @@ final class RouterQuality implements AutoCloseable {
         });
         int repeat = repeating.isEmpty() ? 0 : repeating.get(AS_DECIDED).right.size();
         report.add(new Report.Table("What repetitions are worth, " + modelName, String.format(Locale.ROOT, "Of the %d questions above, the "
-                + "%d whose plan by Dr.LLM's routers repeats a block. Each plan's repetitions are left out, or go to as many random ones of "
-                + "the other blocks that it runs; what it skips stays skipped. Differences as above, from the plans as they are.",
+                + "%d whose plan by Dr.LLM's routers repeats a block. Each plan's repetitions are left out, or go to as many random ones "
+                + "of the other blocks that it runs; what it skips stays skipped. Differences as above, from the plans as they are.",
                 SEEDS * QUESTIONS, repeat), List.of("plans", "answered, %", "of " + model.layerCount() + " blocks", "beyond as decided"),
                 table));
         var agreement = new Agreement(confusion);
@@ -159,11 +210,11 @@ final class RouterQuality implements AutoCloseable {
         int blocks = model.layerCount();
         var all = LayerPlan.all(blocks);
         var random = new SplittableRandom(seed);
-        var known = questions(learning, random);
-        var asked = questions(testing, random);
+        var known = Stream.generate(() -> learning.draw(random)).limit(learned).toList();
+        var asked = Stream.generate(() -> testing.draw(random)).limit(QUESTIONS).toList();
         var search = LabelSearch.defaults().withSpareLayers(engine.options().spareLayers()).withSeed(seed);
-        var examples = search.examples(blocks, known, REPAIRS);
-        var drLlm = DrLlmRouter.train(engine, examples, DrLlmRouter.Options.defaults().withSeed(seed));
+        var examples = search.examples(blocks, known, repairs);
+        var drLlm = DrLlmRouter.train(engine, examples, options.withSeed(seed));
         var plans = asked.stream().map(question -> drLlm.plan(engine, question.prompt())).toList();
         double cost = plans.stream().mapToDouble(LayerPlan::cost).average().orElseThrow();
         int left = (int) Math.clamp(Math.round(blocks - cost), 0, MOST_LEFT_OUT);
@@ -201,20 +252,23 @@ final class RouterQuality implements AutoCloseable {
         }
     }
 
-    private List<LabelSearch.Question> questions(List<String> texts, SplittableRandom random) {
+    private LabelSearch.Question next(List<String> texts, SplittableRandom random) {
         var vocabulary = model.vocabulary();
-        var questions = new ArrayList<LabelSearch.Question>();
-        while (questions.size() < QUESTIONS) {
-            int[] tokens = vocabulary.tokenize(texts.get(random.nextInt(texts.size())), true, false);
-            if (tokens.length <= PROMPT + ANSWER) {
-                continue;
-            }
-            int at = random.nextInt(tokens.length - PROMPT - ANSWER);
-            int[] prompt = Arrays.copyOfRange(tokens, at, at + PROMPT);
-            var truth = vocabulary.detokenize(Arrays.copyOfRange(tokens, at + PROMPT, at + PROMPT + ANSWER));
-            questions.add(new LabelSearch.Question(prompt, new CompletionTask(engine, prompt, ANSWER, "", truth::equals)));
-        }
-        return questions;
+        int[] tokens;
+        do {
+            tokens = vocabulary.tokenize(texts.get(random.nextInt(texts.size())), true, false);
+        } while (tokens.length <= PROMPT + ANSWER);
+        int at = random.nextInt(tokens.length - PROMPT - ANSWER);
+        int[] prompt = Arrays.copyOfRange(tokens, at, at + PROMPT);
+        var truth = vocabulary.detokenize(Arrays.copyOfRange(tokens, at + PROMPT, at + PROMPT + ANSWER));
+        return new LabelSearch.Question(prompt, new CompletionTask(engine, prompt, ANSWER, "", truth::equals));
+    }
+
+    private LabelSearch.Question sum(List<Integer> wishes, int number, SplittableRandom random) {
+        int wish = wishes.get(random.nextInt(wishes.size()));
+        int[] prompt = {ADDING.word(random.nextInt(ArithmeticModel.WORDS)), ADDING.wish(wish), ADDING.number(number)};
+        var truth = "" + (number + wish) % ADDING.modulus();
+        return new LabelSearch.Question(prompt, new CompletionTask(engine, prompt, 1, "", truth::equals));
     }
 
     /** Of all plans without so many blocks the one that answers most of the questions. */
