@@ -22,12 +22,13 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.Executors;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** What taps read: the norms agree with the vectors, the vectors with each other and with the model's own embedding of a token. */
 class TapTest {
@@ -95,11 +96,12 @@ class TapTest {
     }
 
     @ParameterizedTest
-    @EnumSource(names = {"LLAMA", "QWEN3", "GEMMA3"})
-    void normsAgreeWithVectors(Architecture architecture) {
+    @CsvSource({"LLAMA,all", "QWEN3,all", "GEMMA3,all", "LLAMA,0-2;3x2", "GEMMA3,0x2;1-2;3x2"})
+    void normsAgreeWithVectors(Architecture architecture, String plan) {
         var file = folder.resolve("norms-" + architecture + ".gguf");
         RandomModel.tiny(architecture).write(file);
-        try (var model = Model.load(file); var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence()) {
+        try (var model = Model.load(file); var engine = Engine.open(model, OPTIONS);
+                var sequence = engine.newSequence(LayerPlan.parse(plan.replace(';', ','), 4))) {
             var kept = read(sequence, tokens);
             assertEquals(40, kept.size());
             for (int i = 0; i < 40; i++) {
@@ -179,6 +181,32 @@ class TapTest {
             assertArrayEquals(plain.hidden[1], repeated.hidden[1]);
             assertFalse(Arrays.equals(plain.hidden[2], repeated.hidden[2]), "block 1 ran twice");
             assertEquals(norm(repeated.hidden[2]), repeated.norms[2], 1e-4 * repeated.norms[2]);
+        }
+    }
+
+    /** Which evaluates all tokens, whether their logits are wanted or not. */
+    @Test
+    void inputsOfARepeatedLastBlockAreThoseOfItsFirstRun() {
+        var weights = new String[] {"blk.3.attn_q.weight", "blk.3.ffn_down.weight"};
+        try (var engine = Engine.open(model, OPTIONS); var once = engine.newSequence();
+                var twice = engine.newSequence(LayerPlan.all(4).repeat(3, 2))) {
+            var inputs = new ArrayList<float[]>();
+            var again = new ArrayList<float[]>();
+            for (var sequence : List.of(once, twice)) {
+                sequence.tap(Tap.inputs(weights), reading -> {
+                    for (var weight : weights) {
+                        var input = new float[weight.contains("down") ? 128 : 64];
+                        reading.input(weight, input);
+                        (sequence == once ? inputs : again).add(input);
+                    }
+                });
+            }
+            engine.decode(Append.all(once, tokens, Stream.generate(engine::newRow).limit(40).toArray(Row[]::new)));
+            twice.append(tokens, null);
+            assertEquals(80, again.size());
+            for (int i = 0; i < 80; i++) {
+                assertArrayEquals(inputs.get(i), again.get(i));
+            }
         }
     }
 
