@@ -116,19 +116,25 @@ template <class Block> void mul_mat_id(const ggml_compute_params * params, ggml_
     product((const Block *) ((const char *) a->data + expert * a->nb[2]), a->nb[1], m, y, in_tiles, begin, std::min(m, begin + each));
 }
 
+// Whether a product is one of these. Where there is nothing but the reference, the first that is says so.
+static bool is_ours(const ggml_compute_params * params, const ggml_tensor * dst) {
+    const bool ours = !params->use_ref && dst->src[1]->type == GGML_TYPE_F32 && pl_s24(dst->src[0]->type);
+#ifdef PL_S24_REFERENCE
+    static std::atomic<bool> said;
+    if (ours && !said.exchange(true)) {
+        GGML_LOG_WARN("no kernels for this processor: 2:4 sparse weights go through the slow reference\n");
+    }
+#endif
+    return ours;
+}
+
 } // namespace s24
 } // namespace pl
 
 bool pl_s24_mul_mat(const ggml_compute_params * params, ggml_tensor * dst) {
-    if (params->use_ref || dst->src[1]->type != GGML_TYPE_F32) {
+    if (!pl::s24::is_ours(params, dst)) {
         return false;
     }
-#ifdef PL_S24_REFERENCE
-    static std::atomic<bool> said;
-    if (dst->src[0]->type >= GGML_TYPE_S24_Q4 && !said.exchange(true)) {
-        GGML_LOG_WARN("%s: no kernels for this processor: 2:4 sparse weights go through the slow reference\n", __func__);
-    }
-#endif
     switch (dst->src[0]->type) {
         case GGML_TYPE_S24_Q4: pl::s24::mul_mat<pl_block_s24_q4>(params, dst); return true;
         case GGML_TYPE_S24_Q8: pl::s24::mul_mat<pl_block_s24_q8>(params, dst); return true;
@@ -139,7 +145,7 @@ bool pl_s24_mul_mat(const ggml_compute_params * params, ggml_tensor * dst) {
 
 bool pl_s24_mul_mat_id(const ggml_compute_params * params, ggml_tensor * dst, int64_t expert, int64_t columns,
         const int32_t * which) {
-    if (params->use_ref || dst->src[1]->type != GGML_TYPE_F32) {
+    if (!pl::s24::is_ours(params, dst)) {
         return false;
     }
     switch (dst->src[0]->type) {
