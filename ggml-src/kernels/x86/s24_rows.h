@@ -15,12 +15,13 @@ inline float sum_of(__m256 v) {
     return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
 }
 
-// Fetches what is read later: of one stream 8 KB ahead, further than the processor's own prefetcher goes; of R streams, which are each as
-// short as a row and give it little to go by, R rows ahead.
-template <int R, class Block> void fetch(const Block * x, int64_t stride) {
-    const char * const next = R == 1 ? (const char *) x + 8192 : (const char *) (x + R * stride);
-    for (size_t at = 0; at < sizeof(Block); at += 64) {
-        _mm_prefetch(next + at, _MM_HINT_T0);
+// Fetches what is read later, as much as block b of R rows: of one row 8 KB ahead, further than the processor's own prefetcher goes, and
+// into the L2 cache, because what goes to the L1 holds one of its few miss buffers until memory answers (Zen 4: 17 instead of 25 GB/s);
+// of R rows the R after them, in the order in which they lie in memory.
+template <int R, class Block> void fetch(const Block * x, int64_t stride, int64_t b) {
+    const char * const next = R == 1 ? (const char *) (x + b) + 8192 : (const char *) (x + R * (stride + b));
+    for (size_t at = 0; at < R * sizeof(Block); at += 64) {
+        _mm_prefetch(next + at, R == 1 ? _MM_HINT_T1 : _MM_HINT_T0);
     }
 }
 
@@ -43,13 +44,20 @@ inline __m256 scales_of(const pl_block_s24_t & x) {
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
 #define PL_S24_AVX512
 
-// A byte permutation of 128 activations gives the 64 that as many kept values meet. vpdpbusd wants one unsigned side: values get +8 or
-// +128, and a second product, of just that with the picked activations, takes it back.
+template <> constexpr bool row_by_row<pl_block_s24_t> = false;
+
+// A byte permutation of 128 activations gives the 64 that as many kept values meet. Its controls are index bytes as they are, but for one
+// shift of the second half: activations are put where the bits of a field point to. Of field 0 those are bits 0 and 1, so that its 64
+// activations stand as ever; of fields 1 and 2 (shifted) bits 2 and 3, of field 3 (shifted) bits 4 and 5. The group's number fills the
+// bits between, bit 6 chooses the half of the table.
 //
-// A block of a column that many rows meet is first copied to where no load crosses a line of the cache, with its scales as lanes want them.
+// vpdpbusd wants one unsigned side: values get +8 or +128, and a second product, of just that with the picked activations, takes it back.
+//
+// A block of a column that many rows meet is first copied to where no load crosses a line of the cache, in that order, with its scales as
+// lanes want them.
 struct alignas(64) column_block {
     int8_t qs[256];
-    float  lanes[2][16];
+    float  lanes[16];
     float  d[2][4];
 };
 
@@ -59,19 +67,27 @@ inline __m512 spread(__m256 scales, int from) {
     return _mm512_permutexvar_ps(where, _mm512_castps256_ps512(scales));
 }
 
+// The same over the sums of pairs.
+inline __m512 spread_over_pairs(__m256 scales) {
+    const __m512i where = _mm512_set_epi32(7, 7, 5, 5, 3, 3, 1, 1, 6, 6, 4, 4, 2, 2, 0, 0);
+    return _mm512_permutexvar_ps(where, _mm512_castps256_ps512(scales));
+}
+
 struct activations {
     __m512i q[4];
     __m256  d;
-    __m512  lanes[2];
+    __m512  lanes;
 
-    explicit activations(const pl_block_q8_s24 & y) : d(_mm256_loadu_ps(y.d[0])), lanes { spread(d, 0), spread(d, 2) } {
-        for (int i = 0; i < 4; i++) {
-            q[i] = _mm512_loadu_si512(y.qs + 64 * i);
-        }
+    explicit activations(const pl_block_q8_s24 & y) : d(_mm256_loadu_ps(y.d[0])), lanes(spread_over_pairs(d)) {
+        const __m512i in_fours = _mm512_broadcast_i32x4(_mm_set_epi8(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0));
+        const __m512i fours    = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+        q[0] = _mm512_loadu_si512(y.qs);
+        q[1] = _mm512_shuffle_epi8(_mm512_loadu_si512(y.qs + 64), in_fours);
+        q[2] = _mm512_shuffle_epi8(_mm512_loadu_si512(y.qs + 128), in_fours);
+        q[3] = _mm512_permutexvar_epi32(fours, _mm512_shuffle_epi8(_mm512_loadu_si512(y.qs + 192), in_fours));
     }
 
-    explicit activations(const column_block & y)
-        : d(_mm256_load_ps(y.d[0])), lanes { _mm512_load_ps(y.lanes[0]), _mm512_load_ps(y.lanes[1]) } {
+    explicit activations(const column_block & y) : d(_mm256_load_ps(y.d[0])), lanes(_mm512_load_ps(y.lanes)) {
         for (int i = 0; i < 4; i++) {
             q[i] = _mm512_load_si512(y.qs + 64 * i);
         }
@@ -83,24 +99,59 @@ inline void copy(const pl_block_q8_s24 & y, column_block & to) {
     for (int i = 0; i < 4; i++) {
         _mm512_store_si512(to.qs + 64 * i, a.q[i]);
     }
-    _mm512_store_ps(to.lanes[0], a.lanes[0]);
-    _mm512_store_ps(to.lanes[1], a.lanes[1]);
+    _mm512_store_ps(to.lanes, a.lanes);
     _mm256_store_ps(to.d[0], a.d);
 }
 
-// Picks for kept values 0..63 and 64..127.
-inline void pick(const uint8_t * idx, const activations & a, __m512i & low, __m512i & high) {
-    const __m512i bits  = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *) idx));
-    const __m512i three = _mm512_set1_epi8(3);
-    const __m512i pairs = _mm512_set_epi8(124, 124, 120, 120, 116, 116, 112, 112, 108, 108, 104, 104, 100, 100, 96, 96, 92, 92, 88, 88, 84, 84,
-            80, 80, 76, 76, 72, 72, 68, 68, 64, 64, 60, 60, 56, 56, 52, 52, 48, 48, 44, 44, 40, 40, 36, 36, 32, 32, 28, 28, 24, 24, 20, 20, 16,
-            16, 12, 12, 8, 8, 4, 4, 0, 0);
-    const __m512i fields = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(2), 1); // fields 0 and 1 in its halves
-    const int either     = 0xEA;                                                                // (a & b) | c
-    const __m512i first  = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(bits, fields), three, pairs, either);
-    const __m512i second = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(bits, _mm512_add_epi16(fields, _mm512_set1_epi16(4))), three, pairs, either);
-    low  = _mm512_permutex2var_epi8(a.q[0], first, a.q[1]);
-    high = _mm512_permutex2var_epi8(a.q[2], second, a.q[3]);
+// Activations for kept values 0..63 and 64..127.
+struct picked {
+    __m512i low, high;
+};
+
+// For kept values 0..63 and 64..127: which bits of an index byte are the position, and the other bits of the control, by the group.
+struct controls {
+    uint8_t position[2][64], group[2][64];
+
+    constexpr controls() : position(), group() {
+        for (int k = 0; k < 64; k++) {
+            const int g = k % 32 / 2, apart = g % 4 | g / 4 << 4;
+            position[0][k] = uint8_t(k < 32 ? 0x03 : 0x0C);
+            position[1][k] = uint8_t(k < 32 ? 0x0C : 0x30);
+            group[0][k]    = uint8_t(k < 32 ? g << 2 : apart | 64);
+            group[1][k]    = uint8_t(k < 32 ? apart : g | 64);
+        }
+    }
+};
+alignas(64) constexpr controls control;
+
+// Controls of the permutations that pick them.
+struct selection {
+    __m512i low, high;
+};
+
+inline selection selection_of(const uint8_t * idx) {
+    const int either = 0xEA; // (a & b) | c
+    const __m512i bits = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *) idx));
+    return { _mm512_ternarylogic_epi32(bits, _mm512_load_si512(control.position[0]), _mm512_load_si512(control.group[0]), either),
+            _mm512_ternarylogic_epi32(_mm512_srli_epi16(bits, 2), _mm512_load_si512(control.position[1]),
+                    _mm512_load_si512(control.group[1]), either) };
+}
+
+inline picked pick(const uint8_t * idx, const activations & a) {
+    const selection s = selection_of(idx);
+    return { _mm512_permutex2var_epi8(a.q[0], s.low, a.q[1]), _mm512_permutex2var_epi8(a.q[2], s.high, a.q[3]) };
+}
+
+inline picked pick(const pl_block_s24_q4 & x, const activations & a) { return pick(x.idx, a); }
+inline picked pick(const pl_block_s24_q8 & x, const activations & a) { return pick(x.idx, a); }
+
+// With the weights' signs.
+inline picked pick(const pl_block_s24_t & x, const activations & a) {
+    const picked p = pick(x.idx, a);
+    uint64_t signs[2];
+    memcpy(signs, x.signs, sizeof(signs));
+    const __m512i zero = _mm512_setzero_si512();
+    return { _mm512_mask_sub_epi8(p.low, signs[0], zero, p.low), _mm512_mask_sub_epi8(p.high, signs[1], zero, p.high) };
 }
 
 // The sums of 4 products each, of values + offset and picked activations.
@@ -109,62 +160,70 @@ inline __m512i dots(__m512i values, __m512i offset, __m512i picked) {
     return _mm512_sub_epi32(_mm512_dpbusd_epi32(zero, values, picked), _mm512_dpbusd_epi32(zero, offset, picked));
 }
 
-inline __m512 add_scaled(__m512 sum, __m512i low, __m512i high, __m256 scales) {
+// Sums of pairs of neighbours, each times a factor, where sums fit into 16 bits: one conversion to floats instead of two. In every 128 bits
+// first those of `low`, then those of `high`.
+inline __m512 pairs(__m512i low, __m512i high, __m512i factors) {
+    return _mm512_cvtepi32_ps(_mm512_madd_epi16(_mm512_packs_epi32(low, high), factors));
+}
+
+// 4-bit values as S24_Q4 has them, and the scales of weights.
+inline __m512 add_nibbles(__m512 sum, const uint8_t * qs, __m256 scales, const activations & a, const picked & p) {
+    const __m512i values = _mm512_loadu_si512(qs), nibble = _mm512_set1_epi8(15), eight = _mm512_set1_epi8(8);
+    const __m512i low = dots(_mm512_and_si512(values, nibble), eight, p.low);
+    const __m512i high = dots(_mm512_and_si512(_mm512_srli_epi16(values, 4), nibble), eight, p.high);
+    return _mm512_fmadd_ps(pairs(low, high, _mm512_set1_epi16(1)), spread_over_pairs(_mm256_mul_ps(scales, a.d)), sum);
+}
+
+inline __m512 add(__m512 sum, const pl_block_s24_q4 & x, const activations & a, const picked & p) {
+    return add_nibbles(sum, x.qs, scales_of(x), a, p);
+}
+
+inline __m512 add(__m512 sum, const pl_block_s24_q8 & x, const activations & a, const picked & p) {
+    const __m512i flip = _mm512_set1_epi8(-128);
+    const __m512i low = dots(_mm512_xor_si512(_mm512_loadu_si512(x.qs), flip), flip, p.low);
+    const __m512i high = dots(_mm512_xor_si512(_mm512_loadu_si512(x.qs + 64), flip), flip, p.high);
+    const __m256 scales = _mm256_mul_ps(scales_of(x), a.d);
     sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), spread(scales, 0), sum);
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), spread(scales, 2), sum);
 }
 
-inline __m512 add(__m512 sum, const pl_block_s24_q4 & x, const activations & a) {
-    __m512i low, high;
-    pick(x.idx, a, low, high);
-    const __m512i values = _mm512_loadu_si512(x.qs), nibble = _mm512_set1_epi8(15);
-    const __m512i eight = _mm512_set1_epi8(8);
-    return add_scaled(sum, dots(_mm512_and_si512(values, nibble), eight, low),
-            dots(_mm512_and_si512(_mm512_srli_epi16(values, 4), nibble), eight, high), _mm256_mul_ps(scales_of(x), a.d));
-}
-
-inline __m512 add(__m512 sum, const pl_block_s24_q8 & x, const activations & a) {
-    __m512i low, high;
-    pick(x.idx, a, low, high);
-    const __m512i flip = _mm512_set1_epi8(-128);
-    return add_scaled(sum, dots(_mm512_xor_si512(_mm512_loadu_si512(x.qs), flip), flip, low),
-            dots(_mm512_xor_si512(_mm512_loadu_si512(x.qs + 64), flip), flip, high), _mm256_mul_ps(scales_of(x), a.d));
-}
-
-// Scales are the unsigned side of the product here, activations with the weights' signs the other.
-inline __m512 add(__m512 sum, const pl_block_s24_t & x, const activations & a) {
-    __m512i low, high;
-    pick(x.idx, a, low, high);
-    uint64_t signs[2];
+inline __m512 add(__m512 sum, const pl_block_s24_t & x, const activations & a, const picked & p) {
     uint32_t four;
-    memcpy(signs, x.signs, sizeof(signs));
     memcpy(&four, x.scale, sizeof(four));
-    const __m512i zero = _mm512_setzero_si512(), scales = _mm512_set1_epi32((int) four);
-    const __m512i where = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi8(1), 1);
-    low  = _mm512_mask_sub_epi8(low, signs[0], zero, low);
-    high = _mm512_mask_sub_epi8(high, signs[1], zero, high);
-    const __m512i dot_low = _mm512_dpbusd_epi32(zero, _mm512_shuffle_epi8(scales, where), low);
-    const __m512i dot_high = _mm512_dpbusd_epi32(zero, _mm512_shuffle_epi8(scales, _mm512_add_epi8(where, _mm512_set1_epi8(2))), high);
-    const __m512 of_half = _mm512_mul_ps(_mm512_cvtepi32_ps(dot_high), a.lanes[1]);
-    const __m512 of_block = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot_low), a.lanes[0], of_half);
-    return _mm512_fmadd_ps(of_block, _mm512_set1_ps(_cvtsh_ss(x.d)), sum);
+    const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi8(1);
+    const __m512i where = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set1_epi64x((long long) 0x8000800080008000)),
+            _mm256_set1_epi64x((long long) 0x8001800180018001), 1); // bytes 0 and 1 as 16 bits; in the upper halves 2 and 3
+    const __m512i scales = _mm512_shuffle_epi8(_mm512_set1_epi32((int) four),
+            _mm512_add_epi8(where, _mm512_broadcast_i32x4(_mm_set_epi64x(0x0002000200020002, 0))));
+    const __m512 of_block = pairs(_mm512_dpbusd_epi32(zero, one, p.low), _mm512_dpbusd_epi32(zero, one, p.high), scales);
+    return _mm512_fmadd_ps(_mm512_mul_ps(of_block, a.lanes), _mm512_cvtph_ps(_mm256_set1_epi16((short) x.d)), sum);
 }
 
-// Y: pl_block_q8_s24 or column_block
-template <int R, class Block, class Y> void rows(const Block * x, int64_t stride, const Y * y, int64_t blocks, float * sums) {
+// Y: pl_block_q8_s24 or column_block. Activations are picked a block ahead of the products with them: one block's steps each wait for the
+// step before, and the processor does not look far enough ahead to fill those waits with the next block's. Inlined, so that constants
+// stay in registers from one short row to the next.
+template <int R, class Block, class Y>
+__attribute__((always_inline)) inline void rows(const Block * x, int64_t stride, const Y * y, int64_t blocks, float * sums) {
     __m512 sum[R];
+    picked p[R];
     for (int r = 0; r < R; r++) {
         sum[r] = _mm512_setzero_ps();
+        p[r] = pick(x[r * stride], activations(y[0]));
     }
-    for (int64_t b = 0; b < blocks; b++) {
-        const activations a(y[b]);
+    for (int64_t b = 0; b + 1 < blocks; b++) {
+        const activations a(y[b]), next(y[b + 1]);
+        fetch<R>(x, stride, b);
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
-            fetch<R>(x + r * stride + b, stride);
-            sum[r] = add(sum[r], x[r * stride + b], a);
+            const picked following = pick(x[r * stride + b + 1], next);
+            sum[r] = add(sum[r], x[r * stride + b], a, p[r]);
+            p[r] = following;
         }
     }
+    fetch<R>(x, stride, blocks - 1);
+    const activations a(y[blocks - 1]);
     for (int r = 0; r < R; r++) {
+        sum[r] = add(sum[r], x[r * stride + blocks - 1], a, p[r]);
         const __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(sum[r]), 1));
         sums[r] = sum_of(_mm256_add_ps(_mm512_castps512_ps256(sum[r]), high));
     }
@@ -255,8 +314,8 @@ template <int R, class Block> void rows(const Block * x, int64_t stride, const p
     for (int64_t b = 0; b < blocks; b++) {
         const __m256 d = _mm256_loadu_ps(y[b].d[0]);
         __m256 scales[R];
+        fetch<R>(x, stride, b);
         for (int r = 0; r < R; r++) {
-            fetch<R>(x + r * stride + b, stride);
             scales[r] = _mm256_mul_ps(scales_left(x[r * stride + b]), d);
         }
         add_quarter<0, R>(sum, x + b, stride, y[b], scales);

@@ -36,37 +36,38 @@ constexpr uint8_t lower[8] = { 0, 0, 0, 1, 1, 2, 0, 0 }, upper[8] = { 1, 2, 3, 2
 #ifdef PL_S24_AVX512
 
 // For each of 64 kept values, whose 32 patterns take 12 bytes: which byte goes to its place, so that an eight of places holds the patterns
-// of its eight values; how far the pattern is from the lowest bit there; 8 for the second of a group; where the group begins.
+// of its eight values; how far the pattern is from the lowest bit there; 8 for the second of a group.
 struct tables {
-    uint8_t bytes[64], shifts[64], second[64], group[64];
-    constexpr tables() : bytes(), shifts(), second(), group() {
+    uint8_t bytes[64], shifts[64], second[64];
+    constexpr tables() : bytes(), shifts(), second() {
         for (int k = 0; k < 64; k++) {
             const int bit = k / 8 * 12;
             bytes[k]  = (uint8_t) (bit / 8 + k % 8);
             shifts[k] = (uint8_t) (bit % 8 + k % 8 / 2 * 3);
             second[k] = (uint8_t) (k % 2 * 8);
-            group[k]  = (uint8_t) (k / 2 * 4);
         }
     }
 };
 alignas(64) constexpr tables t;
 
-inline __m512i pick_coded(const uint8_t * codes, __m512i first, __m512i second) {
-    const __m512i packed = _mm512_zextsi128_si512(_mm_loadu_si128((const __m128i *) codes));
+// Controls for kept values 0..63 or, half = 1, 64..127: positions stand in the bits where those of indices do.
+inline __m512i coded_selection(const uint8_t * codes, int half) {
+    const __m512i packed = _mm512_zextsi128_si512(_mm_loadu_si128((const __m128i *) (codes + 12 * half)));
     const __m512i eights = _mm512_permutexvar_epi8(_mm512_loadu_si512(t.bytes), packed);
     const __m512i bits   = _mm512_multishift_epi64_epi8(_mm512_loadu_si512(t.shifts), eights);
     const __m512i which  = _mm512_ternarylogic_epi32(bits, _mm512_set1_epi8(7), _mm512_loadu_si512(t.second), 0xEA); // (a & b) | c
-    const __m512i table  = _mm512_broadcast_i32x4(_mm_set_epi8(0, 0, 3, 3, 2, 3, 2, 1, 0, 0, 2, 1, 1, 0, 0, 0));
-    const __m512i where  = _mm512_or_si512(_mm512_shuffle_epi8(table, which), _mm512_loadu_si512(t.group));
-    return _mm512_permutex2var_epi8(first, where, second);
+    const __m512i places = _mm512_broadcast_i32x4(_mm_set_epi8(0, 0, 3, 3, 2, 3, 2, 1, 0, 0, 2, 1, 1, 0, 0, 0));
+    const __m512i shifts = _mm512_inserti64x4(_mm512_set1_epi16((short) (2 * half)), _mm256_set1_epi16((short) (2 * half + 2)), 1);
+    return _mm512_or_si512(_mm512_shuffle_epi8(_mm512_sllv_epi16(places, shifts), which), _mm512_load_si512(control.group[half]));
 }
 
-inline __m512 add(__m512 sum, const coded & x, const activations & a) {
-    const __m512i low = pick_coded(x.codes, a.q[0], a.q[1]), high = pick_coded(x.codes + 12, a.q[2], a.q[3]);
-    const __m512i values = _mm512_loadu_si512(x.qs), nibble = _mm512_set1_epi8(15);
-    const __m512i eight = _mm512_set1_epi8(8);
-    return add_scaled(sum, dots(_mm512_and_si512(values, nibble), eight, low),
-            dots(_mm512_and_si512(_mm512_srli_epi16(values, 4), nibble), eight, high), _mm256_mul_ps(scales_of(x), a.d));
+inline picked pick(const coded & x, const activations & a) {
+    return { _mm512_permutex2var_epi8(a.q[0], coded_selection(x.codes, 0), a.q[1]),
+        _mm512_permutex2var_epi8(a.q[2], coded_selection(x.codes, 1), a.q[3]) };
+}
+
+inline __m512 add(__m512 sum, const coded & x, const activations & a, const picked & p) {
+    return add_nibbles(sum, x.qs, scales_of(x), a, p);
 }
 
 #else
