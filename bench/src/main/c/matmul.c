@@ -2,6 +2,10 @@
 // medians. Weights lie where llama.cpp would put them: in repacked form where the back end offers one.
 //
 //   matmul ROWS LENGTH COLUMNS THREADS REPEATS TYPE...
+//   matmul 1b COLUMNS THREADS REPEATS TYPE...
+//
+// The second multiplies with all matrices of a model of the shape of Llama 3.2 1B (or 3b) and 32000 tokens, one after the other: what a
+// token takes but for attention, norms and the like.
 //
 // The type `read` stands for loading 4 bits per weight and doing nothing else: what memory or cache can give at most.
 //
@@ -20,13 +24,38 @@
 #include <strings.h>
 #include <time.h>
 
-enum { MAX_TYPES = 32, MAX_REPEATS = 10001 };
+enum { MAX_TYPES = 32, MAX_REPEATS = 10001, MAX_MATRICES = 256 };
+
+typedef struct {
+    int64_t rows, length;
+} matrix;
+
+static matrix matrices[MAX_MATRICES];
+static int    matrix_count;
+
+static void add_matrix(int64_t rows, int64_t length) {
+    matrices[matrix_count++] = (matrix) { rows, length };
+}
+
+static void add_model(int layers, int64_t width, int64_t key_value_width, int64_t feed_forward, int64_t tokens) {
+    for (int i = 0; i < layers; i++) {
+        add_matrix(width, width);
+        add_matrix(key_value_width, width);
+        add_matrix(key_value_width, width);
+        add_matrix(width, width);
+        add_matrix(feed_forward, width);
+        add_matrix(feed_forward, width);
+        add_matrix(width, feed_forward);
+    }
+    add_matrix(tokens, width);
+}
 
 typedef struct {
     enum ggml_type        type; // GGML_TYPE_I8 for `read`
     bool                  repacked;
     struct ggml_context * ctx;
     struct ggml_cgraph *  graph;
+    double                bytes; // of weights
     double                seconds[MAX_REPEATS];
 } product;
 
@@ -91,27 +120,62 @@ static void place(product * p, ggml_backend_t backend, struct ggml_tensor * weig
             break;
         }
     }
-    ggml_backend_alloc_ctx_tensors(p->ctx, backend);
+}
+
+// A matrix of some rows again and again: quantising takes long.
+static void fill(struct ggml_tensor * weights, const float * values, int64_t some, const float * importance) {
+    const int64_t k = weights->ne[0], m = weights->ne[1];
+    some = m < some ? m : some;
+    char * blocks = malloc(ggml_nbytes(weights));
+    ggml_quantize_chunk(weights->type, values, blocks, 0, some, k, importance);
+    const size_t row = ggml_row_size(weights->type, k);
+    for (int64_t r = some; r < m; r++) {
+        memcpy(blocks + (size_t) r * row, blocks + (size_t) (r % some) * row, row);
+    }
+    ggml_backend_tensor_set(weights, blocks, 0, ggml_nbytes(weights));
+    free(blocks);
+}
+
+// Without a line for every matrix that is repacked.
+static void log_warnings(enum ggml_log_level level, const char * text, void * unused) {
+    (void) unused;
+    if (level >= GGML_LOG_LEVEL_WARN && level != GGML_LOG_LEVEL_CONT) {
+        fputs(text, stderr);
+    }
 }
 
 int main(int argc, char ** argv) {
-    if (argc < 7 || argc > 6 + MAX_TYPES) {
-        fprintf(stderr, "usage: matmul ROWS LENGTH COLUMNS THREADS REPEATS TYPE...\n");
+    const bool model = argc > 1 && (strcmp(argv[1], "1b") == 0 || strcmp(argv[1], "3b") == 0);
+    const int first_number = model ? 2 : 3, first_type = first_number + 3, count = argc - first_type;
+    if (count < 1 || count > MAX_TYPES) {
+        fprintf(stderr, "usage: matmul ROWS LENGTH COLUMNS THREADS REPEATS TYPE...\n       matmul 1b|3b COLUMNS THREADS REPEATS TYPE...\n");
         return 2;
     }
-    const int64_t m = atoll(argv[1]), k = atoll(argv[2]), n = atoll(argv[3]);
-    const int threads = atoi(argv[4]), repeats = atoi(argv[5]), count = argc - 6;
-    if (m < 1 || k < 1 || n < 1 || threads < 1 || repeats < 1 || repeats > MAX_REPEATS) {
+    if (!model) {
+        add_matrix(atoll(argv[1]), atoll(argv[2]));
+    } else if (argv[1][0] == '1') {
+        add_model(16, 2048, 512, 8192, 32000);
+    } else {
+        add_model(28, 3072, 1024, 8192, 32000);
+    }
+    const int64_t n = atoll(argv[first_number]);
+    const int threads = atoi(argv[first_number + 1]), repeats = atoi(argv[first_number + 2]);
+    if (matrices[0].rows < 1 || matrices[0].length < 1 || n < 1 || threads < 1 || repeats < 1 || repeats > MAX_REPEATS) {
         fprintf(stderr, "numbers must be positive, repeats at most %d\n", MAX_REPEATS);
         return 2;
     }
+    int64_t weight_count = 0, k = 0;
+    for (int i = 0; i < matrix_count; i++) {
+        weight_count += matrices[i].rows * matrices[i].length;
+        k = matrices[i].length > k ? matrices[i].length : k;
+    }
+    ggml_log_set(log_warnings, NULL);
     ggml_backend_load_all();
     ggml_backend_t backend = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, NULL);
     ggml_backend_cpu_set_n_threads(backend, threads);
     struct ggml_threadpool_params pool = ggml_threadpool_params_default(threads); // else every product starts threads of its own
     ggml_backend_cpu_set_threadpool(backend, ggml_threadpool_new(&pool));
-    // of the weights the first 64 rows again and again: quantising takes long
-    const int64_t some = m < 64 ? m : 64;
+    const int64_t some = 64;
     float * values = malloc((size_t) (some * k) * sizeof(float)), * columns = malloc((size_t) (n * k) * sizeof(float));
     for (int64_t i = 0; i < some * k; i++) {
         values[i] = (float) rand() / (float) RAND_MAX - 0.5f;
@@ -126,33 +190,40 @@ int main(int argc, char ** argv) {
     product * products = calloc((size_t) count, sizeof(product));
     for (int i = 0; i < count; i++) {
         product * p = products + i;
-        p->type = type_of(argv[6 + i]);
-        p->ctx = ggml_init((struct ggml_init_params) { 8 * ggml_tensor_overhead() + ggml_graph_overhead(), NULL, true });
+        p->type = type_of(argv[first_type + i]);
+        const size_t tensors = 4 * (size_t) matrix_count + 4;
+        p->ctx = ggml_init((struct ggml_init_params) { tensors * ggml_tensor_overhead() + ggml_graph_overhead(), NULL, true });
         p->graph = ggml_new_graph(p->ctx);
         if (p->type == GGML_TYPE_I8) {
-            struct ggml_tensor * bytes = ggml_new_tensor_1d(p->ctx, p->type, m * k / 2);
+            struct ggml_tensor * bytes = ggml_new_tensor_1d(p->ctx, p->type, weight_count / 2);
             ggml_build_forward_expand(p->graph, ggml_map_custom1_inplace(p->ctx, bytes, load, threads, NULL));
             ggml_backend_alloc_ctx_tensors(p->ctx, backend);
             ggml_backend_tensor_memset(bytes, 1, 0, ggml_nbytes(bytes));
             continue;
         }
-        struct ggml_tensor * a = ggml_new_tensor_2d(p->ctx, p->type, k, m), * b = ggml_new_tensor_2d(p->ctx, GGML_TYPE_F32, k, n);
-        struct ggml_tensor * c = ggml_mul_mat(p->ctx, a, b);
-        place(p, backend, a, c);
-        void * blocks = malloc(ggml_nbytes(a));
-        ggml_quantize_chunk(p->type, values, blocks, 0, some, k, importance);
-        const size_t row = ggml_row_size(p->type, k);
-        for (int64_t r = some; r < m; r++) {
-            memcpy((char *) blocks + (size_t) r * row, (char *) blocks + (size_t) (r % some) * row, row);
+        struct ggml_tensor * inputs[MAX_MATRICES], * weights[MAX_MATRICES];
+        for (int x = 0; x < matrix_count; x++) {
+            const int64_t length = matrices[x].length;
+            int same = 0;
+            while (same < x && matrices[same].length != length) {
+                same++;
+            }
+            inputs[x] = same < x ? inputs[same] : ggml_new_tensor_2d(p->ctx, GGML_TYPE_F32, length, n);
+            weights[x] = ggml_new_tensor_2d(p->ctx, p->type, length, matrices[x].rows);
+            struct ggml_tensor * result = ggml_mul_mat(p->ctx, weights[x], inputs[x]);
+            place(p, backend, weights[x], result);
+            ggml_build_forward_expand(p->graph, result);
+            p->bytes += (double) ggml_nbytes(weights[x]);
         }
-        ggml_backend_tensor_set(a, blocks, 0, ggml_nbytes(a));
-        free(blocks);
-        ggml_backend_tensor_set(b, columns, 0, ggml_nbytes(b));
-        ggml_build_forward_expand(p->graph, c);
+        ggml_backend_alloc_ctx_tensors(p->ctx, backend);
+        for (int x = 0; x < matrix_count; x++) {
+            fill(weights[x], values, some, importance);
+            ggml_backend_tensor_set(inputs[x], columns, 0, ggml_nbytes(inputs[x]));
+        }
     }
     for (int r = -2; r < repeats; r++) {
         for (int i = 0; i < count; i++) {
-            const bool small = m * k < 1 << 22; // twice, so that the second time finds the weights in the cache
+            const bool small = weight_count < 1 << 22; // twice, so that the second time finds the weights in the cache
             for (int times = small ? 2 : 1; times > 0; times--) {
                 const double start = now();
                 if (ggml_backend_graph_compute(backend, products[i].graph) != GGML_STATUS_SUCCESS) {
@@ -168,10 +239,10 @@ int main(int argc, char ** argv) {
         product * p = products + i;
         qsort(p->seconds, (size_t) repeats, sizeof(double), by_size);
         const bool reads = p->type == GGML_TYPE_I8;
-        const double median = p->seconds[repeats / 2], bytes = (double) m * (reads ? (double) k / 2 : (double) ggml_row_size(p->type, k));
+        const double median = p->seconds[repeats / 2], bytes = reads ? (double) weight_count / 2 : p->bytes;
         first = i == 0 ? median : first;
         printf("%-8s%c %7.4f bpw %10.1f us %8.2f Gweights/s %7.2f GB/s %6.3f\n", reads ? "read" : ggml_type_name(p->type),
-                p->repacked ? '*' : ' ', 8 * bytes / (double) (m * k), 1e6 * median, 1e-9 * (double) (m * k * n) / median,
+                p->repacked ? '*' : ' ', 8 * bytes / (double) weight_count, 1e6 * median, 1e-9 * (double) (weight_count * n) / median,
                 1e-9 * bytes / median, median / first);
     }
     return 0;
