@@ -49,9 +49,8 @@ template <int R, class Block> void rows(const Block * x, int64_t stride, const p
 
 } // namespace reference
 
-// Whether rows that come from memory are best read one after the other. Where arithmetic takes longer than memory, several share the loads
-// of activations as rows from a cache do.
-template <class Block> constexpr bool row_by_row = true;
+// Rows that are read together where they come from memory: one after the other is best for memory, several share the loads of activations.
+template <class Block> constexpr int rows_from_memory = 1;
 
 // Columns of activations of `blocks` blocks each, and where their products with the rows of a matrix go. Those that meet an expert
 // (mul_mat_id) lie scattered: column j is number which[2 j] of what token which[2 j + 1] has, of `per_token` or one for all its experts.

@@ -20,8 +20,8 @@
 namespace pl {
 namespace s24 {
 
-// Larger matrices are expected to come from memory, which one row after the other suits best (but see row_by_row); from a cache, rows that
-// share the loads of activations take less time.
+// Larger matrices are expected to come from memory, which rows_from_memory suits best; from a cache, rows that share the loads of
+// activations take less time.
 constexpr int64_t streamed = 256 * 1024;
 
 // Rows begin .. end of the products, R at a time; column(j) is where the activations of column j lie.
@@ -65,8 +65,8 @@ template <class Block> void product(const Block * x, size_t row_bytes, int64_t m
     GGML_UNUSED(in_tiles);
 #endif
     const auto go = [&](const auto & column) {
-        if (row_by_row<Block> && y.count == 1 && m * int64_t(row_bytes) >= streamed) {
-            some_rows<1>(x, stride, y, column, begin, end);
+        if (y.count == 1 && m * int64_t(row_bytes) >= streamed) {
+            some_rows<rows_from_memory<Block>>(x, stride, y, column, begin, end);
         } else {
             some_rows<4>(x, stride, y, column, begin, end);
         }

@@ -44,7 +44,9 @@ inline __m256 scales_of(const pl_block_s24_t & x) {
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
 #define PL_S24_AVX512
 
-template <> constexpr bool row_by_row<pl_block_s24_t> = false;
+// The shorter the rows, the more of them (Zen 4).
+template <> constexpr int rows_from_memory<pl_block_s24_q4> = 2;
+template <> constexpr int rows_from_memory<pl_block_s24_t> = 4;
 
 // A byte permutation of 128 activations gives the 64 that as many kept values meet. Its controls are index bytes as they are, but for one
 // shift of the second half: activations are put where the bits of a field point to. Of field 0 those are bits 0 and 1, so that its 64

@@ -307,7 +307,7 @@ void fix(pl_block_s24_t & x) {
 }
 
 template <class Block> void sparse(pool & all, const char * type) {
-    constexpr int R = row_by_row<Block> ? 1 : 4;
+    constexpr int R = rows_from_memory<Block>;
     const size_t bytes = size_t(row_count * blocks) * sizeof(Block);
     Block * const x = (Block *) memory(bytes, true);
     for (int64_t i = 0; i < row_count * blocks; i++) {

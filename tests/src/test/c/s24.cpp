@@ -96,6 +96,7 @@ template <class Block> void check(const char * type) {
             }
             for (int64_t blocks = 1; blocks <= 5; blocks++) {
                 check_rows<1, Block>(type, weights, activations, blocks);
+                check_rows<2, Block>(type, weights, activations, blocks);
                 check_rows<4, Block>(type, weights, activations, blocks);
             }
             for (int64_t columns : { 1, 3, 4, 15, 16, 17, 40 }) {

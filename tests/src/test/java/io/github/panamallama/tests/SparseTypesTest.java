@@ -99,7 +99,7 @@ class SparseTypesTest {
 
     private void assertKernels(List<String> lines, String flags) {
         assertWithinBounds(lines, flags);
-        int cases = 5 * 2 + 7 * 5;
+        int cases = 5 * 3 + 7 * 5;
         assertEquals(6, lines.stream().filter(line -> line.startsWith("rounding of ")).count());
         assertEquals(3 * 17 * cases + 6, lines.size());
         assertEquals(3 * 16 * cases + 6, lines.stream().filter(line -> line.endsWith(" 0 0")).count(), "sums without scales are exact");
