@@ -95,10 +95,7 @@ public final class CodeModels implements Callable<Integer> {
     }
 
     public static void main(String[] arguments) {
-        System.exit(new CommandLine(new CodeModels()).setExecutionExceptionHandler((exception, line, result) -> {
-            exception.printStackTrace(line.getErr());
-            return 1;
-        }).execute(arguments));
+        CommandLines.run(new CodeModels(), arguments);
     }
 
     @Override

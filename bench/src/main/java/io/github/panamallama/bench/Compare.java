@@ -14,7 +14,6 @@ import java.util.Set;
 import java.util.SplittableRandom;
 import java.util.concurrent.Callable;
 import java.util.stream.Collectors;
-import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
@@ -140,11 +139,7 @@ public final class Compare implements Callable<Integer> {
     Path report;
 
     public static void main(String[] arguments) {
-        System.exit(new CommandLine(new Compare()).setCaseInsensitiveEnumValuesAllowed(true)
-                .setExecutionExceptionHandler((exception, line, result) -> {
-                    exception.printStackTrace(line.getErr());
-                    return 1;
-                }).execute(arguments));
+        CommandLines.run(new Compare(), arguments);
     }
 
     @Spec

@@ -28,8 +28,18 @@ final class Resident {
 
     /** Open files, sockets and pipes of this process; -1 where it can't be told. */
     static int handles() {
-        try (var files = Files.list(Path.of("/proc/self/fd"))) {
-            return (int) files.count() - 1;     // without the one that lists
+        int listed = entries("fd");
+        return listed > 0 ? listed - 1 : -1;     // without the one that lists
+    }
+
+    /** Threads of this process, those of native libraries included; -1 where it can't be told. */
+    static int threads() {
+        return entries("task");
+    }
+
+    private static int entries(String folder) {
+        try (var all = Files.list(Path.of("/proc/self", folder))) {
+            return (int) all.count();
         } catch (IOException e) {
             return -1;
         }

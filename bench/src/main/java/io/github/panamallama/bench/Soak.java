@@ -20,11 +20,13 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.EnumMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Optional;
 import java.util.SplittableRandom;
 import java.util.concurrent.Callable;
 import java.util.concurrent.Executors;
@@ -34,7 +36,6 @@ import org.knowm.xchart.XYChart;
 import org.knowm.xchart.XYChartBuilder;
 import org.knowm.xchart.style.Styler;
 import org.knowm.xchart.style.markers.SeriesMarkers;
-import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 
@@ -53,11 +54,12 @@ public final class Soak implements Callable<Integer> {
     private static final int CONTEXT = 512;
     /** Where its report goes, from the root of the checkout. */
     static final String REPORT = "bench/target/soak";
-    /** Of what is in use after the first third: what caches and the JVM's own growth may still add. */
+    /** Of what is in use after the first third, the JVM's own memory left out: what caches may still add. */
     private static final double GROWTH = 0.03;
-    /** Of the pages outside of heap and files, which also hold compiled code, classes and stacks. */
+    /** Of resident pages that are neither of files nor the JVM's. */
     private static final double MORE_PAGES = 0.05;
     private static final int MORE_HANDLES = 8;
+    private static final int MORE_THREADS = 4;
 
     @Option(names = "--minutes", description = "how long", defaultValue = "30")
     double minutes;
@@ -88,17 +90,19 @@ public final class Soak implements Callable<Integer> {
      * @param resident all pages, of which the heap, touched from the start, is the most
      * @param files    those of files: the model, libraries, class data
      * @param kept     those that the C library had free and did not give back before it was told to
-     * @param rest     what is left: memory from the C library and the system that is in use, compiled code, classes, stacks
-     * @param inUse    objects of the heap and what the C library has handed out, whether touched or not
+     * @param jvm      what the JVM holds beside its heap
+     * @param rest     resident and none of these: memory of native libraries and of Java code outside of the heap
+     * @param inUse    objects of the heap and what the C library has handed out, but not to the JVM; whether touched or not
      */
-    private record Sample(double minutes, long resident, long files, long kept, long rest, long inUse, int handles) {
+    private record Sample(double minutes, long resident, long files, long kept, Optional<JvmMemory> jvm, long rest, long inUse,
+            int handles, int threads) {
+        long held() {
+            return jvm.map(JvmMemory::total).orElse(-1L);
+        }
     }
 
     public static void main(String[] arguments) {
-        System.exit(new CommandLine(new Soak()).setExecutionExceptionHandler((exception, line, result) -> {
-            exception.printStackTrace(line.getErr());
-            return 1;
-        }).execute(arguments));
+        CommandLines.run(new Soak(), arguments);
     }
 
     @Override
@@ -122,9 +126,10 @@ public final class Soak implements Callable<Integer> {
                 round(random);
                 samples.add(sample((System.nanoTime() - start) / 6e10));
                 var now = samples.getLast();
-                System.out.printf(Locale.ROOT, "%5.1f min  resident %s MiB: files %s, free in the C library %s, rest %s; in use %s; "
-                        + "%d handles  %s%n", now.minutes, mebibytes(now.resident), mebibytes(now.files), mebibytes(now.kept),
-                        mebibytes(now.rest), mebibytes(now.inUse), now.handles, done);
+                System.out.printf(Locale.ROOT, "%5.1f min  resident %s MiB: files %s, free in the C library %s, the JVM's %s, rest %s; "
+                        + "in use %s; %d handles, %d threads  %s%n", now.minutes, mebibytes(now.resident), mebibytes(now.files),
+                        mebibytes(now.kept), mebibytes(now.held()), mebibytes(now.rest), mebibytes(now.inUse), now.handles, now.threads,
+                        done);
             }
         } finally {
             Files.delete(adapter);
@@ -230,13 +235,14 @@ public final class Soak implements Callable<Integer> {
 
     private static Sample sample(double minutes) throws IOException {
         long inUse = MemoryInUse.bytes().orElse(-1);     // collects garbage first
-        var before = Resident.bytes(ProcessHandle.current().pid());
-        boolean trimmed = MemoryInUse.trim();
-        var after = Resident.bytes(ProcessHandle.current().pid());
-        boolean known = trimmed && after.containsKey("RssAnon");
-        return new Sample(minutes, before.getOrDefault("VmRSS", -1L), before.getOrDefault("RssFile", -1L),
-                known ? Math.max(0, before.get("RssAnon") - after.get("RssAnon")) : -1,
-                known ? after.get("RssAnon") - Runtime.getRuntime().totalMemory() : -1, inUse, Resident.handles());
+        long pid = ProcessHandle.current().pid();
+        var before = Resident.bytes(pid);
+        boolean known = MemoryInUse.trim() && before.containsKey("RssAnon");
+        var jvm = JvmMemory.now();
+        long kept = known ? Math.max(0, before.get("RssAnon") - Resident.bytes(pid).get("RssAnon")) : -1;
+        return new Sample(minutes, before.getOrDefault("VmRSS", -1L), before.getOrDefault("RssFile", -1L), kept, jvm,
+                known ? jvm.map(JvmMemory::outside).orElse(-1L) : -1,
+                inUse < 0 || jvm.isEmpty() ? -1 : inUse - jvm.get().allocated(), Resident.handles(), Resident.threads());
     }
 
     /** How much more the last third holds than the second; 0 where nothing tells. */
@@ -249,11 +255,16 @@ public final class Soak implements Callable<Integer> {
         int third = samples.size() / 3;
         var early = samples.subList(third, Math.max(third + 1, 2 * third));
         var late = samples.subList(Math.min(2 * third, samples.size() - 1), samples.size());
+        var thirds = new LinkedHashMap<String, List<Sample>>();
+        thirds.put("first third", samples.subList(0, Math.max(1, third)));
+        thirds.put("second third", early);
+        thirds.put("last third", late);
         double inUse = growth(early, late, Sample::inUse);
         double rest = growth(early, late, Sample::rest);
         double handles = median(late, Sample::handles) - median(early, Sample::handles);
+        double more = median(late, Sample::threads) - median(early, Sample::threads);
         boolean known = late.getLast().inUse > 0 && late.getLast().rest > 0;    // only glibc tells
-        boolean flat = inUse <= GROWTH && rest <= MORE_PAGES && handles <= MORE_HANDLES;
+        boolean flat = inUse <= GROWTH && rest <= MORE_PAGES && handles <= MORE_HANDLES && more <= MORE_THREADS;
 
         var setting = new LinkedHashMap<String, String>();
         setting.put("machine", Machine.describe());
@@ -265,19 +276,31 @@ public final class Soak implements Callable<Integer> {
                 done.entrySet().stream().map(entry -> List.of(entry.getKey().toString(), entry.getValue().toString())).toList()));
         report.add(new Report.Table("What the process holds", String.format(Locale.ROOT, "MiB, medians over thirds of the run; between "
                 + "rounds, after a collection of garbage. Resident are the heap (%s, touched from the start), pages of files, those that "
-                + "the C library keeps free in its arenas, which it gave back when it was told to, and the rest: what is in use outside of "
-                + "the heap, compiled code, classes, stacks. In use is the heap's objects and what the C library has handed out. The last "
-                + "third against the second: %s, %+.0f file handles (at most %d): %s", mebibytes(Runtime.getRuntime().totalMemory()), known
+                + "the C library keeps free in its arenas, which it gave back when it was told to, those that the JVM holds, and the rest: "
+                + "native libraries, and Java code outside of the heap. In use is the heap's objects and what the C library has handed "
+                + "out, but not to the JVM. The last third against the second: %s, %+.0f file handles (at most %d), %+.0f threads (at "
+                + "most %d): %s", mebibytes(Runtime.getRuntime().totalMemory()), known
                 ? String.format(Locale.ROOT, "%+.2f %% in use (at most %.0f %%), %+.2f %% of the rest (at most %.0f %%)", 100 * inUse,
-                100 * GROWTH, 100 * rest, 100 * MORE_PAGES) : "memory unknown", handles, MORE_HANDLES, flat ? "flat" : "it grew"),
-                List.of("part of the run", "resident", "of files", "free in the C library", "rest", "in use", "file handles"),
-                List.of(row("first third", samples.subList(0, Math.max(1, third))), row("second third", early), row("last third", late))));
+                100 * GROWTH, 100 * rest, 100 * MORE_PAGES) : "memory unknown", handles, MORE_HANDLES, more, MORE_THREADS,
+                flat ? "flat" : "it grew"),
+                List.of("part of the run", "resident", "of files", "free in the C library", "the JVM's", "rest", "in use", "file handles",
+                        "threads"),
+                thirds.entrySet().stream().map(entry -> row(entry.getKey(), entry.getValue())).toList()));
+        if (samples.stream().allMatch(sample -> sample.jvm.isPresent())) {
+            var columns = new ArrayList<>(List.of("part of the run"));
+            Arrays.stream(JvmMemory.Part.values()).forEach(part -> columns.add(part.toString()));
+            report.add(new Report.Table("What the JVM holds", "MiB, medians over thirds of the run, by the JVM's own count "
+                    + "(`-XX:NativeMemoryTracking=summary`): resident pages and what it has from the C library. Code is compiled code and "
+                    + "compilers what they work with; both follow what the JIT finds worth compiling, and no rule holds them.", columns,
+                    thirds.entrySet().stream().map(entry -> jvmRow(entry.getKey(), entry.getValue())).toList()));
+        }
         var chart = new XYChartBuilder().width(900).height(480).title("Memory of the process outside of its heap").xAxisTitle("minutes")
                 .yAxisTitle("MiB").build();
-        addSeries(chart, "rest: in use, code, classes, stacks", samples, Sample::rest);
+        addSeries(chart, "rest: native libraries, and Java code outside of the heap", samples, Sample::rest);
+        addSeries(chart, "the JVM's", samples, Sample::held);
         addSeries(chart, "free in the C library", samples, Sample::kept);
         addSeries(chart, "of files", samples, Sample::files);
-        addSeries(chart, "in use, objects of the heap included", samples, Sample::inUse);
+        addSeries(chart, "in use, objects of the heap included, without the JVM's", samples, Sample::inUse);
         chart.getStyler().setYAxisMin(0.0).setLegendPosition(Styler.LegendPosition.OutsideS);
         report.add(chart, "soak");
         System.out.println(report.markdown());
@@ -291,10 +314,20 @@ public final class Soak implements Callable<Integer> {
 
     private static List<String> row(String name, List<Sample> samples) {
         var cells = new ArrayList<>(List.of(name));
-        for (var figure : List.<ToLongFunction<Sample>>of(Sample::resident, Sample::files, Sample::kept, Sample::rest, Sample::inUse)) {
+        for (var figure : List.<ToLongFunction<Sample>>of(Sample::resident, Sample::files, Sample::kept, Sample::held,
+                Sample::rest, Sample::inUse)) {
             cells.add(mebibytes(median(samples, figure)));
         }
         cells.add(String.format(Locale.ROOT, "%.0f", median(samples, Sample::handles)));
+        cells.add(String.format(Locale.ROOT, "%.0f", median(samples, Sample::threads)));
+        return cells;
+    }
+
+    private static List<String> jvmRow(String name, List<Sample> samples) {
+        var cells = new ArrayList<>(List.of(name));
+        for (var part : JvmMemory.Part.values()) {
+            cells.add(mebibytes(median(samples, sample -> sample.jvm.orElseThrow().parts().get(part))));
+        }
         return cells;
     }
 
