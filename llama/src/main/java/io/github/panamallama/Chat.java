@@ -165,7 +165,7 @@ public final class Chat implements AutoCloseable {
                 Files.deleteIfExists(evaluated); // of another conversation
             }
         } catch (IOException e) {
-            throw new LlamaException("can't write the conversation to " + file + ": " + e, e);
+            throw new LlamaException("can't write the conversation to " + file + ": " + LlamaException.reason(e), e);
         }
     }
 

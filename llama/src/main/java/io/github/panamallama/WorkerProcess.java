@@ -134,7 +134,7 @@ final class WorkerProcess {
     }
 
     private static WorkerDiedException unborn(IOException e) {
-        var message = "no worker process could be started: " + e;
+        var message = "no worker process could be started: " + LlamaException.reason(e);
         return new WorkerDiedException(new Death(message, Phase.STARTING, OptionalInt.empty(), List.of(), null));
     }
 

@@ -30,9 +30,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executors;
-import java.util.function.Function;
 import java.util.stream.IntStream;
-import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -40,29 +38,13 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** What a worker answers is what the same model answers in this process. {@link WorkerDeathTest} kills workers. */
 @Timeout(300)
-class IsolatedLlamaTest {
-    private static final String PROMPT = "public final class Point {\n    private final int x;\n";
+class IsolatedLlamaTest extends BothWays {
     private static final GenerationOptions GREEDY = GenerationOptions.defaults().withTemperature(0).withMaxTokens(100);
     private static final LlamaOptions OPTIONS = LlamaOptions.defaults().withContextSize(2048).withThreads(1).withGeneration(GREEDY);
 
-    private static Llama here;
-    private static IsolatedLlama there;
-
     @BeforeAll
     static void load() {
-        here = Llama.loadDefault(OPTIONS);
-        there = Llama.isolatedDefault(OPTIONS, IsolationOptions.defaults());
-    }
-
-    @AfterAll
-    static void close() {
-        there.close();
-        here.close();
-    }
-
-    /** Both must give this. */
-    private static <T> void alike(Function<TextModel, T> asked) {
-        assertEquals(asked.apply(here), asked.apply(there));
+        open(OPTIONS);
     }
 
     @Test
@@ -251,14 +233,6 @@ class IsolatedLlamaTest {
     }
 
     // --- failures cross with their type --------------------------------------------------------------------------------------
-
-    private static <T extends Throwable> T sameFailure(Class<T> type, Function<TextModel, ?> asked) {
-        var local = assertThrows(type, () -> asked.apply(here));
-        var remote = assertThrows(type, () -> asked.apply(there));
-        assertEquals(local.getClass(), remote.getClass());
-        assertEquals(local.getMessage(), remote.getMessage());
-        return remote;
-    }
 
     @Test
     void failuresOfCallsComeAsWhatTheyAre() {

@@ -51,9 +51,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
-import java.util.function.Function;
 import java.util.stream.IntStream;
-import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -61,8 +59,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** Vectors, adapters, control vectors, states and strategies of a worker are those of this process, bit for bit. */
 @Timeout(300)
-class IsolatedPartsTest {
-    private static final String PROMPT = "public final class Point {\n    private final int x;\n";
+class IsolatedPartsTest extends BothWays {
     private static final GenerationOptions GREEDY = GenerationOptions.defaults().withTemperature(0).withMaxTokens(48);
     private static final LlamaOptions OPTIONS = LlamaOptions.defaults().withContextSize(1024).withThreads(1).withGeneration(GREEDY);
     private static final EmbedderOptions EMBEDDING = EmbedderOptions.defaults().withThreads(1);
@@ -71,34 +68,10 @@ class IsolatedPartsTest {
 
     @TempDir
     static Path folder;
-    private static Llama here;
-    private static IsolatedLlama there;
 
     @BeforeAll
     static void load() {
-        here = Llama.loadDefault(OPTIONS);
-        there = Llama.isolatedDefault(OPTIONS, IsolationOptions.defaults());
-    }
-
-    @AfterAll
-    static void close() {
-        there.close();
-        here.close();
-    }
-
-    /** Both must give this. */
-    private static <T> T alike(Function<TextModel, T> asked) {
-        var local = asked.apply(here);
-        assertEquals(local, asked.apply(there));
-        return local;
-    }
-
-    private static <T extends Throwable> T sameFailure(Class<T> type, Function<TextModel, ?> asked) {
-        var local = assertThrows(type, () -> asked.apply(here));
-        var remote = assertThrows(type, () -> asked.apply(there));
-        assertEquals(local.getClass(), remote.getClass());
-        assertEquals(local.getMessage(), remote.getMessage());
-        return remote;
+        open(OPTIONS);
     }
 
     // --- vectors -------------------------------------------------------------------------------------------------------------

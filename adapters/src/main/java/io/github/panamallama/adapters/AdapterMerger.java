@@ -212,7 +212,7 @@ public final class AdapterMerger {
                 Files.deleteIfExists(merged);
             }
         } catch (IOException e) {
-            throw new LlamaException("can't write " + out + ": " + e, e);
+            throw new LlamaException("can't write " + out + ": " + LlamaException.reason(e), e);
         }
     }
 
@@ -231,7 +231,7 @@ public final class AdapterMerger {
                     }
                 }
                 if (!overwrite) {
-                    throw new LlamaException(out + " exists; ask for overwriting or name another file");
+                    throw new LlamaException(out + " exists; name another file, or overwrite it (--force on the command line)");
                 }
             }
             var folder = out.toAbsolutePath().getParent();
@@ -240,7 +240,7 @@ public final class AdapterMerger {
             }
             return folder;
         } catch (IOException e) {
-            throw new LlamaException("can't write " + out + ": " + e, e);
+            throw new LlamaException("can't write " + out + ": " + LlamaException.reason(e), e);
         }
     }
 

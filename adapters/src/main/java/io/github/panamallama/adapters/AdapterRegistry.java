@@ -74,7 +74,7 @@ public final class AdapterRegistry implements AutoCloseable {
             } catch (NoSuchFileException e) {
                 throw new AdapterException(file + ": no such file", e);
             } catch (IOException e) {
-                throw new AdapterException(file + " can't be read: " + e, e);
+                throw new AdapterException(file + " can't be read: " + LlamaException.reason(e), e);
             }
         }
     }
@@ -226,7 +226,8 @@ public final class AdapterRegistry implements AutoCloseable {
                 Files.deleteIfExists(expanded);
             }
         } catch (IOException e) {
-            throw new AdapterException("NOLA adapter \"" + nola.name() + "\" can't be expanded into a temporary file: " + e, e);
+            throw new AdapterException("NOLA adapter \"" + nola.name() + "\" can't be expanded into a temporary file: "
+                    + LlamaException.reason(e), e);
         }
     }
 

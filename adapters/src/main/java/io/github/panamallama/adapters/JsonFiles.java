@@ -1,6 +1,7 @@
 package io.github.panamallama.adapters;
 
 import io.github.panamallama.runtime.AdapterException;
+import io.github.panamallama.runtime.LlamaException;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -33,7 +34,7 @@ final class JsonFiles {
             }
             return object(path.toString(), Files.readString(path, StandardCharsets.UTF_8));
         } catch (IOException e) {
-            throw new AdapterException(path + ": can't be read: " + e, e);
+            throw new AdapterException(path + ": can't be read: " + LlamaException.reason(e), e);
         }
     }
 

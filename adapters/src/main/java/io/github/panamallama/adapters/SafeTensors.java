@@ -1,6 +1,7 @@
 package io.github.panamallama.adapters;
 
 import io.github.panamallama.runtime.AdapterException;
+import io.github.panamallama.runtime.LlamaException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -104,7 +105,7 @@ final class SafeTensors {
             }
             return new SafeTensors(path, tensors(path, JsonFiles.object(path + ": header", header), LENGTH_BYTES + length, size));
         } catch (IOException e) {
-            throw new AdapterException(path + ": can't be read: " + e, e);
+            throw new AdapterException(path + ": can't be read: " + LlamaException.reason(e), e);
         }
     }
 
@@ -249,7 +250,7 @@ final class SafeTensors {
                 values[i] = value(tensor.type, data, i);
             }
         } catch (IOException e) {
-            throw new AdapterException(what + " can't be read: " + e, e);
+            throw new AdapterException(what + " can't be read: " + LlamaException.reason(e), e);
         }
         TensorValues.requireFinite(what, values);
         return values;

@@ -20,10 +20,11 @@ import javax.management.ObjectName;
  * @param heap      resident pages of the heap
  * @param parts     mappings and allocations together
  * @param allocated what of {@code parts} is from the C library, and so in what that has handed out
- * @param outside   resident pages of no file that neither the heap nor {@code parts} account for: memory of Java code and of native
- *                  libraries, and what the C library keeps free
+ * @param arenas    resident pages of what the C library shares out, {@code allocated} and what it keeps free included
+ * @param mapped    resident pages of no file that are neither: mappings of native libraries, stacks of their threads, their data; and
+ *                  blocks so large that the C library maps each by itself
  */
-record JvmMemory(long heap, Map<Part, Long> parts, long allocated, long outside) {
+record JvmMemory(long heap, Map<Part, Long> parts, long allocated, long arenas, long mapped) {
     /** Of what it holds; the words are those of the soak's table. */
     enum Part {
         CODE("code"), CLASSES("classes"), COMPILERS("compilers"), COLLECTOR("garbage collector"), THREADS("threads"), SYMBOLS("symbols"),
@@ -71,7 +72,10 @@ record JvmMemory(long heap, Map<Part, Long> parts, long allocated, long outside)
     private static final Pattern COMMITTED = Pattern.compile("\\((?:mmap|stack): reserved=\\d+, committed=(\\d+)");
     private static final Pattern TOTAL = Pattern.compile("malloc: (\\d+) ");
     private static final Pattern MAPPING = Pattern.compile("(?m)^0x(\\p{XDigit}+)-0x\\p{XDigit}+ +\\d+ \\S+ +\\d+ +\\d+ \\S+ +\\S+ +(\\S+) ");
-    private static final Pattern AREA = Pattern.compile("(?m)^(\\p{XDigit}+)-\\p{XDigit}+ |^Anonymous: +(\\d+) kB");
+    private static final Pattern AREA =
+            Pattern.compile("(?m)^(\\p{XDigit}+)-\\p{XDigit}+ (\\S+) .*?(\\[heap\\])?$|^Anonymous: +(\\d+) kB");
+    /** glibc's arenas lie in areas of 64 MiB, aligned to that, of which a first part may be read and written. */
+    private static final long ARENA_MASK = (64L << 20) - 1;
 
     /** Empty where the JVM was started without that option, and on other systems than Linux. */
     static Optional<JvmMemory> now() throws IOException {
@@ -93,18 +97,26 @@ record JvmMemory(long heap, Map<Part, Long> parts, long allocated, long outside)
         MAPPING.matcher(mappings).results().forEach(found -> names.put(Long.parseUnsignedLong(found.group(1), 16), found.group(2)));
         var mapped = new EnumMap<Part, Long>(Part.class);
         long heap = 0;
-        long outside = 0;
+        long arenas = 0;
+        long others = 0;
         var name = "-";
+        boolean arena = false;
         for (var line : AREA.matcher(areas).results().toList()) {
             if (line.group(1) != null) {
-                name = names.getOrDefault(Long.parseUnsignedLong(line.group(1), 16), "-");
+                long start = Long.parseUnsignedLong(line.group(1), 16);
+                name = names.getOrDefault(start, "-");
+                arena = line.group(3) != null || (start & ARENA_MASK) == 0 && line.group(2).equals("rw-p");
                 continue;
             }
-            long bytes = 1024 * Long.parseLong(line.group(2));
-            switch (name) {
-                case "-" -> outside += bytes;
-                case "JAVAHEAP" -> heap += bytes;
-                default -> mapped.merge(Part.ofMapping(name), bytes, Long::sum);
+            long bytes = 1024 * Long.parseLong(line.group(4));
+            if (name.equals("JAVAHEAP")) {
+                heap += bytes;
+            } else if (!name.equals("-")) {
+                mapped.merge(Part.ofMapping(name), bytes, Long::sum);
+            } else if (arena) {
+                arenas += bytes;
+            } else {
+                others += bytes;
             }
         }
 
@@ -127,9 +139,9 @@ record JvmMemory(long heap, Map<Part, Long> parts, long allocated, long outside)
             long resident = mapped.getOrDefault(part, 0L);
             long own = Math.min(resident, committed.getOrDefault(part, 0L));
             parts.merge(part, own, Long::sum);
-            outside += resident - own;
+            others += resident - own;
         }
-        return new JvmMemory(heap, parts, allocated, outside - allocated);
+        return new JvmMemory(heap, parts, allocated, arenas, others);
     }
 
     private static long sum(Pattern number, String text) {

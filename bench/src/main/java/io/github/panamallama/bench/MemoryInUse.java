@@ -7,6 +7,7 @@ import java.lang.foreign.Linker;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
+import java.util.Optional;
 import java.util.OptionalLong;
 import java.util.regex.Pattern;
 
@@ -42,23 +43,35 @@ final class MemoryInUse {
         }
     }
 
+    /** What the C library has handed out, in bytes: in its arenas, and as mappings of one block each. */
+    record Allocated(long inArenas, long mapped) {
+        long bytes() {
+            return inArenas + mapped;
+        }
+    }
+
     /** Empty where the C library is not glibc, which alone says it. */
     static OptionalLong bytes() throws IOException {
+        long heap = heap();
+        var allocated = allocated();
+        return allocated.isEmpty() ? OptionalLong.empty() : OptionalLong.of(heap + allocated.get().bytes());
+    }
+
+    /** Objects of the heap, after a collection of garbage. */
+    static long heap() {
         for (int i = 0; i < 3; i++) {
             System.gc(); // what the first finds is cleared behind it by the next
         }
-        long heap = Runtime.getRuntime().totalMemory() - Runtime.getRuntime().freeMemory();
-        var allocated = allocated();
-        return allocated.isEmpty() ? allocated : OptionalLong.of(heap + allocated.getAsLong());
+        return Runtime.getRuntime().totalMemory() - Runtime.getRuntime().freeMemory();
     }
 
-    /** By {@code malloc_info}, whose last lines are sums over all arenas. */
-    private static OptionalLong allocated() throws IOException {
+    /** By {@code malloc_info}, whose last lines are sums over all arenas; empty where the C library has no such function. */
+    static Optional<Allocated> allocated() throws IOException {
         var linker = Linker.nativeLinker();
         var lookup = linker.defaultLookup();
         var info = lookup.find("malloc_info");
         if (info.isEmpty()) {
-            return OptionalLong.empty();
+            return Optional.empty();
         }
         var open = linker.downcallHandle(lookup.findOrThrow("fopen"),
                 FunctionDescriptor.of(ValueLayout.ADDRESS, ValueLayout.ADDRESS, ValueLayout.ADDRESS));
@@ -76,7 +89,7 @@ final class MemoryInUse {
             if (written != 0 || closed != 0) {
                 throw new IOException("malloc_info failed");
             }
-            return OptionalLong.of(inUse(Files.readString(file)));
+            return Optional.of(inUse(Files.readString(file)));
         } catch (IOException | RuntimeException | Error e) {
             throw e;
         } catch (Throwable e) {
@@ -87,17 +100,19 @@ final class MemoryInUse {
     }
 
     /** What came from the system in arenas and is not free there, and what was mapped for one block each. */
-    private static long inUse(String xml) {
-        long bytes = 0;
+    private static Allocated inUse(String xml) {
+        long inArenas = 0;
+        long mapped = 0;
         var totals = TOTAL.matcher(xml.substring(Math.max(0, xml.lastIndexOf("</heap>"))));
         while (totals.find()) {
             long size = Long.parseLong(totals.group(3));
-            bytes += switch (totals.group(2)) {
-                case "current", "mmap" -> size;
-                case "fast", "rest" -> -size;
-                default -> 0;
-            };
+            switch (totals.group(2)) {
+                case "current" -> inArenas += size;
+                case "fast", "rest" -> inArenas -= size;
+                case "mmap" -> mapped += size;
+                default -> { }
+            }
         }
-        return bytes;
+        return new Allocated(inArenas, mapped);
     }
 }

@@ -56,7 +56,7 @@ public final class Soak implements Callable<Integer> {
     static final String REPORT = "bench/target/soak";
     /** Of what is in use after the first third, the JVM's own memory left out: what caches may still add. */
     private static final double GROWTH = 0.03;
-    /** Of resident pages that are neither of files nor the JVM's. */
+    /** Of resident pages of mappings that are neither files', nor the JVM's, nor the C library's. */
     private static final double MORE_PAGES = 0.05;
     private static final int MORE_HANDLES = 8;
     private static final int MORE_THREADS = 4;
@@ -90,12 +90,13 @@ public final class Soak implements Callable<Integer> {
      * @param resident all pages, of which the heap, touched from the start, is the most
      * @param files    those of files: the model, libraries, class data
      * @param kept     those that the C library had free and did not give back before it was told to
+     * @param stuck    those that it has free between blocks that are in use, or cannot give back
      * @param jvm      what the JVM holds beside its heap
-     * @param rest     resident and none of these: memory of native libraries and of Java code outside of the heap
+     * @param mapped   resident and none of these, nor from the C library's arenas: mappings of native libraries
      * @param inUse    objects of the heap and what the C library has handed out, but not to the JVM; whether touched or not
      */
-    private record Sample(double minutes, long resident, long files, long kept, Optional<JvmMemory> jvm, long rest, long inUse,
-            int handles, int threads) {
+    private record Sample(double minutes, long resident, long files, long kept, long stuck, Optional<JvmMemory> jvm, long mapped,
+            long inUse, int handles, int threads) {
         long held() {
             return jvm.map(JvmMemory::total).orElse(-1L);
         }
@@ -126,10 +127,10 @@ public final class Soak implements Callable<Integer> {
                 round(random);
                 samples.add(sample((System.nanoTime() - start) / 6e10));
                 var now = samples.getLast();
-                System.out.printf(Locale.ROOT, "%5.1f min  resident %s MiB: files %s, free in the C library %s, the JVM's %s, rest %s; "
-                        + "in use %s; %d handles, %d threads  %s%n", now.minutes, mebibytes(now.resident), mebibytes(now.files),
-                        mebibytes(now.kept), mebibytes(now.held()), mebibytes(now.rest), mebibytes(now.inUse), now.handles, now.threads,
-                        done);
+                System.out.printf(Locale.ROOT, "%5.1f min  resident %s MiB: files %s, free in the C library %s, not given back %s, the JVM's %s, "
+                        + "other mappings %s; in use %s; %d handles, %d threads  %s%n", now.minutes, mebibytes(now.resident),
+                        mebibytes(now.files), mebibytes(now.kept), mebibytes(now.stuck), mebibytes(now.held()), mebibytes(now.mapped),
+                        mebibytes(now.inUse), now.handles, now.threads, done);
             }
         } finally {
             Files.delete(adapter);
@@ -234,15 +235,17 @@ public final class Soak implements Callable<Integer> {
     }
 
     private static Sample sample(double minutes) throws IOException {
-        long inUse = MemoryInUse.bytes().orElse(-1);     // collects garbage first
+        long heap = MemoryInUse.heap();     // collects garbage first
         long pid = ProcessHandle.current().pid();
         var before = Resident.bytes(pid);
         boolean known = MemoryInUse.trim() && before.containsKey("RssAnon");
-        var jvm = JvmMemory.now();
         long kept = known ? Math.max(0, before.get("RssAnon") - Resident.bytes(pid).get("RssAnon")) : -1;
-        return new Sample(minutes, before.getOrDefault("VmRSS", -1L), before.getOrDefault("RssFile", -1L), kept, jvm,
-                known ? jvm.map(JvmMemory::outside).orElse(-1L) : -1,
-                inUse < 0 || jvm.isEmpty() ? -1 : inUse - jvm.get().allocated(), Resident.handles(), Resident.threads());
+        var jvm = JvmMemory.now();
+        var allocated = MemoryInUse.allocated();
+        known = known && jvm.isPresent() && allocated.isPresent();
+        return new Sample(minutes, before.getOrDefault("VmRSS", -1L), before.getOrDefault("RssFile", -1L), kept,
+                known ? Math.max(0, jvm.get().arenas() - allocated.get().inArenas()) : -1, jvm, known ? jvm.get().mapped() : -1,
+                known ? heap + allocated.get().bytes() - jvm.get().allocated() : -1, Resident.handles(), Resident.threads());
     }
 
     /** How much more the last third holds than the second; 0 where nothing tells. */
@@ -260,11 +263,11 @@ public final class Soak implements Callable<Integer> {
         thirds.put("second third", early);
         thirds.put("last third", late);
         double inUse = growth(early, late, Sample::inUse);
-        double rest = growth(early, late, Sample::rest);
+        double mapped = growth(early, late, Sample::mapped);
         double handles = median(late, Sample::handles) - median(early, Sample::handles);
         double more = median(late, Sample::threads) - median(early, Sample::threads);
-        boolean known = late.getLast().inUse > 0 && late.getLast().rest > 0;    // only glibc tells
-        boolean flat = inUse <= GROWTH && rest <= MORE_PAGES && handles <= MORE_HANDLES && more <= MORE_THREADS;
+        boolean known = late.getLast().inUse > 0;    // only glibc tells
+        boolean flat = inUse <= GROWTH && mapped <= MORE_PAGES && handles <= MORE_HANDLES && more <= MORE_THREADS;
 
         var setting = new LinkedHashMap<String, String>();
         setting.put("machine", Machine.describe());
@@ -276,15 +279,15 @@ public final class Soak implements Callable<Integer> {
                 done.entrySet().stream().map(entry -> List.of(entry.getKey().toString(), entry.getValue().toString())).toList()));
         report.add(new Report.Table("What the process holds", String.format(Locale.ROOT, "MiB, medians over thirds of the run; between "
                 + "rounds, after a collection of garbage. Resident are the heap (%s, touched from the start), pages of files, those that "
-                + "the C library keeps free in its arenas, which it gave back when it was told to, those that the JVM holds, and the rest: "
-                + "native libraries, and Java code outside of the heap. In use is the heap's objects and what the C library has handed "
-                + "out, but not to the JVM. The last third against the second: %s, %+.0f file handles (at most %d), %+.0f threads (at "
+                + "the C library keeps free in its arenas and gave back when it was told to, those that it has free and could not give "
+                + "back, those that the JVM holds, and other mappings. In use is the heap's objects and what the C library has handed out, "
+                + "but not to the JVM. The last third against the second: %s, %+.0f file handles (at most %d), %+.0f threads (at "
                 + "most %d): %s", mebibytes(Runtime.getRuntime().totalMemory()), known
-                ? String.format(Locale.ROOT, "%+.2f %% in use (at most %.0f %%), %+.2f %% of the rest (at most %.0f %%)", 100 * inUse,
-                100 * GROWTH, 100 * rest, 100 * MORE_PAGES) : "memory unknown", handles, MORE_HANDLES, more, MORE_THREADS,
+                ? String.format(Locale.ROOT, "%+.2f %% in use (at most %.0f %%), %+.2f %% in other mappings (at most %.0f %%)",
+                100 * inUse, 100 * GROWTH, 100 * mapped, 100 * MORE_PAGES) : "memory unknown", handles, MORE_HANDLES, more, MORE_THREADS,
                 flat ? "flat" : "it grew"),
-                List.of("part of the run", "resident", "of files", "free in the C library", "the JVM's", "rest", "in use", "file handles",
-                        "threads"),
+                List.of("part of the run", "resident", "of files", "free in the C library", "free, not given back", "the JVM's", "other mappings",
+                        "in use", "file handles", "threads"),
                 thirds.entrySet().stream().map(entry -> row(entry.getKey(), entry.getValue())).toList()));
         if (samples.stream().allMatch(sample -> sample.jvm.isPresent())) {
             var columns = new ArrayList<>(List.of("part of the run"));
@@ -296,9 +299,10 @@ public final class Soak implements Callable<Integer> {
         }
         var chart = new XYChartBuilder().width(900).height(480).title("Memory of the process outside of its heap").xAxisTitle("minutes")
                 .yAxisTitle("MiB").build();
-        addSeries(chart, "rest: native libraries, and Java code outside of the heap", samples, Sample::rest);
+        addSeries(chart, "other mappings", samples, Sample::mapped);
         addSeries(chart, "the JVM's", samples, Sample::held);
         addSeries(chart, "free in the C library", samples, Sample::kept);
+        addSeries(chart, "free, not given back", samples, Sample::stuck);
         addSeries(chart, "of files", samples, Sample::files);
         addSeries(chart, "in use, objects of the heap included, without the JVM's", samples, Sample::inUse);
         chart.getStyler().setYAxisMin(0.0).setLegendPosition(Styler.LegendPosition.OutsideS);
@@ -314,8 +318,8 @@ public final class Soak implements Callable<Integer> {
 
     private static List<String> row(String name, List<Sample> samples) {
         var cells = new ArrayList<>(List.of(name));
-        for (var figure : List.<ToLongFunction<Sample>>of(Sample::resident, Sample::files, Sample::kept, Sample::held,
-                Sample::rest, Sample::inUse)) {
+        for (var figure : List.<ToLongFunction<Sample>>of(Sample::resident, Sample::files, Sample::kept, Sample::stuck,
+                Sample::held, Sample::mapped, Sample::inUse)) {
             cells.add(mebibytes(median(samples, figure)));
         }
         cells.add(String.format(Locale.ROOT, "%.0f", median(samples, Sample::handles)));

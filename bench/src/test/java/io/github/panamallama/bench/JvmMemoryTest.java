@@ -30,6 +30,12 @@ class JvmMemoryTest {
             Anonymous:             5 kB
             7f0000060000-7f0000070000 rw-p 00000000 00:00 0
             Anonymous:           800 kB
+            7f0004000000-7f0004010000 rw-p 00000000 00:00 0
+            Anonymous:            60 kB
+            7f0004010000-7f0008000000 ---p 00000000 00:00 0
+            Anonymous:             0 kB
+            555500001000-555500002000 rw-p 00000000 00:00 0          [heap]
+            Anonymous:             9 kB
             ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0   [vsyscall]
             Anonymous:             0 kB
             """;
@@ -95,8 +101,10 @@ class JvmMemoryTest {
     void pagesBeyondWhatTheJvmCountsInAMappingAreOutside() {
         var memory = JvmMemory.of(AREAS, MAPPINGS, MEMORY);
         assertEquals(102400 + 2500, memory.parts().get(JvmMemory.Part.COLLECTOR));
-        assertEquals((300 + 5 + 800) * 1024 - 102400 - memory.allocated(), memory.outside());
-        assertEquals((1000 + 2000 + 300 + 70 + 5 + 800) * 1024, memory.heap() + memory.total() + memory.outside(), "nothing twice, nothing lost");
+        assertEquals((300 + 5 + 800) * 1024 - 102400, memory.mapped());
+        assertEquals((60 + 9) * 1024, memory.arenas());
+        assertEquals((1000 + 2000 + 300 + 70 + 5 + 800 + 60 + 9) * 1024,
+                memory.heap() + memory.total() - memory.allocated() + memory.arenas() + memory.mapped(), "nothing twice, nothing lost");
     }
 
     @Test
@@ -118,7 +126,8 @@ class JvmMemoryTest {
         private static void print() throws IOException {
             var memory = JvmMemory.now().orElseThrow();
             long resident = Resident.bytes(ProcessHandle.current().pid()).get("RssAnon");
-            System.out.println(memory.heap() + " " + memory.total() + " " + memory.outside() + " " + resident);
+            System.out.println(memory.heap() + " " + (memory.total() - memory.allocated()) + " " + memory.mapped() + " "
+                    + memory.arenas() + " " + resident);
         }
     }
 
@@ -133,10 +142,10 @@ class JvmMemoryTest {
         var after = lines.get(1);
         assertEquals(64 * MIB, before[0], 2.0 * MIB, "the heap, touched from the start");
         assertTrue(before[1] > 10 * MIB, "the JVM's own: " + before[1]);
-        assertEquals(64 * MIB, after[2] - before[2], 8.0 * MIB, "outside");
+        assertEquals(64 * MIB, after[2] - before[2], 8.0 * MIB, "one block, mapped by itself");
         assertEquals(0, after[1] - before[1], 8.0 * MIB, "the JVM's own");
         for (var line : lines) {
-            assertEquals(line[3], line[0] + line[1] + line[2], 8.0 * MIB, "the parts together");
+            assertEquals(line[4], line[0] + line[1] + line[2] + line[3], 8.0 * MIB, "the parts together");
         }
     }
 }

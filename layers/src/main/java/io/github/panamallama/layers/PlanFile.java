@@ -149,7 +149,7 @@ public record PlanFile(String model, String description, List<Choice> choices) {
         try {
             JsonFields.write(path, root);
         } catch (IOException e) {
-            throw new LlamaException("can't write the plan to " + path + ": " + e, e);
+            throw new LlamaException("can't write the plan to " + path + ": " + LlamaException.reason(e), e);
         }
     }
 

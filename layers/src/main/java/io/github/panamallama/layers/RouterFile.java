@@ -112,7 +112,7 @@ public final class RouterFile {
             }
             bytes = Files.readAllBytes(file);
         } catch (IOException e) {
-            throw new LayerPlanException(file + " can't be read: " + e, e);
+            throw new LayerPlanException(file + " can't be read: " + LlamaException.reason(e), e);
         }
         var in = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN);
         if (bytes.length < MAGIC.length + 8 || !Arrays.equals(Arrays.copyOf(bytes, MAGIC.length), MAGIC)) {

@@ -3,6 +3,7 @@ package io.github.panamallama.hub;
 import io.github.panamallama.hub.Connection.BrokenException;
 import io.github.panamallama.hub.HubException.Reason;
 import io.github.panamallama.hub.PullListener.Progress;
+import io.github.panamallama.runtime.LlamaException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -177,7 +178,7 @@ public final class Hub {
         return List.copyOf(found);
     }
 
-    private static List<Path> folders(Path parent) {
+    private List<Path> folders(Path parent) {
         if (!Files.isDirectory(parent)) {
             return List.of();
         }
@@ -253,8 +254,8 @@ public final class Hub {
         return options.folder().resolve(model.owner()).resolve(model.name());
     }
 
-    private static HubException storage(IOException e) {
-        return new HubException(Reason.STORAGE, "the folder of the models can't be used: " + e + "; make it writable, make room, or set "
-                + "PANAMA_LLAMA_CACHE to another folder", e);
+    private HubException storage(IOException e) {
+        return new HubException(Reason.STORAGE, "the folder of the models, " + options.folder() + ", can't be used: "
+                + LlamaException.reason(e) + "; make it writable, make room, or set PANAMA_LLAMA_CACHE to another folder", e);
     }
 }

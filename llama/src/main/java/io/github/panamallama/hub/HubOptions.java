@@ -41,7 +41,7 @@ public record HubOptions(URI endpoint, String token, Path folder, int retries, D
     }
 
     private static boolean isLoopback(String host) {
-        return host.equals("localhost") || host.equals("[::1]") || host.startsWith("127.");
+        return host.equals("localhost") || host.equals("[::1]") || host.matches("127(\\.\\d{1,3}){3}");
     }
 
     /** What {@link #of} makes of the environment of this process. */

@@ -137,7 +137,7 @@ public final class ImportanceMatrix {
      */
     public void write(Path path, boolean overwrite) {
         if (Files.exists(path) && !overwrite) {
-            throw new LlamaException(path + " exists; ask for overwriting or name another file");
+            throw new LlamaException(path + " exists; name another file, or overwrite it (--force on the command line)");
         }
         var writer = new GgufWriter().put("general.type", "imatrix").putStrings(DATASETS, datasets).putU32(CHUNKS, chunks)
                 .putU32(CHUNK_SIZE, chunkSize);

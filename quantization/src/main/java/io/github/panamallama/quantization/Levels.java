@@ -3,7 +3,6 @@ package io.github.panamallama.quantization;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.gguf.GgmlType;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.channels.FileChannel;
@@ -58,7 +57,7 @@ final class Levels implements AutoCloseable {
             return levels;
         } catch (IOException e) {
             levels.close();
-            throw new LlamaException("can't write the matrices in other types to " + folder + ": " + e, e);
+            throw new LlamaException("can't write the matrices in other types to " + folder + ": " + LlamaException.reason(e), e);
         } catch (RuntimeException | Error e) {
             levels.close();
             throw e;
@@ -120,7 +119,7 @@ final class Levels implements AutoCloseable {
             try {
                 Files.deleteIfExists(file);
             } catch (IOException e) {
-                throw new UncheckedIOException(e);
+                throw new LlamaException("can't delete " + file + ": " + LlamaException.reason(e), e);
             }
         }
     }

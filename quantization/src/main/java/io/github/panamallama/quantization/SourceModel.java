@@ -127,14 +127,14 @@ final class SourceModel {
                 }
             }
             if (Files.exists(out) && !overwrite) {
-                throw new LlamaException(out + " exists; ask for overwriting or name another file");
+                throw new LlamaException(out + " exists; name another file, or overwrite it (--force on the command line)");
             }
             var folder = out.toAbsolutePath().getParent();
             if (folder == null || !Files.isDirectory(folder)) {
                 throw new LlamaException("no such folder for the output: " + folder);
             }
         } catch (IOException e) {
-            throw new LlamaException("can't write " + out + ": " + e, e);
+            throw new LlamaException("can't write " + out + ": " + LlamaException.reason(e), e);
         }
     }
 
@@ -147,7 +147,7 @@ final class SourceModel {
                         + folder);
             }
         } catch (IOException e) {
-            throw new LlamaException("can't write to " + folder + ": " + e, e);
+            throw new LlamaException("can't write to " + folder + ": " + LlamaException.reason(e), e);
         }
     }
 

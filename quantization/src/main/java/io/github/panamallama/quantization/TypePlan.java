@@ -150,7 +150,7 @@ public record TypePlan(String model, String description, Method method, Optional
         try {
             JsonFields.write(path, root);
         } catch (IOException e) {
-            throw new LlamaException("can't write the plan to " + path + ": " + e, e);
+            throw new LlamaException("can't write the plan to " + path + ": " + LlamaException.reason(e), e);
         }
     }
 

@@ -101,7 +101,7 @@ public final class Adapter implements AutoCloseable {
             maxRank = maxRank(file);
             complete = true;
         } catch (IOException e) {
-            throw new AdapterException(file.path() + " can't be read: " + e.getMessage(), e);
+            throw new AdapterException(file.path() + " can't be read: " + LlamaException.reason(e), e);
         } finally {
             if (!complete) {
                 arena.close();

@@ -37,6 +37,8 @@ final class NativeContext {
     private final NativeError failure = new NativeError();
     private final MemorySegment error = failure.segment();
     private final MemorySegment flags;
+    private static final int CONTEXT_UNIT = 256;
+
     private final int contextSize;
     private final int batchSize;
     private final int vocabularySize;
@@ -196,7 +198,8 @@ final class NativeContext {
     /** Native parameters for a model with this metadata, as far as they decide about memory. */
     static MemorySegment parameters(Arena arena, GgufMetadata metadata, EngineOptions options) {
         var p = LlamaH.llama_context_default_params(arena);
-        llama_context_params.n_ctx(p, contextSize(metadata, options));
+        // as llama.cpp rounds it, but before it limits batches to the context
+        llama_context_params.n_ctx(p, Math.ceilDiv(contextSize(metadata, options), CONTEXT_UNIT) * CONTEXT_UNIT);
         // llama.cpp plans for an output of every sequence and asserts that a batch has room for them
         llama_context_params.n_batch(p, Math.max(options.batchSize(), options.maxSequences()));
         llama_context_params.n_ubatch(p, options.ubatchSize());

@@ -7,7 +7,6 @@ import io.github.panamallama.bindings.pl_error;
 import io.github.panamallama.runtime.gguf.GgufFile;
 import io.github.panamallama.runtime.natives.Natives;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -159,7 +158,7 @@ public final class Quantizer {
                 Files.deleteIfExists(partial);
             }
         } catch (IOException e) {
-            throw new LlamaException("cannot write " + out + ": " + e, e);
+            throw new LlamaException("cannot write " + out + ": " + LlamaException.reason(e), e);
         }
     }
 
@@ -173,15 +172,18 @@ public final class Quantizer {
                 throw new LlamaException(out + " is the input itself; name another file");
             }
             if (Files.exists(out) && !overwrite) {
-                throw new LlamaException(out + " exists; ask for overwriting or name another file");
+                throw new LlamaException(out + " exists; name another file, or overwrite it (--force on the command line)");
             }
             var folder = out.toAbsolutePath().getParent();
             if (folder == null || !Files.isDirectory(folder)) {
                 throw new LlamaException("no such folder for the output: " + folder);
             }
+            if (!Files.isWritable(folder)) {
+                throw new LlamaException("cannot write " + out + ": permission denied");    // native code would not say so
+            }
             return folder;
         } catch (IOException e) {
-            throw new UncheckedIOException(e);
+            throw new LlamaException("cannot write " + out + ": " + LlamaException.reason(e), e);
         }
     }
 

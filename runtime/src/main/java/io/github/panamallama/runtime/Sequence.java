@@ -493,7 +493,7 @@ public final class Sequence implements AutoCloseable {
                 Files.deleteIfExists(unfinished);
             }
         } catch (IOException e) {
-            throw new LlamaException("can't write the sequence to " + file + ": " + e, e);
+            throw new LlamaException("can't write the sequence to " + file + ": " + LlamaException.reason(e), e);
         }
     }
 

@@ -47,7 +47,7 @@ public final class WholeFile {
                 Files.deleteIfExists(unfinished);
             }
         } catch (IOException e) {
-            throw new LlamaException("can't write " + what + " to " + file + ": " + e, e);
+            throw new LlamaException("can't write " + what + " to " + file + ": " + LlamaException.reason(e), e);
         }
     }
 }

@@ -166,17 +166,17 @@ final class BenchCommand implements Callable<Integer> {
             var plan = layers.plan(spec.commandLine(), loaded);
             var drafts = selfDraft.asked() ? PlanDrafts.of(selfDraft.plan(spec.commandLine(), loaded)) : null;
             var documents = new ArrayList<Map<String, Object>>();
-            if (!json) {
-                main.shell().println(TABLE_HEAD);
-            }
             for (var test : tests) {
                 try (var opened = Engine.open(loaded, options.withContextSize(depth + test.tokens()), vector(loaded))) {
                     var samples = measure(opened, plan, test);
                     var document = document(loaded, opened, plan, test, samples);
-                    documents.add(document);
                     if (!json) {
+                        if (documents.isEmpty()) {
+                            main.shell().println(TABLE_HEAD);   // not over an error
+                        }
                         main.shell().println(row(document, test.label(depth)));
                     }
+                    documents.add(document);
                 }
             }
             for (int n : selfDraft.asked() ? generations : new int[0]) {
@@ -213,7 +213,7 @@ final class BenchCommand implements Callable<Integer> {
                 Files.deleteIfExists(file);
             }
         } catch (IOException e) {
-            throw new UncheckedIOException("no temporary file for the warm-up: " + e.getMessage(), e);
+            throw new UncheckedIOException("no temporary file for the warm-up", e);
         }
     }
 

@@ -1,13 +1,14 @@
 package io.github.panamallama.examples.cli;
 
-import io.github.panamallama.hub.Hub;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParentCommand;
+import picocli.CommandLine.Spec;
 
 /** Shows the models that were pulled. */
 @Command(name = "list", description = "Show the models that were pulled.")
@@ -15,12 +16,15 @@ final class ListCommand implements Callable<Integer> {
     @ParentCommand
     private Main main;
 
+    @Spec
+    private CommandSpec spec;
+
     @Option(names = "--json", description = "With the paths of their files.")
     private boolean json;
 
     @Override
     public Integer call() {
-        var models = Hub.open().list();
+        var models = Hubs.open(spec.commandLine()).list();
         if (json) {
             var documents = new ArrayList<Map<String, Object>>();
             for (var model : models) {

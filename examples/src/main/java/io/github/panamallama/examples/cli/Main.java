@@ -3,8 +3,13 @@ package io.github.panamallama.examples.cli;
 import io.github.panamallama.runtime.ContextFullException;
 import io.github.panamallama.runtime.EmbeddingException;
 import io.github.panamallama.runtime.InsufficientMemoryException;
+import io.github.panamallama.runtime.LlamaException;
 import java.io.PrintWriter;
+import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.file.FileSystemException;
+import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Locale;
@@ -17,6 +22,7 @@ import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.ScopeType;
 import picocli.CommandLine.Spec;
+import picocli.CommandLine.TypeConversionException;
 import picocli.CommandLine.UnmatchedArgumentException;
 
 /**
@@ -109,6 +115,7 @@ final class Main implements Runnable {
         });
         line
                 .setExpandAtFiles(false)
+                .registerConverter(Path.class, Main::path)
                 .setAbbreviatedOptionsAllowed(false)
                 .setCaseInsensitiveEnumValuesAllowed(true)
                 .setOut(new PrintWriter(shell.out(), true))
@@ -119,11 +126,24 @@ final class Main implements Runnable {
         Log.show(Arrays.asList(args).contains("--debug"));     // before native code asks whether anybody listens
         try {
             int code = line.execute(args);
+            if (code == OK) {
+                shell.flush();      // a text of help that nobody got is a failure, too
+            }
             shell.out().flush();
             return code;
+        } catch (Shell.OutputClosedException e) {
+            return main.report(e);
         } catch (Error e) {     // exceptions have been reported already
             // a class that could not load the native libraries
             return main.report(e instanceof ExceptionInInitializerError && e.getCause() != null ? e.getCause() : e);
+        }
+    }
+
+    private static Path path(String name) {
+        try {
+            return Path.of(name);
+        } catch (InvalidPathException e) {
+            throw new TypeConversionException("'" + name + "' can't be the name of a file: " + e.getReason());
         }
     }
 
@@ -197,8 +217,10 @@ final class Main implements Runnable {
         return switch (e) {
             case OutOfMemoryError error -> "out of memory in the Java heap: " + error.getMessage();
             case CancellationException cancelled -> "cancelled";
-            case UncheckedIOException io when io.getCause().toString().equals(io.getMessage()) -> "input or output failed: " + io.getCause().getMessage();
-            case UncheckedIOException io -> io.getMessage() + " (" + io.getCause().getMessage() + ")";
+            case UncheckedIOException io when io.getCause().toString().equals(io.getMessage()) -> message(io.getCause());
+            case UncheckedIOException io -> io.getMessage() + " (" + LlamaException.reason(io.getCause()) + ")";
+            case FileSystemException file when file.getFile() != null -> file.getFile() + ": " + LlamaException.reason(file);
+            case IOException io -> "input or output failed: " + LlamaException.reason(io);
             default -> e.getMessage() == null ? e.toString() : e.getMessage();
         };
     }

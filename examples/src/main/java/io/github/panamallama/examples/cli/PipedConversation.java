@@ -14,8 +14,12 @@ final class PipedConversation implements ChatCommand.Conversation {
     }
 
     @Override
-    public String read() throws IOException {
-        return lines.readLine();
+    public String read() {
+        try {
+            return lines.readLine();
+        } catch (IOException e) {
+            throw Shell.inputFailed(e);
+        }
     }
 
     @Override

@@ -1,14 +1,14 @@
 package io.github.panamallama.examples.cli;
 
-import io.github.panamallama.hub.Hub;
 import io.github.panamallama.hub.HubModel;
-import io.github.panamallama.hub.HubOptions;
 import io.github.panamallama.hub.PullListener;
 import java.util.Locale;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.ParentCommand;
+import picocli.CommandLine.Spec;
 
 /** Fetches a model from the hub. */
 @Command(
@@ -23,13 +23,16 @@ final class PullCommand implements Callable<Integer> {
     @ParentCommand
     private Main main;
 
+    @Spec
+    private CommandSpec spec;
+
     @Parameters(paramLabel = "OWNER/REPOSITORY[:QUANT]", converter = HubName.class,
             description = "Without QUANT: Q4_K_M, else Q8_0, else the first that is there. The name of a file may stand in its place.")
     private HubModel model;
 
     @Override
     public Integer call() {
-        var options = HubOptions.defaults();
+        var hub = Hubs.open(spec.commandLine());
         var shell = main.shell();
         var bar = new ProgressBar(shell, System::nanoTime);
         var listener = new PullListener() {
@@ -51,7 +54,7 @@ final class PullCommand implements Callable<Integer> {
             }
         };
         try {
-            var pulled = Hub.open(options).pull(model, listener);
+            var pulled = hub.pull(model, listener);
             bar.end();
             shell.note(pulled.model() + ", " + Units.bytes(pulled.bytes()));
             shell.println(pulled.path().toString());

@@ -1,5 +1,6 @@
 package io.github.panamallama.examples.cli;
 
+import io.github.panamallama.runtime.LlamaException;
 import java.io.BufferedReader;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
@@ -8,6 +9,7 @@ import java.io.InputStream;
 import java.io.InputStreamReader;
 import java.io.OutputStream;
 import java.io.PrintStream;
+import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 
 /**
@@ -19,6 +21,7 @@ import java.nio.charset.StandardCharsets;
  * @param interactive whether a person types and reads: both ends are a terminal
  */
 record Shell(InputStream in, PrintStream out, PrintStream err, boolean interactive) {
+    private static final String INPUT = "standard input";
 
     static Shell ofProcess() {
         var console = System.console();
@@ -52,12 +55,22 @@ record Shell(InputStream in, PrintStream out, PrintStream err, boolean interacti
         }
     }
 
+    /** Lines of standard input; what is not UTF-8 ends reading by a {@link CharacterCodingException}. */
     BufferedReader lines() {
-        return new BufferedReader(new InputStreamReader(in, StandardCharsets.UTF_8));
+        return new BufferedReader(new InputStreamReader(in, StandardCharsets.UTF_8.newDecoder()));
     }
 
-    String readAll() throws IOException {
-        return Sources.decode(in.readAllBytes(), "standard input");
+    /** @throws CommandException if standard input can't be read, or is not UTF-8 */
+    String readAll() {
+        try {
+            return Sources.decode(in.readAllBytes(), INPUT);
+        } catch (IOException e) {
+            throw inputFailed(e);
+        }
+    }
+
+    static CommandException inputFailed(IOException e) {
+        return new CommandException("cannot read " + INPUT + ": " + LlamaException.reason(e));
     }
 
     /** Nobody reads the output any more, or it can't be written. */

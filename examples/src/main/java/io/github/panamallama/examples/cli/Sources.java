@@ -1,5 +1,6 @@
 package io.github.panamallama.examples.cli;
 
+import io.github.panamallama.runtime.LlamaException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
@@ -16,6 +17,9 @@ final class Sources {
     }
 
     static String read(Path file) {
+        if (file.toString().isEmpty()) {
+            throw new CommandException("the name of a file is empty");
+        }
         if (Files.isDirectory(file)) {
             throw new CommandException(file + " is a directory, not a file");
         }
@@ -26,7 +30,7 @@ final class Sources {
         } catch (AccessDeniedException e) {
             throw new CommandException("not allowed to read " + file);
         } catch (IOException e) {
-            throw new CommandException("cannot read " + file + ": " + e.getMessage());
+            throw new CommandException("cannot read " + file + ": " + LlamaException.reason(e));
         }
     }
 

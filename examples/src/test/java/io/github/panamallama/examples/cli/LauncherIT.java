@@ -9,6 +9,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.FileTime;
 import java.time.Instant;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
@@ -69,6 +70,25 @@ class LauncherIT {
         assertEquals(1, failure.code);
         assertTrue(failure.err.contains(missing), failure.err);
         assertEquals(2, run(app(), folder, List.of(LAUNCHER.toString(), "inspect")).code);
+    }
+
+    @Test
+    void whatIsClosedIsNotReadOrWritten() throws Exception {
+        var in = run(app(), folder, List.of("bash", "-c", "\"$0\" tokenize <&-", LAUNCHER.toString()));
+        assertEquals(new Result(0, "", ""), in);
+        var out = run(app(), folder, List.of("bash", "-c", "echo 'int x' | \"$0\" tokenize >&-", LAUNCHER.toString()));
+        assertEquals(1, out.code());
+        assertTrue(out.err().startsWith("panama-llama: can't write the output: "), out.err());
+    }
+
+    @Test
+    void withoutALocaleNamesAreUtf8() throws Exception {
+        var environment = new HashMap<>(app());
+        environment.put("LC_ALL", "C");
+        var script = "f=$'\\xc3\\xa9.txt'; printf 'int x' > \"$f\" && exec \"$0\" tokenize -f \"$f\"";
+        var result = run(environment, folder, List.of("bash", "-c", script, LAUNCHER.toString()));
+        assertEquals(0, result.code(), result.err());
+        assertTrue(result.out().contains("int"), result.out());
     }
 
     @Test

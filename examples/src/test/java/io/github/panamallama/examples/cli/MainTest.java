@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
@@ -39,8 +40,10 @@ class MainTest {
         return Main.COMMANDS.keySet();
     }
 
-    @Test
-    void anOutputThatCannotBeWrittenIsSaidAndAReaderThatWentAwayIsNot() {
+    @ParameterizedTest
+    @ValueSource(strings = {"devices", "--help", "bench --help", "--version"})
+    void anOutputThatCannotBeWrittenIsSaidAndAReaderThatWentAwayIsNot(String line) {
+        var arguments = line.split(" ");
         for (var reason : List.of("No space left on device", "Broken pipe", "The pipe is being closed")) {
             var err = new ByteArrayOutputStream();
             var shell = new Shell(InputStream.nullInputStream(), new Shell.Output(new OutputStream() {
@@ -49,7 +52,7 @@ class MainTest {
                     throw new IOException(reason);
                 }
             }), new PrintStream(err, true, StandardCharsets.UTF_8), false);
-            assertEquals(1, Main.run(shell, new Interrupts(), "devices"));
+            assertEquals(1, Main.run(shell, new Interrupts(), arguments));
             assertEquals(reason.contains("pipe") ? "" : "panama-llama: can't write the output: " + reason,
                     err.toString(StandardCharsets.UTF_8).strip());
         }
@@ -109,5 +112,40 @@ class MainTest {
     void anUnknownTypeListsTheTypes() {
         var result = Cli.run("quantize", "in.gguf", "out.gguf", "Q99");
         assertTrue(result.err().contains("'Q99' is no type") && result.err().contains("Q4_K_M") && result.err().contains("Q8_0"), result.err());
+    }
+
+    @Test
+    void whatNoFileCanBeCalledIsAUsageErrorInWords() {
+        var result = Cli.run("inspect", "a\0b");
+        assertEquals(2, result.code());
+        assertTrue(result.err().contains("can't be the name of a file: Nul character not allowed"), result.err());
+        assertFalse(result.err().contains("Exception"), result.err());
+        assertTrue(Cli.run("layers", "trace", "").err().contains("the name of a file is empty"));
+    }
+
+    @Test
+    void standardInputThatCannotBeReadIsNamed() {
+        for (var command : List.of("tokenize", "chat")) {
+            var err = new ByteArrayOutputStream();
+            var shell = new Shell(new InputStream() {
+                @Override
+                public int read() throws IOException {
+                    throw new IOException("Is a directory");
+                }
+            }, new PrintStream(OutputStream.nullOutputStream()), new PrintStream(err, true, StandardCharsets.UTF_8), false);
+            assertEquals(1, Main.run(shell, new Interrupts(), command));
+            assertEquals("panama-llama: cannot read standard input: Is a directory", err.toString(StandardCharsets.UTF_8).strip());
+        }
+    }
+
+    @Test
+    void aTurnThatIsNotUtf8IsRefusedAndNotChanged() {
+        var err = new ByteArrayOutputStream();
+        var out = new ByteArrayOutputStream();
+        var shell = new Shell(new ByteArrayInputStream(new byte[] {'a', (byte) 0xFF, '\n'}), new PrintStream(out),
+                new PrintStream(err, true, StandardCharsets.UTF_8), false);
+        assertEquals(1, Main.run(shell, new Interrupts(), "chat"));
+        assertEquals("panama-llama: cannot read standard input: it is not UTF-8 text", err.toString(StandardCharsets.UTF_8).strip());
+        assertEquals(0, out.size());
     }
 }

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.panamallama.models.DefaultModel;
+import io.github.panamallama.runtime.gguf.RandomEncoder;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -285,5 +286,23 @@ class ModelCommandsTest {
         assertEquals(5, result.out().lines().count(), result.out());
         assertTrue(result.out().contains("pp16") && result.out().contains("pp32") && result.out().contains("tg2"), result.out());
         assertFalse(result.out().contains("NaN"));
+    }
+
+    @Test
+    void benchPrintsNoTableOverAnError() {
+        var file = folder.resolve("t5.gguf");
+        RandomEncoder.tiny(RandomEncoder.Architecture.T5).write(file);
+        var result = Cli.run("bench", "-m", file.toString(), "-p", "8", "-n", "2", "-r", "1", "-t", "1", "--no-warmup");
+        assertEquals(1, result.code(), result.err());
+        assertEquals("", result.out());
+        assertTrue(result.err().startsWith("panama-llama: "), result.err());
+    }
+
+    @Test
+    void theSmallestContextTakesAPromptThatFitsIt() {
+        for (var size : List.of("1", "31", "200")) {
+            var result = Cli.run("generate", "-p", "int x = 1;\n".repeat(30), "-c", size, "-n", "2", "-t", "1");
+            assertEquals(0, result.code(), size + ": " + result.err());
+        }
     }
 }

@@ -23,6 +23,8 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.condition.DisabledOnOs;
 import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** The program as processes with an empty cache folder, against the JDK's own web server over files laid out as the hub has them. */
 @Timeout(120)
@@ -117,6 +119,19 @@ class PullIT {
         assertTrue(again.err.contains("not on this machine"), again.err);
         assertEquals(2, run("pull", "no-name").code);
         assertTrue(run("pull", "org/none").err.contains("no model org/none"));
+    }
+
+    @ParameterizedTest
+    @CsvSource({"HF_ENDPOINT, ftp://host", "HF_ENDPOINT, no address at all", "HF_TOKEN, two words"})
+    void anEnvironmentThatCannotBeRightIsAUsageError(String name, String value) throws Exception {
+        for (var arguments : List.of(List.of("pull", MODEL), List.of("list"), List.of("rm", MODEL), List.of("tokenize", "-m", MODEL))) {
+            var program = program(null, arguments.toArray(String[]::new));
+            program.environment().put(name, value);
+            var result = finish(program.start());
+            assertEquals(2, result.code, arguments + ": " + result.err);
+            assertEquals("", result.out);
+            assertTrue(result.err.startsWith("panama-llama: ") && result.err.contains(name), result.err);
+        }
     }
 
     @Test

@@ -1,5 +1,6 @@
 package io.github.panamallama.runtime.gguf;
 
+import io.github.panamallama.runtime.LlamaException;
 import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.lang.foreign.Arena;
@@ -74,7 +75,7 @@ public final class GgufFile {
         try (var in = new RandomAccessFile(path.toFile(), "r")) {
             return GgufReader.read(path, in);
         } catch (IOException e) {
-            throw new GgufException(path, -1, "can't be read: " + e.getMessage(), e);
+            throw new GgufException(path, -1, "can't be read: " + LlamaException.reason(e), e);
         }
     }
 
@@ -224,7 +225,7 @@ public final class GgufFile {
             }
             return channel.map(FileChannel.MapMode.READ_ONLY, position(tensor), tensor.byteSize(), arena);
         } catch (IOException e) {
-            throw new GgufException(path, position(tensor), "can't map tensor \"" + tensor.name() + "\": " + e.getMessage(), e);
+            throw new GgufException(path, position(tensor), "can't map tensor \"" + tensor.name() + "\": " + LlamaException.reason(e), e);
         }
     }
 
@@ -266,7 +267,7 @@ public final class GgufFile {
                 }
             }
         } catch (IOException e) {
-            throw new GgufException(path, -1, "can't be read to tell it from others: " + e.getMessage(), e);
+            throw new GgufException(path, -1, "can't be read to tell it from others: " + LlamaException.reason(e), e);
         }
     }
 

@@ -1,5 +1,6 @@
 package io.github.panamallama.runtime.gguf;
 
+import io.github.panamallama.runtime.LlamaException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -241,7 +242,7 @@ public final class GgufWriter {
             }
             Files.move(unfinished, path, StandardCopyOption.REPLACE_EXISTING);
         } catch (IOException e) {
-            throw new GgufException(path, -1, "can't be written: " + e, e);
+            throw new GgufException(path, -1, "can't be written: " + LlamaException.reason(e), e);
         } finally {
             try {
                 Files.deleteIfExists(unfinished);

@@ -1,5 +1,6 @@
 package io.github.panamallama.runtime.natives;
 
+import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.NativeLibraryException;
 import java.io.IOException;
 import java.io.InputStream;
@@ -99,7 +100,7 @@ final class NativesFolder {
             }
             return found;
         } catch (IOException e) {
-            throw new NativeLibraryException("cannot read " + description + ": " + e.getMessage(), e);
+            throw new NativeLibraryException("cannot read " + description + ": " + LlamaException.reason(e), e);
         }
     }
 
@@ -132,7 +133,8 @@ final class NativesFolder {
             }
             return new NativesFolder(folder.toAbsolutePath(), properties);
         } catch (IOException e) {
-            throw new NativeLibraryException("cannot unpack the native libraries for " + platform + " to " + cacheRoot + " or the temporary folder: " + e, e);
+            throw new NativeLibraryException("cannot unpack the native libraries for " + platform + " to " + cacheRoot
+                    + " or the temporary folder: " + LlamaException.reason(e), e);
         }
     }
 

@@ -55,7 +55,7 @@ public final class JsonFields {
             }
             return new JsonFields(path, root, exception);
         } catch (IOException e) {
-            throw exception.apply(path + ": can't be read: " + e, e);
+            throw exception.apply(path + ": can't be read: " + LlamaException.reason(e), e);
         } catch (JacksonException e) {
             throw exception.apply(path + ": broken JSON: " + e.getOriginalMessage(), e);
         }

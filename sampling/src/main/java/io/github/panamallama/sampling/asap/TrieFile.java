@@ -7,7 +7,6 @@ import java.io.DataInputStream;
 import java.io.DataOutputStream;
 import java.io.EOFException;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayDeque;
@@ -116,7 +115,7 @@ final class TrieFile {
         } catch (EOFException e) {
             throw new LlamaException(file + " ends before its trie does", e);
         } catch (IOException e) {
-            throw new UncheckedIOException("can't read the trie " + file, e);
+            throw new LlamaException("can't read the trie " + file + ": " + LlamaException.reason(e), e);
         }
     }
 

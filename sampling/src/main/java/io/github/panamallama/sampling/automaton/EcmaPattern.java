@@ -308,7 +308,7 @@ final class EcmaPattern {
             } else if (peek('<')) {
                 int close = pattern.indexOf('>', at);
                 if (close < 0 || !pattern.substring(at + 1, close).matches("[\\p{L}_$][\\p{L}\\p{Nd}_$]*")) {
-                    throw error("a group's name is not complete", start);
+                    throw error("a group's name that is not complete", start);
                 }
                 at = close + 1;
             } else {
@@ -317,7 +317,7 @@ final class EcmaPattern {
         }
         var inner = choice();
         if (!peek(')')) {
-            throw error("a group is not closed", start);
+            throw error("a group that is not closed", start);
         }
         at++;
         return ahead ? new Ahead(inner, wanted) : inner;
@@ -331,7 +331,7 @@ final class EcmaPattern {
         var set = CodePoints.NONE;
         while (true) {
             if (at >= pattern.length()) {
-                throw error("a character class is not closed", start);
+                throw error("a character class that is not closed", start);
             }
             if (peek(']')) {
                 at++;

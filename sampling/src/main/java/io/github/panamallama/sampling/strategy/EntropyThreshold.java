@@ -8,7 +8,6 @@ import io.github.panamallama.runtime.Row;
 import io.github.panamallama.runtime.RowMath;
 import io.github.panamallama.runtime.WholeFile;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -218,7 +217,7 @@ public record EntropyThreshold(double threshold, double intercept, double slope,
                 return node;
             }
         } catch (IOException e) {
-            throw new UncheckedIOException("can't read " + file, e);
+            throw new LlamaException("can't read " + file + ": " + LlamaException.reason(e), e);
         } catch (JacksonException e) {
             throw new LlamaException(file + " is no file of thresholds: " + e.getOriginalMessage(), e);
         }

@@ -9,7 +9,6 @@ import java.io.DataInputStream;
 import java.io.DataOutputStream;
 import java.io.EOFException;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -365,7 +364,7 @@ public final class TrigramTable {
         } catch (IllegalArgumentException e) {
             throw new LlamaException(file + ": " + e.getMessage(), e);
         } catch (IOException e) {
-            throw new UncheckedIOException("can't read the tri-gram table " + file, e);
+            throw new LlamaException("can't read the tri-gram table " + file + ": " + LlamaException.reason(e), e);
         }
     }
 }

@@ -229,8 +229,8 @@ class RegexPoolTest {
     }
 
     @ParameterizedTest
-    @CsvSource(delimiter = ';', value = {"a(b; 1; a group is not closed", "a)b; 1; a closing parenthesis", "*a; 0; nothing to repeat",
-            "[a-; 0; a character class is not closed", "[z-a]; 2; a range whose end lies before its beginning",
+    @CsvSource(delimiter = ';', value = {"a(b; 1; a group that is not closed", "a)b; 1; a closing parenthesis", "*a; 0; nothing to repeat",
+            "[a-; 0; a character class that is not closed", "[z-a]; 2; a range whose end lies before its beginning",
             "a{3,2}; 1; a repetition of at least 3 and at most 2", "\\; 0; a backslash at the end", "\\q; 0; an unknown escape",
             "(a)\\1; 3; a back reference", "a(?<=b); 1; look-behind", "\\bword; 0; a word boundary", "(?i)a; 0; flags",
             "\\x1; 0; an escape with fewer than 2", "\\p{Nope}; 0; an unknown Unicode property", "(?:a|^)*b; 0; which is not supported"})
