@@ -94,7 +94,8 @@ public final class Chat implements AutoCloseable {
         while (tokens.length > room) {
             if (!dropOldestTurn(next)) {
                 throw new ContextFullException("the message and what must stay with it have " + tokens.length + " tokens; a context of "
-                        + dialogue.contextSize() + " has room for " + room + " beside an answer: shorten it, or raise EngineOptions.contextSize");
+                        + dialogue.contextSize() + " has room for " + room
+                                + " beside an answer: shorten it, or raise EngineOptions.contextSize");
             }
             dropped++;
             prompt = template.render(spellings.mark(next), prompting);
@@ -148,9 +149,9 @@ public final class Chat implements AutoCloseable {
     }
 
     /**
-     * Writes the conversation to a file: its messages as JSON, and beside it, in a file of the same name and {@value #EVALUATED}, the tokens
-     * that are evaluated of it, so that {@link #load} need not evaluate them again. That one may be deleted, and is not written where
-     * evaluated tokens can't be saved. A reply that is still coming is closed first.
+     * Writes the conversation to a file: its messages as JSON, and beside it, in a file of the same name and {@value #EVALUATED}, the
+     * tokens that are evaluated of it, so that {@link #load} need not evaluate them again. That one may be deleted, and is not written
+     * where evaluated tokens can't be saved. A reply that is still coming is closed first.
      *
      * @throws LlamaException if a file can't be written
      */
@@ -220,7 +221,8 @@ public final class Chat implements AutoCloseable {
      *
      * @throws io.github.panamallama.runtime.AdapterException if an adapter can't be applied to this model
      * @throws io.github.panamallama.runtime.ClosedException  if an adapter is closed
-     * @throws IllegalArgumentException                       if an adapter belongs to another model; as before, the conversation is unchanged
+     * @throws IllegalArgumentException                       if an adapter belongs to another model; as before, the conversation is
+     *                                                        unchanged
      */
     public void adapters(AdapterSet adapters) {
         settle();

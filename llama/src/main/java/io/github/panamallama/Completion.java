@@ -32,7 +32,8 @@ public final class Completion implements Iterable<String>, AutoCloseable {
      * @param generationNanos nanoseconds for evaluating and choosing the tokens written
      * @param truncated       whether some of the text was left out to fit the context
      */
-    public record Stats(int promptTokens, int cachedTokens, int generatedTokens, long promptNanos, long generationNanos, boolean truncated) {
+    public record Stats(int promptTokens, int cachedTokens, int generatedTokens, long promptNanos, long generationNanos,
+            boolean truncated) {
     }
 
     private final Generation generation;

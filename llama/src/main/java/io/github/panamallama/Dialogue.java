@@ -30,7 +30,9 @@ interface Dialogue extends AutoCloseable {
     /** Writes the evaluated tokens to a file; {@link io.github.panamallama.runtime.StateException} where they can't be saved. */
     void save(Path file);
 
-    /** Takes evaluated tokens from a file in place of its own; {@link io.github.panamallama.runtime.StateException} where they don't fit. */
+    /**
+     * Takes evaluated tokens from a file in place of its own; {@link io.github.panamallama.runtime.StateException} where they don't fit.
+     */
     void restore(Path file);
 
     /** Forgets all tokens. */

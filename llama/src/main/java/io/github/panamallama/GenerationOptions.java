@@ -138,8 +138,8 @@ public record GenerationOptions(int maxTokens, SamplerOptions sampling, List<Str
     }
 
     /**
-     * The prompt's evaluated tokens are kept in this file. A later generation, of another process too, evaluates only what its prompt does not
-     * share with that one from the beginning on, and puts its own in place. The file is for one model, set of adapters and plan: under
+     * The prompt's evaluated tokens are kept in this file. A later generation, of another process too, evaluates only what its prompt does
+     * not share with that one from the beginning on, and puts its own in place. The file is for one model, set of adapters and plan: under
      * another one, generating throws {@link StateException}. A chat keeps its first prompt. With a strategy or confidence the prompt is
      * evaluated when the generation is asked for, not with its first piece; and it is not kept where penalties count it too.
      *

@@ -179,7 +179,8 @@ public final class Llama extends TextModel {
     /**
      * Texts of a grammar after a prompt, drawn with the probabilities that the model gives them among all such texts: the sampler learns
      * from draw to draw, and each draw comes with its weight. Of the options, the limit of tokens, temperature (0 stands for 1), seed,
-     * biases and adapters count; nothing truncates the distribution. The language is that of the texts which keep a way to their end within the limit.
+     * biases and adapters count; nothing truncates the distribution. The language is that of the texts which keep a way to their end within
+     * the limit.
      *
      * @param parallel texts drawn at the same time in one batch; needs one more of {@code EngineOptions.maxSequences}
      * @return to be closed: it keeps the prompt in the context
@@ -219,7 +220,8 @@ public final class Llama extends TextModel {
         boolean bos = vocabulary.addsBos() && vocabulary.bos() >= 0;
         int room = options.promptRoom(engine.contextSize()) - (bos ? 4 : 3);
         if (room < 2) {
-            throw new ContextFullException("a context of " + engine.contextSize() + " tokens is too small to fill in; raise EngineOptions.contextSize");
+            throw new ContextFullException("a context of " + engine.contextSize()
+                    + " tokens is too small to fill in; raise EngineOptions.contextSize");
         }
         int most = room * CHARACTERS_PER_TOKEN;
         var before = vocabulary.tokenize(tail(prefix, most), false, false);
@@ -364,7 +366,8 @@ public final class Llama extends TextModel {
             throw new LlamaException(model.path() + " (" + model.description() + ") has an encoder: adapters, layer plans and caches of "
                     + "prompts are for models without");
         }
-        return new Completion(new LocalGeneration(engine.newSequence(source), true, new int[] {model.decoderStart()}, truncated, options, false));
+        return new Completion(new LocalGeneration(engine.newSequence(source), true, new int[] {model.decoderStart()}, truncated, options,
+                false));
     }
 
     private ContextFullException full(int tokens) {

@@ -145,8 +145,8 @@ public abstract sealed class TextModel implements AutoCloseable permits Llama, I
     public abstract List<Adapter> adapters();
 
     /**
-     * Vectors of texts, by this model; what makes one of a text's tokens has to be chosen where the model is none for that. A model that only
-     * encodes can't be loaded as a {@code Llama}: {@link Embedder#load} and {@link Llama#isolatedEmbedder} load those.
+     * Vectors of texts, by this model; what makes one of a text's tokens has to be chosen where the model is none for that. A model that
+     * only encodes can't be loaded as a {@code Llama}: {@link Embedder#load} and {@link Llama#isolatedEmbedder} load those.
      *
      * @return to be closed before this
      * @throws io.github.panamallama.runtime.EmbeddingException if this model can't do that

@@ -247,7 +247,8 @@ final class Worker {
             long share = ((long) rows.length * width * Float.BYTES) / WorkerProcess.WINDOW + (long) width * Float.BYTES;
             int each = Math.max(1, Math.clamp(share, LEAST_VECTOR_BYTES, MOST_VECTOR_BYTES) / (width * Float.BYTES));
             if (rows.length > (long) each * WorkerProcess.WINDOW) {
-                throw new IllegalArgumentException(rows.length + " vectors of " + width + " numbers are more than a worker process sends at "
+                throw new IllegalArgumentException(rows.length + " vectors of " + width
+                        + " numbers are more than a worker process sends at "
                         + "once; ask for at most " + (long) each * WorkerProcess.WINDOW + " at a time");
             }
             for (int from = 0; from < rows.length; from += each) {

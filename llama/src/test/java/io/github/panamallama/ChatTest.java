@@ -70,7 +70,8 @@ class ChatTest {
 
     @Test
     void aReusedPrefixGivesTheAnswerOfAFreshConversation() {
-        var messages = new ChatMessage[] {ChatMessage.user(QUESTION), ChatMessage.assistant("Whether a text is empty."), ChatMessage.user("And `size`?")};
+        var messages = new ChatMessage[] {ChatMessage.user(QUESTION), ChatMessage.assistant("Whether a text is empty."),
+                ChatMessage.user("And `size`?")};
         try (var chat = llama.chat(); var fresh = llama.chat()) {
             chat.send(messages[0]).text();
             chat.reset();

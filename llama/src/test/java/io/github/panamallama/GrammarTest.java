@@ -123,7 +123,8 @@ class GrammarTest {
     @Test
     void aStopAfterAWholeTextIsFine() {
         var grammar = Grammar.regex("[ab]{3}[c-z]*");
-        assertEquals(3, llama.generate(PROMPT, grammar, GREEDY.withStop("c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r",
+        assertEquals(3, llama.generate(PROMPT, grammar, GREEDY.withStop("c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o",
+                "p", "q", "r",
                 "s", "t", "u", "v", "w", "x", "y", "z")).length());
     }
 

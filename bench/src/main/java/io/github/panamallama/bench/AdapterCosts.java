@@ -275,8 +275,8 @@ final class AdapterCosts implements AutoCloseable {
     }
 
     /**
-     * Memory that a resident adapter takes beyond the bytes of its file, in percent: the median over steps of a few adapters each, since the
-     * JVM's own memory comes and goes meanwhile. Nothing where {@link MemoryInUse} can't say it.
+     * Memory that a resident adapter takes beyond the bytes of its file, in percent: the median over steps of a few adapters each, since
+     * the JVM's own memory comes and goes meanwhile. Nothing where {@link MemoryInUse} can't say it.
      */
     private List<Report.TokenCost> resident() throws IOException {
         var many = new ArrayList<Adapter>();

@@ -40,7 +40,8 @@ final class BenchModels {
         var models = new ArrayList<BenchModel>();
         for (var name : names) {
             models.add(switch (name.toLowerCase(Locale.ROOT)) {
-                case "shipped" -> new BenchModel("shipped, Q8_0", DefaultModel.path(), "llama, 8 layers of 256, 5.8M parameters", true, null);
+                case "shipped" -> new BenchModel("shipped, Q8_0", DefaultModel.path(), "llama, 8 layers of 256, 5.8M parameters", true,
+                        null);
                 case String one when shape(one) != null -> {
                     var shape = shape(one);
                     yield random(one.substring(0, one.indexOf('-')).toUpperCase(Locale.ROOT) + " random, " + shape.type(), shape);
@@ -48,7 +49,8 @@ final class BenchModels {
                 default -> {
                     var path = Path.of(name).toAbsolutePath();
                     if (!Files.isRegularFile(path)) {
-                        throw new IOException("no model '" + name + "'; give shipped, 3b-q8_0, 1b-q8_0, 300m-q8_0 or 100m-q8_0, the same with "
+                        throw new IOException("no model '" + name
+                                + "'; give shipped, 3b-q8_0, 1b-q8_0, 300m-q8_0 or 100m-q8_0, the same with "
                                 + "another type, or the path of a GGUF file");
                     }
                     yield new BenchModel(path.getFileName().toString(), path, path.toString(), false, null);

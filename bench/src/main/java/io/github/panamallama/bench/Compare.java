@@ -265,7 +265,8 @@ public final class Compare implements Callable<Integer> {
         }
         if (wanted.contains(Part.types)) {
             var only = rivals == null ? null : rivals.stream().map(name -> GgmlType.byName(name).orElseThrow(() ->
-                    new IllegalArgumentException("--rivals: '" + name + "' is no type of a tensor; q4_0 is one"))).collect(Collectors.toSet());
+                    new IllegalArgumentException("--rivals: '" + name
+                            + "' is no type of a tensor; q4_0 is one"))).collect(Collectors.toSet());
             var sparse = BenchModels.resolve(sparseModels);
             TypeCosts.check(sparse, only);
             for (var model : sparse) {

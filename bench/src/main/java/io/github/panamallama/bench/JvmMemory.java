@@ -126,7 +126,8 @@ record JvmMemory(long heap, Map<Part, Long> parts, long allocated, long arenas, 
         var categories = CATEGORY.matcher(memory).results().toList();
         for (int i = 0; i < categories.size(); i++) {
             var category = categories.get(i).group(1);
-            var text = memory.substring(categories.get(i).start(), i + 1 < categories.size() ? categories.get(i + 1).start() : memory.length());
+            var text = memory.substring(categories.get(i).start(), i + 1 < categories.size() ? categories.get(i + 1).start()
+                    : memory.length());
             if (!category.equals(JAVA_CODE)) {
                 long bytes = sum(ALLOCATED, text);
                 parts.merge(Part.ofCategory(category), bytes, Long::sum);

@@ -286,7 +286,8 @@ public final class Soak implements Callable<Integer> {
                 ? String.format(Locale.ROOT, "%+.2f %% in use (at most %.0f %%), %+.2f %% in other mappings (at most %.0f %%)",
                 100 * inUse, 100 * GROWTH, 100 * mapped, 100 * MORE_PAGES) : "memory unknown", handles, MORE_HANDLES, more, MORE_THREADS,
                 flat ? "flat" : "it grew"),
-                List.of("part of the run", "resident", "of files", "free in the C library", "free, not given back", "the JVM's", "other mappings",
+                List.of("part of the run", "resident", "of files", "free in the C library", "free, not given back", "the JVM's",
+                        "other mappings",
                         "in use", "file handles", "threads"),
                 thirds.entrySet().stream().map(entry -> row(entry.getKey(), entry.getValue())).toList()));
         if (samples.stream().allMatch(sample -> sample.jvm.isPresent())) {

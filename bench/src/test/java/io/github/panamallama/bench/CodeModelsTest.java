@@ -20,7 +20,8 @@ class CodeModelsTest {
 
     @Test
     void bracesInLiteralsAndCommentsEndNothing() {
-        for (var body : List.of("s = \"}\\\"}\";", "c = '}';", "c = '\\'';", "// }\n", "/* } \n } */", "s = \"\"\"\n } \\\"\"\" } \"\"\";")) {
+        for (var body : List.of("s = \"}\\\"}\";", "c = '}';", "c = '\\'';", "// }\n", "/* } \n } */",
+                "s = \"\"\"\n } \\\"\"\" } \"\"\";")) {
             assertEquals(body.length(), MethodEnd.of(body + "}"), body);
         }
     }

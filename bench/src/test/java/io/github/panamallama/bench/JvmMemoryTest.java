@@ -135,7 +135,8 @@ class JvmMemoryTest {
     void memoryOfJavaCodeIsOutsideAndAllPartsAreWhatIsResident() throws IOException, InterruptedException {
         assumeTrue(Files.isReadable(Path.of("/proc/self/smaps")), "skipped: only Linux tells");
         var lines = Programs.run(Path.of("."), List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "-XX:NativeMemoryTracking=summary", "-Xms64m", "-Xmx64m", "-XX:+AlwaysPreTouch", "-cp", String.join(File.pathSeparator, "target/classes", "target/test-classes"),
+                "-XX:NativeMemoryTracking=summary", "-Xms64m", "-Xmx64m", "-XX:+AlwaysPreTouch", "-cp",
+                        String.join(File.pathSeparator, "target/classes", "target/test-classes"),
                 Child.class.getName())).out().lines().map(line -> List.of(line.split(" ")).stream().mapToLong(Long::parseLong).toArray())
                 .toList();
         var before = lines.get(0);

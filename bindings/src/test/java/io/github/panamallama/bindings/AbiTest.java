@@ -27,7 +27,8 @@ class AbiTest {
     void theTableOfTheBuiltLibraryHasEveryStructAndField() throws Exception {
         var library = BuiltLibraries.open();
         // Without the fingerprint the whole table is compared.
-        assertEquals(List.of(), Abi.differences((SymbolLookup) name -> name.equals("pl_abi_fingerprint") ? java.util.Optional.empty() : library.find(name)));
+        assertEquals(List.of(), Abi.differences((SymbolLookup) name -> name.equals("pl_abi_fingerprint") ? java.util.Optional.empty()
+                : library.find(name)));
     }
 
     /** A second witness beside the library's own table: a program of the C compiler over the same headers. */
@@ -40,7 +41,8 @@ class AbiTest {
             var type = row.struct().equals("ggml_bf16_t") || row.struct().equals("ggml_fp16_t") ? row.struct() : "struct " + row.struct();
             source.append(row.field().isEmpty()
                     ? "printf(\"%s  %%zu 0\\n\", sizeof(%s));\n".formatted(row.struct(), type)
-                    : "printf(\"%s %s %%zu %%zu\\n\", sizeof(((%s *) 0)->%s), offsetof(%s, %s));\n".formatted(row.struct(), row.field(), type, row.field(),
+                    : "printf(\"%s %s %%zu %%zu\\n\", sizeof(((%s *) 0)->%s), offsetof(%s, %s));\n".formatted(row.struct(), row.field(),
+                            type, row.field(),
                             type, row.field()));
         }
         var program = folder.resolve("probe");
@@ -55,7 +57,8 @@ class AbiTest {
     void aMovedFieldIsNamedWithItsStruct() throws Exception {
         var differences = Abi.differences(fakeLibrary(row -> row.struct().equals("llama_batch") && row.field().equals("pos")
                 ? new Abi.Row(row.struct(), row.field(), row.size(), row.offset() + 8) : row));
-        assertEquals(List.of("struct llama_batch, field pos: expected size 8 at offset 24, but the library has size 8 at offset 32"), differences);
+        assertEquals(List.of("struct llama_batch, field pos: expected size 8 at offset 24, but the library has size 8 at offset 32"),
+                differences);
     }
 
     @Test
@@ -77,13 +80,15 @@ class AbiTest {
 
     @Test
     void aLibraryWithoutATableIsRefused() {
-        assertEquals(List.of("the library has no table of its structs (pl_abi_table)"), Abi.differences((SymbolLookup) name -> java.util.Optional.empty()));
+        assertEquals(List.of("the library has no table of its structs (pl_abi_table)"),
+                Abi.differences((SymbolLookup) name -> java.util.Optional.empty()));
     }
 
     /** A library with only a table, the bindings' own with each row passed through {@code change}. */
     private SymbolLookup fakeLibrary(UnaryOperator<Abi.Row> change) throws Exception {
         var rows = Abi.rowsOfLayouts().stream().map(change)
-                .map(row -> "{ \"%s\", %s, %d, %d },\n".formatted(row.struct(), row.field().isEmpty() ? "0" : "\"" + row.field() + "\"", row.size(), row.offset()))
+                .map(row -> "{ \"%s\", %s, %d, %d },\n".formatted(row.struct(), row.field().isEmpty() ? "0" : "\"" + row.field() + "\"",
+                        row.size(), row.offset()))
                 .collect(Collectors.joining());
         var source = """
                 #include <stddef.h>

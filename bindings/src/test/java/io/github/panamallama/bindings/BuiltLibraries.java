@@ -30,7 +30,8 @@ final class BuiltLibraries {
     /** Compiles one C file; skips the test where there is no compiler. */
     static void compile(Path source, Path output, String... options) throws Exception {
         var compiler = System.getenv().getOrDefault("CC", "cc");
-        var command = new java.util.ArrayList<>(List.of(compiler, "-I" + folder().resolve("include"), "-o", output.toString(), source.toString()));
+        var command = new java.util.ArrayList<>(List.of(compiler, "-I" + folder().resolve("include"), "-o", output.toString(),
+                source.toString()));
         command.addAll(List.of(options));
         Process process;
         try {

@@ -30,7 +30,8 @@ class NativeBuildTest {
         assumeFalse(System.getProperty("os.name").startsWith("Windows"), "the scripts need a Unix shell");
         copy = Files.createDirectories(folder.resolve("ggml-src"));
         var source = Path.of("../ggml-src");
-        try (Stream<Path> files = Files.walk(source).filter(f -> !f.startsWith(source.resolve("upstream")) && !f.startsWith(source.resolve("target")))) {
+        try (Stream<Path> files = Files.walk(source).filter(f -> !f.startsWith(source.resolve("upstream"))
+                && !f.startsWith(source.resolve("target")))) {
             for (var file : (Iterable<Path>) files.filter(Files::isRegularFile)::iterator) {
                 var target = copy.resolve(source.relativize(file));
                 Files.createDirectories(target.getParent());
@@ -75,7 +76,8 @@ class NativeBuildTest {
         Files.writeString(tools.resolve("npm"), "#!/bin/sh\necho 'registry is down' >&2\nexit 1\n");
         assertTrue(tools.resolve("npm").toFile().setExecutable(true));
         var result = run(Map.of("PATH", tools + ":" + System.getenv("PATH"),
-                "GIT_CONFIG_COUNT", "1", "GIT_CONFIG_KEY_0", "url.file:///nowhere/.insteadOf", "GIT_CONFIG_VALUE_0", "https://"), "./vendor");
+                "GIT_CONFIG_COUNT", "1", "GIT_CONFIG_KEY_0", "url.file:///nowhere/.insteadOf", "GIT_CONFIG_VALUE_0", "https://"),
+                        "./vendor");
         assertEquals(1, result.code());
         assertTrue(result.err().contains("npm package node-llama-cpp@3.22.1: npm pack failed: registry is down"), result::err);
         assertTrue(result.err().contains("git clone of https://github.com/ggml-org/llama.cpp, tag v0.5.0: "), result::err);

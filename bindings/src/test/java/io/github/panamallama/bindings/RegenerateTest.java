@@ -22,7 +22,8 @@ class RegenerateTest {
     @Test
     void regenerateGivesTheCheckedInFilesByteForByte() throws Exception {
         var jextract = System.getenv().getOrDefault("JEXTRACT", "jextract");
-        var found = Stream.concat(Stream.of(Path.of(jextract)), Stream.of(System.getenv("PATH").split(File.pathSeparator)).map(d -> Path.of(d, jextract)))
+        var found = Stream.concat(Stream.of(Path.of(jextract)),
+                Stream.of(System.getenv("PATH").split(File.pathSeparator)).map(d -> Path.of(d, jextract)))
                 .anyMatch(file -> file.isAbsolute() && Files.isExecutable(file));
         assumeTrue(found, "jextract is neither on the PATH nor named by JEXTRACT");
 

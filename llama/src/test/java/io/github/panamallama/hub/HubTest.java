@@ -604,7 +604,8 @@ class HubTest {
         assertThrows(IllegalArgumentException.class, () -> HubOptions.of(Map.of("HF_TOKEN", "two words")));
         var unencrypted = Map.of("HF_ENDPOINT", "http://mirror.example", "HF_TOKEN", "hf_x");
         assertThrows(IllegalArgumentException.class, () -> HubOptions.of(unencrypted));
-        assertThrows(IllegalArgumentException.class, () -> HubOptions.of(Map.of("HF_ENDPOINT", "http://127.0.example", "HF_TOKEN", "hf_x")));
+        assertThrows(IllegalArgumentException.class, () -> HubOptions.of(Map.of("HF_ENDPOINT", "http://127.0.example", "HF_TOKEN",
+                "hf_x")));
         assertEquals("hf_x", HubOptions.of(Map.of("HF_ENDPOINT", "http://127.0.0.1:8080", "HF_TOKEN", "hf_x")).token());
     }
 }

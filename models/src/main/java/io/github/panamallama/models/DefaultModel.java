@@ -41,7 +41,8 @@ public final class DefaultModel {
     public static Path path() {
         var resource = DefaultModel.class.getResource(FILE_NAME);
         if (resource == null) {
-            throw new IllegalStateException("the jar of " + DefaultModel.class.getName() + " has no " + FILE_NAME + "; it was repackaged without it");
+            throw new IllegalStateException("the jar of " + DefaultModel.class.getName() + " has no " + FILE_NAME
+                    + "; it was repackaged without it");
         }
         if (resource.getProtocol().equals("file")) {
             try {

@@ -5,8 +5,8 @@ import java.util.Arrays;
 
 /**
  * {@code X^T X} of a weight's inputs X {@code [tokens][columns]}: the Hessian of the squared error of the weight's product, but for a
- * factor of 2. Takes {@code 4 columns^2} bytes, and {@code columns^2 / 2} multiplications per token, those of {@value #BATCH} tokens summed in
- * single precision. Not safe for use by several threads at once; {@link #absorb} itself uses all processors.
+ * factor of 2. Takes {@code 4 columns^2} bytes, and {@code columns^2 / 2} multiplications per token, those of {@value #BATCH} tokens summed
+ * in single precision. Not safe for use by several threads at once; {@link #absorb} itself uses all processors.
  */
 final class GramMatrix {
     /** Rows of the matrix that one task adds to. */

@@ -36,7 +36,9 @@ public final class Adapter implements AutoCloseable {
     private final int maxRank;
 
     private int sequences;
-    /** As {@link #sequences}, and closed ones that an engine has not parted with yet: while it decodes, they have to wait for its next step. */
+    /**
+     * As {@link #sequences}, and closed ones that an engine has not parted with yet: while it decodes, they have to wait for its next step.
+     */
     private int holds;
     private boolean closed;
 

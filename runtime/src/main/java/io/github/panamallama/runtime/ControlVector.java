@@ -43,15 +43,18 @@ public final class ControlVector {
         if (!kind.equals("controlvector")) {
             throw new AdapterException(path + " is no control vector: its general.architecture is \"" + kind + "\"");
         }
-        var hint = file.metadata().contains("controlvector.model_hint") ? file.metadata().string("controlvector.model_hint").orElse("") : "";
+        var hint = file.metadata().contains("controlvector.model_hint")
+                ? file.metadata().string("controlvector.model_hint").orElse("") : "";
         if (!hint.isEmpty() && !hint.equals(model.architecture())) {
-            throw new AdapterException(path + " is for models of the architecture " + hint + "; " + model.path() + " is " + model.architecture());
+            throw new AdapterException(path + " is for models of the architecture " + hint + "; " + model.path() + " is "
+                    + model.architecture());
         }
         var directions = new float[model.layerCount()][];
         for (var tensor : file.tensors()) {
             var name = NAME.matcher(tensor.name());
             if (!name.matches()) {
-                throw new AdapterException(path + " has a tensor \"" + tensor.name() + "\"; control vectors have direction.1, direction.2, ...");
+                throw new AdapterException(path + " has a tensor \"" + tensor.name()
+                        + "\"; control vectors have direction.1, direction.2, ...");
             }
             int block = Integer.parseInt(name.group(1));
             if (block >= directions.length) {

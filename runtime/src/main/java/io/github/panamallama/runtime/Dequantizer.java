@@ -33,7 +33,8 @@ public final class Dequantizer {
     public static void toFloats(GgmlType type, MemorySegment from, float[] to, int elements) {
         long bytes = type.bytes(elements);
         if (bytes > from.byteSize() || elements > to.length) {
-            throw new IllegalArgumentException(elements + " elements of " + type.label() + " take " + bytes + " bytes and as many floats; there are "
+            throw new IllegalArgumentException(elements + " elements of " + type.label() + " take " + bytes
+                    + " bytes and as many floats; there are "
                     + from.byteSize() + " bytes and room for " + to.length + " floats");
         }
         if (type == GgmlType.F32) {

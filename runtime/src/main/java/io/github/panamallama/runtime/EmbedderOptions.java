@@ -5,7 +5,8 @@ package io.github.panamallama.runtime;
  *
  * @param pooling       null for the model's own
  * @param normalization of vectors; scores are never normalized
- * @param batchSize     most tokens evaluated by one native call, which is also the longest text; 0 for the context that the model was trained
+ * @param batchSize     most tokens evaluated by one native call, which is also the longest text; 0 for the context that the model was
+ *                      trained
  *                      on, at most {@value #DEFAULT_BATCH_LIMIT}
  * @param maxTexts      most texts evaluated by one native call, 1 to 256. Recurrent models need memory for each
  * @param truncation    whether a longer text loses its end; else it is refused

@@ -57,7 +57,8 @@ final class EmbeddingContext implements AutoCloseable {
         MemorySegment pool = MemorySegment.NULL;
         boolean complete = false;
         try {
-            int wanted = options.batchSize() > 0 ? options.batchSize() : Math.clamp(model.contextLength(), 1, EmbedderOptions.DEFAULT_BATCH_LIMIT);
+            int wanted = options.batchSize() > 0 ? options.batchSize() : Math.clamp(model.contextLength(), 1,
+                    EmbedderOptions.DEFAULT_BATCH_LIMIT);
             // llama.cpp plans for graphs of as many tokens of each text
             int planned = Math.ceilDiv(wanted, options.maxTexts()) * options.maxTexts();
             var sizes = EngineOptions.defaults().withContextSize(planned).withMaxSequences(options.maxTexts());

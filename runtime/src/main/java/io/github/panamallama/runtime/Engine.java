@@ -147,9 +147,9 @@ public final class Engine implements AutoCloseable {
      * An empty sequence for what an encoder-decoder (T5) makes of a text; its first token is {@link Model#decoderStart}. Forks share the
      * source, and {@link Sequence#truncate} forgets written tokens alone.
      *
-     * <p>A context holds the encoder's output of one source, which is kept as long as the sequences that are evaluated have it. Sequences of
-     * one source share batches as any others do; those of several take turns, and each turn encodes its source again. Where several sources
-     * are written for at the same time, several engines of the model are faster.
+     * <p>A context holds the encoder's output of one source, which is kept as long as the sequences that are evaluated have it. Sequences
+     * of one source share batches as any others do; those of several take turns, and each turn encodes its source again. Where several
+     * sources are written for at the same time, several engines of the model are faster.
      *
      * @param source 1 to {@link EngineOptions#ubatchSize} tokens, with those that the vocabulary adds
      * @throws LlamaException       if the model has no encoder
@@ -267,7 +267,8 @@ public final class Engine implements AutoCloseable {
         var layout = stateLayout();
         long most = header.tokens() == 0 ? 0 : layout.most(header.tokens());
         if (header.state() < 0 || header.state() > most) {
-            throw new StateException("it is damaged: a state of " + header.state() + " bytes, where " + header.tokens() + " tokens take at most "
+            throw new StateException("it is damaged: a state of " + header.state() + " bytes, where " + header.tokens()
+                    + " tokens take at most "
                     + most);
         }
         var tokens = reader.tokens();
@@ -401,7 +402,8 @@ public final class Engine implements AutoCloseable {
         }
         for (var entry : own.adapters().entries()) {
             if (entry.adapter().owner() != model) {
-                throw new IllegalArgumentException(entry.adapter().name() + " was loaded for another model than this engine's, " + model.path());
+                throw new IllegalArgumentException(entry.adapter().name() + " was loaded for another model than this engine's, "
+                        + model.path());
             }
         }
         sequence.hold(spans);

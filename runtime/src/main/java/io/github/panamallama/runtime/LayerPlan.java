@@ -80,7 +80,8 @@ public final class LayerPlan {
                 throw new IllegalArgumentException("'" + item + "' in the plan '" + text + "' counts backwards");
             }
             if (last >= blocks) {
-                throw new IllegalArgumentException("block " + last + " in the plan '" + text + "': the model has blocks 0 to " + (blocks - 1));
+                throw new IllegalArgumentException("block " + last + " in the plan '" + text + "': the model has blocks 0 to "
+                        + (blocks - 1));
             }
             if (first < next) {
                 throw new IllegalArgumentException("block " + first + " in the plan '" + text + "' comes behind block " + (next - 1)

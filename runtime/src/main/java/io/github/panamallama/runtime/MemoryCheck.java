@@ -76,7 +76,8 @@ final class MemoryCheck {
         var tightest = Tightest.of(options, estimate, MemoryEstimate.Device::needed, available, reason);
         return new InsufficientMemoryException("not enough memory on " + tightest.name() + " for the weights of " + parts.getFirst().path()
                 + ": " + MemoryEstimate.text(tightest.needed()) + " are needed there, and " + MemoryEstimate.text(tightest.free())
-                + " are free (" + reason + ")" + (tightest.host() ? "" : "; lower gpuLayers, or let it be chosen, withGpuLayers(AUTO_LAYERS)"),
+                + " are free (" + reason + ")" + (tightest.host() ? ""
+                        : "; lower gpuLayers, or let it be chosen, withGpuLayers(AUTO_LAYERS)"),
                 estimate, tightest.free(), tightest.name());
     }
 
@@ -102,7 +103,8 @@ final class MemoryCheck {
         }
     }
 
-    private static InsufficientMemoryException tooMuch(Model model, EngineOptions options, MemoryEstimate estimate, long needed, long available) {
+    private static InsufficientMemoryException tooMuch(Model model, EngineOptions options, MemoryEstimate estimate, long needed,
+            long available) {
         int size = NativeContext.contextSize(model.gguf().metadata(), options);
         var host = estimate.host();
         var message = new StringBuilder("not enough memory for an engine with a context of ").append(size).append(" tokens: ")
@@ -210,7 +212,8 @@ final class MemoryCheck {
         boolean maps = Model.maps(parts, options);
         var layers = Offload.layersByDevice(parts, options);
         var elsewhere = layers.values().stream().mapToInt(n -> n);
-        int left = Offload.layers(parts) - (options.placement().splitMode() == SplitMode.LAYER ? elsewhere.sum() : elsewhere.max().orElse(0));
+        int left = Offload.layers(parts) - (options.placement().splitMode() == SplitMode.LAYER ? elsewhere.sum()
+                : elsewhere.max().orElse(0));
         var devices = new ArrayList<MemoryEstimate.Device>();
         for (int i = 0; i < count; i++) {
             var use = pl_memory_use.asSlice(uses, i);
@@ -218,7 +221,8 @@ final class MemoryCheck {
             long weights = pl_memory_use.model(use);
             var name = pl_memory_use.device(use).getString(0);
             devices.add(new MemoryEstimate.Device(name, weights, host && maps ? weights - pl_memory_use.copied(use) : 0,
-                    pl_memory_use.context(use) + (host ? more : 0), pl_memory_use.compute(use), host ? left : layers.getOrDefault(name, 0)));
+                    pl_memory_use.context(use) + (host ? more : 0), pl_memory_use.compute(use), host ? left
+                            : layers.getOrDefault(name, 0)));
         }
         if (count > 1) {
             devices.subList(1, count).sort(Comparator.comparingInt(device -> options.devices().indexOf(device.name())));
@@ -251,8 +255,10 @@ final class MemoryCheck {
         double heads = value(metadata, architecture + "attention.head_count", 0);
         double keyValueHeads = value(metadata, architecture + "attention.head_count_kv", heads);
         double headSize = heads > 0 ? width / heads : 0;
-        double keySize = Math.max(value(metadata, architecture + "attention.key_length", headSize), value(metadata, architecture + "attention.key_length_swa", 0));
-        double valueSize = Math.max(value(metadata, architecture + "attention.value_length", headSize), value(metadata, architecture + "attention.value_length_swa", 0));
+        double keySize = Math.max(value(metadata, architecture + "attention.key_length", headSize),
+                value(metadata, architecture + "attention.key_length_swa", 0));
+        double valueSize = Math.max(value(metadata, architecture + "attention.value_length", headSize),
+                value(metadata, architecture + "attention.value_length_swa", 0));
         double cells = cells(metadata, options);
         double context = cells * (2 * CELL_BYTES + layers * keyValueHeads
                 * (keySize * options.keyType().bitsPerElement() + valueSize * options.valueType().bitsPerElement()) / 8);

@@ -109,7 +109,8 @@ public final class Model implements AutoCloseable {
         if ((options.gpuLayers() > 0 || shared) && options.devices().isEmpty() && options.placement().rpcServers().isEmpty()
                 && devices().isEmpty()) {
             LOG.log(System.Logger.Level.WARNING, "no device for " + (options.gpuLayers() > 0 ? "the " + options.gpuLayers()
-                    + " layers that gpuLayers asks for" : "the shares of tensorSplit") + ": " + path + " is evaluated by the processor alone");
+                    + " layers that gpuLayers asks for" : "the shares of tensorSplit") + ": " + path
+                            + " is evaluated by the processor alone");
         }
         var servers = servers(options);
         RpcServers.enter(servers);
@@ -139,7 +140,8 @@ public final class Model implements AutoCloseable {
             monitor.start();
             boolean complete = false;
             try {
-                handle = monitor.cancelled() ? MemorySegment.NULL : LlamaH.pl_model_load(paths(arena, parts), parts.size(), params, error.segment());
+                handle = monitor.cancelled() ? MemorySegment.NULL : LlamaH.pl_model_load(paths(arena, parts), parts.size(), params,
+                        error.segment());
                 if (handle.equals(MemorySegment.NULL)) {
                     monitor.stop();
                 } else {

@@ -140,7 +140,8 @@ final class ModelCheck {
             // upstream gives tokens without text this name
             var other = seen.put(text.isEmpty() ? "[EMPTY_" + i + "]" : text, i);
             if (other != null) {
-                throw error("has the token \"" + metadata.strings(key).get().get(i) + "\" twice, " + key + "[" + other + "] and [" + i + "]");
+                throw error("has the token \"" + metadata.strings(key).get().get(i) + "\" twice, " + key + "[" + other + "] and [" + i
+                        + "]");
             }
             if (types.length > 0 && types[i] == BYTE_TOKEN) {
                 byteToken(model, text, i);
@@ -202,7 +203,8 @@ final class ModelCheck {
             long h = heads == null ? 0 : heads[i];
             long kv = keyValueHeads == null ? h : keyValueHeads[i];
             if (h < 0 || kv < 0 || h > 1 << 16 || kv > 1 << 16 || kv > 0 && h % kv != 0) {
-                throw error("has " + h + " attention heads over " + kv + " key-value heads in layer " + i + "; the first must be a multiple");
+                throw error("has " + h + " attention heads over " + kv + " key-value heads in layer " + i
+                        + "; the first must be a multiple");
             }
         }
         if (HEADS_NEEDED.contains(architecture) && (heads == null || heads[0] == 0)) {
@@ -229,7 +231,8 @@ final class ModelCheck {
         finite("rope.scaling.factor");
         var scaling = text("rope.scaling.type");
         if (scaling != null && !ROPE_SCALINGS.contains(scaling)) {
-            throw error("has " + architecture + ".rope.scaling.type \"" + scaling + "\"; known are " + ROPE_SCALINGS.stream().sorted().toList());
+            throw error("has " + architecture + ".rope.scaling.type \"" + scaling + "\"; known are "
+                    + ROPE_SCALINGS.stream().sorted().toList());
         }
         // upstream divides by these
         optional("full_attention_interval", 1, Integer.MAX_VALUE);
@@ -335,7 +338,8 @@ final class ModelCheck {
     private void tensor(GgufFile part, GgufTensor tensor) {
         var name = tensor.name();
         // norms, biases, factors: kernels take them as they are. Lookup tables of integers are no operands
-        boolean vector = tensor.shape().size() == 1 && (!INTEGERS.contains(tensor.type()) || name.endsWith(".weight") || name.endsWith(".bias"));
+        boolean vector = tensor.shape().size() == 1 && (!INTEGERS.contains(tensor.type()) || name.endsWith(".weight")
+                || name.endsWith(".bias"));
         if ((vector || ELEMENTWISE.matcher(name).find()) && tensor.type() != GgmlType.F32) {
             throw new ModelLoadException(part.path() + " has \"" + name + "\" as " + tensor.type().label()
                     + "; vectors and what is not multiplied as a matrix must be f32");
@@ -344,7 +348,8 @@ final class ModelCheck {
             experts(part, tensor);
         }
         if (name.endsWith(".weight") && tensor.shape().size() > 1 && NO_WEIGHTS.contains(tensor.type()) && !name.contains("tid2eid")) {
-            throw new ModelLoadException(part.path() + " has \"" + name + "\" as " + tensor.type().label() + ", which is no type for weights");
+            throw new ModelLoadException(part.path() + " has \"" + name + "\" as " + tensor.type().label()
+                    + ", which is no type for weights");
         }
     }
 

@@ -54,7 +54,8 @@ public record ModelOptions(
      */
     public static final int AUTO_LAYERS = -2;
 
-    private static final ModelOptions DEFAULTS = new ModelOptions(true, false, AUTO_LAYERS, null, List.of(), Placement.defaults(), true, false, false,
+    private static final ModelOptions DEFAULTS = new ModelOptions(true, false, AUTO_LAYERS, null, List.of(), Placement.defaults(), true,
+            false, false,
             false, null, null);
 
     public ModelOptions {

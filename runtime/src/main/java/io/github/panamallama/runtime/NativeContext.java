@@ -170,7 +170,8 @@ final class NativeContext {
         }
         try (var scratch = Arena.ofConfined()) {
             var data = scratch.allocateFrom(ValueLayout.JAVA_FLOAT, vector.data());
-            int code = LlamaH.pl_set_adapter_cvec(context, data, data.byteSize() / 4, model.embeddingSize(), 1, model.layerCount() - 1, error);
+            int code = LlamaH.pl_set_adapter_cvec(context, data, data.byteSize() / 4, model.embeddingSize(), 1, model.layerCount() - 1,
+                    error);
             failure.check("setting the control vector");
             if (code != 0) {
                 throw new AdapterException("the control vector was refused: " + describe(code));

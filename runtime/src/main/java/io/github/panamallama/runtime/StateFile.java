@@ -62,7 +62,8 @@ final class StateFile {
             var options = engine.options();
             return new Key(LlamaH.llama_version().getString(0), model.fingerprint(), model.description(), options.keyType().label(),
                     options.valueType().label(), options.spareLayers(), plan.toString(),
-                    engine.control() == null ? "none" : engine.control().fingerprint(), adapters.entries().stream().map(AdapterKey::of).toList());
+                    engine.control() == null ? "none" : engine.control().fingerprint(),
+                            adapters.entries().stream().map(AdapterKey::of).toList());
         }
 
         /** @throws StateException if this, the engine's, differs from a file's */

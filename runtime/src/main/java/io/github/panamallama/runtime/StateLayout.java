@@ -196,13 +196,15 @@ final class StateLayout {
         in.expect(1, "streams");
         int cells = in.integer();
         if (cells < least || cells > length) {
-            throw new StateException(cells + " cells for " + length + " tokens" + (least < length ? ", of which the window sees " + least : ""));
+            throw new StateException(cells + " cells for " + length + " tokens" + (least < length ? ", of which the window sees " + least
+                    : ""));
         }
         var positions = new BitSet(length);
         for (int i = 0; i < cells; i++) {
             int position = in.integer();
             if (position < length - cells || position >= length || positions.get(position)) {
-                throw new StateException("cell " + i + " is at position " + position + ", which is another cell's or none of the last " + cells
+                throw new StateException("cell " + i + " is at position " + position + ", which is another cell's or none of the last "
+                        + cells
                         + " of " + length);
             }
             positions.set(position);

@@ -9,8 +9,8 @@ import java.util.Map;
 
 /**
  * A model whose weights are tried in other types. A weight is pointed at blocks that lie in memory already, nothing is copied or loaded,
- * and the engines that are opened from then on compute with them, by the kernels of their type. Trying a candidate so costs its evaluation and
- * the opening of an engine.
+ * and the engines that are opened from then on compute with them, by the kernels of their type. Trying a candidate so costs its evaluation
+ * and the opening of an engine.
  *
  * <p>Weights lie on the CPU, in the layout of the file. The file is never changed. One caller at a time.
  *

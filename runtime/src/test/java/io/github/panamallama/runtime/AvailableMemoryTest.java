@@ -32,7 +32,8 @@ class AvailableMemoryTest {
         file("proc/self/cgroup", "0::/user.slice/app\n");
         file("sys/fs/cgroup/user.slice/app/memory.max", 2 * GIB + "\n");
         file("sys/fs/cgroup/user.slice/app/memory.current", GIB + "\n");
-        file("sys/fs/cgroup/user.slice/app/memory.stat", "anon 1\nfile 900000000\ninactive_anon 5\ninactive_file " + GIB / 4 + "\nactive_file " + GIB / 4 + "\n");
+        file("sys/fs/cgroup/user.slice/app/memory.stat", "anon 1\nfile 900000000\ninactive_anon 5\ninactive_file " + GIB / 4
+                + "\nactive_file " + GIB / 4 + "\n");
         assertEquals(GIB + GIB / 2, AvailableMemory.linux(root));
     }
 

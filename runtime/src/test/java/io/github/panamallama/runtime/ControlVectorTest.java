@@ -105,7 +105,8 @@ class ControlVectorTest {
             writer.write(biased);
             var control = ControlVector.load(model, write(add(writer("starcoder2"), "direction.2", direction))).times(0.5f);
             var tokens = Evaluation.tokens(model, 30, 2);
-            try (var reference = Model.load(biased); var engine = Engine.open(model, OPTIONS, control); var sequence = engine.newSequence()) {
+            try (var reference = Model.load(biased); var engine = Engine.open(model, OPTIONS,
+                    control); var sequence = engine.newSequence()) {
                 var row = engine.newRow();
                 sequence.append(tokens, row);
                 var expected = logits(reference, null, tokens);
@@ -164,7 +165,8 @@ class ControlVectorTest {
 
     @Test
     void filesThatDontFitAreRefused() throws IOException {
-        try (var model = load(Architecture.LLAMA); var other = load(RandomModel.tiny(Architecture.LLAMA).withSeed(2).writer(), "other.gguf")) {
+        try (var model = load(Architecture.LLAMA); var other = load(RandomModel.tiny(Architecture.LLAMA).withSeed(2).writer(),
+                "other.gguf")) {
             var direction = random(WIDTH, 8);
             refused(model, "is for models of the architecture qwen2", add(writer("qwen2"), "direction.1", direction));
             refused(model, "is no control vector", add(new GgufWriter().put("general.architecture", "llama"), "direction.1", direction));

@@ -21,7 +21,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 class DequantizerTest {
-    private static final EnumSet<GgmlType> NONE = EnumSet.of(GgmlType.Q8_1, GgmlType.Q8_K, GgmlType.I8, GgmlType.I16, GgmlType.I32, GgmlType.I64,
+    private static final EnumSet<GgmlType> NONE = EnumSet.of(GgmlType.Q8_1, GgmlType.Q8_K, GgmlType.I8, GgmlType.I16, GgmlType.I32,
+            GgmlType.I64,
             GgmlType.F64);
 
     @Test
@@ -77,7 +78,8 @@ class DequantizerTest {
         for (var type : GgmlType.values()) {
             assertEquals(!NONE.contains(type), Dequantizer.supports(type), type.label());
         }
-        var e = assertThrows(IllegalArgumentException.class, () -> Dequantizer.toFloats(GgmlType.I32, MemorySegment.ofArray(new byte[8]), new float[2], 2));
+        var e = assertThrows(IllegalArgumentException.class, () -> Dequantizer.toFloats(GgmlType.I32, MemorySegment.ofArray(new byte[8]),
+                new float[2], 2));
         assertTrue(e.getMessage().contains("i32"), e.getMessage());
     }
 

@@ -87,7 +87,8 @@ class EmbedderTest {
     void decodersGiveVectorsTooWhereAPoolingIsChosen(RandomModel.Architecture architecture) {
         try (var model = load(RandomModel.tiny(architecture).writer())) {
             var refusal = assertThrows(EmbeddingException.class, () -> Embedder.open(model, OPTIONS));
-            assertTrue(refusal.getMessage().contains("pooling_type") && refusal.getMessage().contains("no embedding model"), refusal.getMessage());
+            assertTrue(refusal.getMessage().contains("pooling_type") && refusal.getMessage().contains("no embedding model"),
+                    refusal.getMessage());
             try (var last = Embedder.open(model, OPTIONS.withPooling(Pooling.LAST));
                     var tokens = Embedder.open(model, OPTIONS.withPooling(Pooling.NONE))) {
                 var vectors = last.embed(TEXTS);
@@ -104,7 +105,8 @@ class EmbedderTest {
         try (var model = encoder(RandomEncoder.Architecture.BERT)) {
             var plain = OPTIONS.withNormalization(Normalization.NONE);
             try (var tokens = Embedder.open(model, plain.withPooling(Pooling.NONE)); var mean = Embedder.open(model, plain);
-                    var cls = Embedder.open(model, plain.withPooling(Pooling.CLS)); var last = Embedder.open(model, plain.withPooling(Pooling.LAST))) {
+                    var cls = Embedder.open(model, plain.withPooling(Pooling.CLS)); var last = Embedder.open(model,
+                            plain.withPooling(Pooling.LAST))) {
                 assertEquals(Pooling.MEAN, mean.pooling());
                 for (var text : TEXTS) {
                     var each = tokens.embedTokens(text);
@@ -157,7 +159,8 @@ class EmbedderTest {
     void textsThatDontFitAreRefusedOrCut() {
         var long300 = "word ".repeat(300);
         try (var model = encoder(RandomEncoder.Architecture.BERT); var embedder = Embedder.open(model, OPTIONS);
-                var large = Embedder.open(model, OPTIONS.withBatchSize(1000)); var cutting = Embedder.open(model, OPTIONS.withTruncation(true))) {
+                var large = Embedder.open(model, OPTIONS.withBatchSize(1000)); var cutting = Embedder.open(model,
+                        OPTIONS.withTruncation(true))) {
             assertEquals(256, embedder.longestText());
             assertEquals(256, large.longestText());
             var refusal = assertThrows(EmbeddingException.class, () -> embedder.embed(List.of("a", long300))).getMessage();
@@ -201,7 +204,8 @@ class EmbedderTest {
     @Test
     void modelsOfTheWrongKindAreRefused() {
         try (var model = load(RandomEncoder.tiny(RandomEncoder.Architecture.T5).writer())) {
-            var refusal = assertThrows(EmbeddingException.class, () -> Embedder.open(model, OPTIONS.withPooling(Pooling.MEAN))).getMessage();
+            var refusal = assertThrows(EmbeddingException.class, () -> Embedder.open(model,
+                    OPTIONS.withPooling(Pooling.MEAN))).getMessage();
             assertTrue(refusal.contains("what its encoder has read"), refusal);
         }
         try (var model = encoder(RandomEncoder.Architecture.BERT)) {

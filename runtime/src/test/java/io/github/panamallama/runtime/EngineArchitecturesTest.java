@@ -144,7 +144,8 @@ class EngineArchitecturesTest {
     void aSequenceIsNoLongerThanItsModelHasPositions() {
         var file = folder.resolve("short.gguf");
         RandomModel.tiny(RandomModel.Architecture.GPT2).withContextLength(8).write(file);
-        try (var model = Model.load(file); var engine = Engine.open(model, EngineOptions.defaults().withContextSize(256)); var sequence = engine.newSequence()) {
+        try (var model = Model.load(file); var engine = Engine.open(model,
+                EngineOptions.defaults().withContextSize(256)); var sequence = engine.newSequence()) {
             var failure = assertThrows(ContextFullException.class, () -> sequence.append(new int[9], engine.newRow()));
             assertTrue(failure.getMessage().contains("the model learned 8 positions"), failure.getMessage());
             sequence.append(new int[8], engine.newRow());

@@ -119,7 +119,8 @@ class EveryVocabularyTest {
     @Test
     void characterCutAnywhereAndDamagedAnyhowGivesTheTextOfTheWhole() throws CharacterCodingException {
         var random = seeded();
-        var partial = IntStream.range(0, vocabulary.size()).filter(t -> !vocabulary.isHidden(t) && vocabulary.wholeText(t) == null).toArray();
+        var partial = IntStream.range(0, vocabulary.size()).filter(t -> !vocabulary.isHidden(t)
+                && vocabulary.wholeText(t) == null).toArray();
         for (var round = 0; round < 3000 && partial.length > 0; round++) {
             assertWhole(random.ints(1 + random.nextInt(8), 0, partial.length)
                     .map(i -> random.nextInt(10) == 0 ? random.nextInt(vocabulary.size()) : partial[i]).toArray());
@@ -135,7 +136,8 @@ class EveryVocabularyTest {
         }
         var whole = StandardCharsets.UTF_8.newDecoder().onMalformedInput(CodingErrorAction.REPLACE).decode(ByteBuffer.wrap(bytes.toByteArray())).toString();
         assertEquals(whole, TokenDecoderTest.pushed(vocabulary.decoder(), tokens), () -> Arrays.toString(tokens));
-        assertEquals(vocabulary.detokenize(tokens), TokenDecoderTest.pushed(vocabulary.decoder(true), tokens), () -> Arrays.toString(tokens));
+        assertEquals(vocabulary.detokenize(tokens), TokenDecoderTest.pushed(vocabulary.decoder(true), tokens),
+                () -> Arrays.toString(tokens));
     }
 
     private static int[] upstreamTokens(MemorySegment vocab, String text, boolean add, boolean parse) {

@@ -108,7 +108,8 @@ final class HostileTexts {
         // Special tokens may swallow space around them; SPM writes a meta space and a space alike.
         var whole = new String(text, StandardCharsets.UTF_8);
         var decoded = vocabulary.detokenize(tokens, true);
-        if (Arrays.stream(tokens).distinct().anyMatch(t -> vocabulary.isControl(t)) || whole.indexOf('\u2581') >= 0 || whole.indexOf('\ufffd') >= 0) {
+        if (Arrays.stream(tokens).distinct().anyMatch(t -> vocabulary.isControl(t)) || whole.indexOf('\u2581') >= 0
+                || whole.indexOf('\ufffd') >= 0) {
             return "-";
         }
         return decoded.equals(whole) ? "same" : "differs";

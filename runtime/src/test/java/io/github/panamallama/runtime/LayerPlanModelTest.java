@@ -93,7 +93,7 @@ class LayerPlanModelTest {
 
     @ParameterizedTest
     @ValueSource(strings = {"0,2-4", "0-1,3", "0:ffn,1-4", "0-2,3:attn,4", "0-1,2x2,3-4", "0,1x3,2,4", "0x2,1-2,3x2,4", "0-3,4:ffn",
-        "0-3,4:attn", "1:attn,3:ffn", "0-3,4x2", "0,1x2,3,4x3"})
+            "0-3,4:attn", "1:attn,3:ffn", "0-3,4x2", "0,1x2,3,4x3"})
     void tokenByTokenIsTheWhole(String text) {
         var whole = evaluate(model, plan(text), tokens);
         try (var engine = Engine.open(model, OPTIONS); var sequence = engine.newSequence(plan(text))) {
@@ -346,7 +346,8 @@ class LayerPlanModelTest {
     @Test
     void badPlansAreRefused() {
         try (var engine = Engine.open(model, OPTIONS)) {
-            assertTrue(assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(4).skip(1))).getMessage().contains("5"));
+            assertTrue(assertThrows(LayerPlanException.class,
+                    () -> engine.newSequence(LayerPlan.all(4).skip(1))).getMessage().contains("5"));
             assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(4)));
             assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(5).skip(0, 1, 2, 3, 4)));
             assertThrows(LayerPlanException.class, () -> engine.newSequence(LayerPlan.all(5).skipKeepingCache(0, 1, 2, 3, 4)));

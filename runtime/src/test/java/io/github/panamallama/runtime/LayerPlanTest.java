@@ -26,7 +26,8 @@ class LayerPlanTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"", " ", ",", "0,", ",0", "0,,1", "-1", "0-", "-", "3-1", "8", "0-8", "0,0", "1,0", "0-3,2", "0x", "0x0", "0x9", "0x-1",
+    @ValueSource(strings = {"", " ", ",", "0,", ",0", "0,,1", "-1", "0-", "-", "3-1", "8", "0-8", "0,0", "1,0", "0-3,2", "0x", "0x0", "0x9",
+            "0x-1",
         "0xx2", "0x2x2", "0:", "0:attention", "0:ATTN", "0:kvx2", "0x2:kv", "0:attn:ffn", "a", "all,0", "0,all", "1.5", "+1", "0..3", "0;1",
         "0x2147483648", "99999999999", "0-99999999999", "\u0661"})
     void whatIsNoPlanIsRefusedWithItsText(String text) {
@@ -77,7 +78,8 @@ class LayerPlanTest {
     void blocksThatAreNotThereAreRefused() {
         var plan = LayerPlan.all(BLOCKS);
         for (int block : new int[] {-1, BLOCKS, Integer.MAX_VALUE, Integer.MIN_VALUE}) {
-            for (Runnable change : new Runnable[] {() -> plan.skip(block), () -> plan.skipKeepingCache(block), () -> plan.skipAttention(block),
+            for (Runnable change : new Runnable[] {() -> plan.skip(block), () -> plan.skipKeepingCache(block),
+                    () -> plan.skipAttention(block),
                 () -> plan.skipFeedForward(0, block), () -> plan.run(block), () -> plan.repeat(block, 2), () -> plan.runs(block),
                 () -> plan.attention(block), () -> plan.feedForward(block), () -> plan.cached(block)}) {
                 var refusal = assertThrows(IllegalArgumentException.class, change::run);

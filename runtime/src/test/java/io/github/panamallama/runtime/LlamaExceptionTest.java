@@ -32,7 +32,8 @@ class LlamaExceptionTest {
     @Test
     void noReasonNamesAClassOrStopsAtTheFile() {
         for (var e : List.of(new IOException(), new EOFException(), new ClosedChannelException(), new MalformedInputException(1),
-                new FileSystemException("/some/file"), new DirectoryNotEmptyException("/some/file"), new NotDirectoryException("/some/file"))) {
+                new FileSystemException("/some/file"), new DirectoryNotEmptyException("/some/file"),
+                        new NotDirectoryException("/some/file"))) {
             var reason = LlamaException.reason(e);
             assertFalse(reason.isBlank() || reason.contains("Exception") || reason.contains("/some/file"), e.getClass() + ": " + reason);
         }

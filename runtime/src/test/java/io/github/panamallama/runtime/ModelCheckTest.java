@@ -44,76 +44,105 @@ class ModelCheckTest {
                 new Fault("no architecture", w -> w.remove("general.architecture"), "has no general.architecture"),
                 new Fault("no vocabulary", w -> w.remove("tokenizer.ggml.model"), "has no vocabulary (tokenizer.ggml.model is missing)"),
                 new Fault("no tokens", w -> w.remove("tokenizer.ggml.tokens"), "has no vocabulary (tokenizer.ggml.tokens"),
-                new Fault("numbers as tokens", w -> w.putI32s("tokenizer.ggml.tokens", new int[] {1}), "as an array of i32; strings are needed"),
+                new Fault("numbers as tokens", w -> w.putI32s("tokenizer.ggml.tokens", new int[] {1}),
+                        "as an array of i32; strings are needed"),
                 new Fault("an empty vocabulary", w -> w.putStrings("tokenizer.ggml.tokens", List.of()), "has an empty vocabulary"),
                 // upstream asserts that all are different
                 new Fault("a token twice", w -> w.putStrings("tokenizer.ggml.tokens", List.of("a", "b", "a")), "has the token \"a\" twice"),
                 new Fault("a token named as an empty one", w -> w.putStrings("tokenizer.ggml.tokens", List.of("[EMPTY_1]", "")), "twice"),
                 // CVE-2025-49847: lengths that don't fit where they are copied to; here upstream also takes a stack frame for each byte
                 // CVE-2025-49847: lengths of tokens that are cast to 32 bits with a sign
-                new Fault("a token as long as a book", w -> w.putStrings("tokenizer.ggml.tokens", List.of("a", "b".repeat(2 << 20))), "has a token of 2097152 bytes"),
+                new Fault("a token as long as a book", w -> w.putStrings("tokenizer.ggml.tokens", List.of("a", "b".repeat(2 << 20))),
+                        "has a token of 2097152 bytes"),
                 new Fault("a token that is not UTF-8 in plamo2", w -> w.put("tokenizer.ggml.model", "plamo2")
                         .putBytes("tokenizer.ggml.tokens", List.of(new byte[] {'a', (byte) 0x80, 'b'})).remove("tokenizer.ggml.token_type"),
                         "has a token that is not UTF-8, tokenizer.ggml.tokens[0]"),
                 new Fault("endless suffixes in plamo2", w -> w.put("tokenizer.ggml.model", "plamo2").remove("tokenizer.ggml.token_type")
-                        .putStrings("tokenizer.ggml.tokens", IntStream.range(100, 200).mapToObj(i -> i + "x".repeat(1000)).toList()).remove("tokenizer.ggml.scores"),
+                        .putStrings("tokenizer.ggml.tokens", IntStream.range(100, 200).mapToObj(i -> i
+                                + "x".repeat(1000)).toList()).remove("tokenizer.ggml.scores"),
                         "has tokens too long for a plamo2 vocabulary"),
-                new Fault("few scores", w -> w.putF32s("tokenizer.ggml.scores", new float[10]), "has 10 elements in tokenizer.ggml.scores for 512 tokens"),
-                new Fault("scores of another type", w -> w.putBools("tokenizer.ggml.scores", new boolean[512]), "as an array of bool; f32 is needed"),
+                new Fault("few scores", w -> w.putF32s("tokenizer.ggml.scores", new float[10]),
+                        "has 10 elements in tokenizer.ggml.scores for 512 tokens"),
+                new Fault("scores of another type", w -> w.putBools("tokenizer.ggml.scores", new boolean[512]),
+                        "as an array of bool; f32 is needed"),
                 new Fault("a score alone", w -> w.putF32("tokenizer.ggml.scores", 1), "as a single value; an array is needed"),
-                new Fault("few types", w -> w.putI32s("tokenizer.ggml.token_type", new int[10]), "has 10 elements in tokenizer.ggml.token_type"),
-                new Fault("types of another type", w -> w.putF32s("tokenizer.ggml.token_type", new float[512]), "as an array of f32; i32 is needed"),
-                new Fault("a byte token without a byte", w -> w.putI32s("tokenizer.ggml.token_type", filled(512, 6)), "marks token 0 as a byte, but its text is \"<unk>\""),
-                new Fault("a byte token in bert", w -> w.put("tokenizer.ggml.model", "bert").putI32s("tokenizer.ggml.token_type", filled(512, 6)),
+                new Fault("few types", w -> w.putI32s("tokenizer.ggml.token_type", new int[10]),
+                        "has 10 elements in tokenizer.ggml.token_type"),
+                new Fault("types of another type", w -> w.putF32s("tokenizer.ggml.token_type", new float[512]),
+                        "as an array of f32; i32 is needed"),
+                new Fault("a byte token without a byte", w -> w.putI32s("tokenizer.ggml.token_type", filled(512, 6)),
+                        "marks token 0 as a byte, but its text is \"<unk>\""),
+                new Fault("a byte token in bert", w -> w.put("tokenizer.ggml.model", "bert").putI32s("tokenizer.ggml.token_type",
+                        filled(512, 6)),
                         "which a bert vocabulary can't have"),
                 new Fault("no blocks", w -> w.putU32("llama.block_count", 0), "llama.block_count 0; 1 to 512 is valid"),
                 // arrays of 512 layers are indexed by this
-                new Fault("many blocks", w -> w.putU32("llama.block_count", 0xFFFF_FFFFL), "llama.block_count 4294967295; 1 to 512 is valid"),
+                new Fault("many blocks", w -> w.putU32("llama.block_count", 0xFFFF_FFFFL),
+                        "llama.block_count 4294967295; 1 to 512 is valid"),
                 new Fault("no block count", w -> w.remove("llama.block_count"), "has no llama.block_count"),
-                new Fault("a block count of text", w -> w.put("llama.block_count", "many"), "llama.block_count is of type string; an integer is needed"),
+                new Fault("a block count of text", w -> w.put("llama.block_count", "many"),
+                        "llama.block_count is of type string; an integer is needed"),
                 new Fault("no width", w -> w.putU32("llama.embedding_length", 0), "llama.embedding_length 0"),
                 new Fault("no context", w -> w.putU32("llama.context_length", 0), "llama.context_length 0"),
                 new Fault("more blocks to predict than blocks", w -> w.putU32("llama.nextn_predict_layers", 5),
                         "llama.nextn_predict_layers 5; 0 to 3 is valid"),
                 new Fault("blocks to predict and no others", w -> w.putU32("llama.nextn_predict_layers", 4),
                         "llama.nextn_predict_layers 4; 0 to 3 is valid"),
-                new Fault("uneven heads", w -> w.putU32("llama.attention.head_count_kv", 3), "has 4 attention heads over 3 key-value heads in layer 0"),
-                new Fault("few heads by layer", w -> w.putU32s("llama.attention.head_count_kv", new int[] {2}), "has 1 elements in llama.attention.head_count_kv; 4 are needed"),
-                new Fault("uneven heads in one layer", w -> w.putU32s("llama.attention.head_count_kv", new int[] {2, 2, 3, 2}), "in layer 2"),
+                new Fault("uneven heads", w -> w.putU32("llama.attention.head_count_kv", 3),
+                        "has 4 attention heads over 3 key-value heads in layer 0"),
+                new Fault("few heads by layer", w -> w.putU32s("llama.attention.head_count_kv", new int[] {2}),
+                        "has 1 elements in llama.attention.head_count_kv; 4 are needed"),
+                new Fault("uneven heads in one layer", w -> w.putU32s("llama.attention.head_count_kv", new int[] {2, 2, 3, 2}),
+                        "in layer 2"),
                 new Fault("heads thinner than one", w -> w.putU32("llama.attention.head_count", 128).remove("llama.attention.key_length"),
                         "has more attention heads than elements in an embedding"),
                 new Fault("keys of nothing", w -> w.putU32("llama.attention.key_length", 0), "llama.attention.key_length 0"),
-                new Fault("more rotation than keys", w -> w.putU32("llama.rope.dimension_count", 64), "llama.rope.dimension_count 64; 1 to 16 is valid"),
-                new Fault("a rotation of half a pair", w -> w.putU32("llama.rope.dimension_count", 7), "rotates 7 elements of a key (llama.rope.dimension_count)"),
+                new Fault("more rotation than keys", w -> w.putU32("llama.rope.dimension_count", 64),
+                        "llama.rope.dimension_count 64; 1 to 16 is valid"),
+                new Fault("a rotation of half a pair", w -> w.putU32("llama.rope.dimension_count", 7),
+                        "rotates 7 elements of a key (llama.rope.dimension_count)"),
                 // the kernel turns on the spot
-                new Fault("a rotation of nothing", w -> w.putU32("llama.rope.dimension_count", 0), "llama.rope.dimension_count 0; 1 to 16 is valid"),
-                new Fault("a section below nothing", w -> w.putI32s("llama.rope.dimension_sections", new int[] {8, -8, 0, 0}), "has a section of -8"),
+                new Fault("a rotation of nothing", w -> w.putU32("llama.rope.dimension_count", 0),
+                        "llama.rope.dimension_count 0; 1 to 16 is valid"),
+                new Fault("a section below nothing", w -> w.putI32s("llama.rope.dimension_sections", new int[] {8, -8, 0, 0}),
+                        "has a section of -8"),
                 new Fault("sections longer than a key", w -> w.putI32s("llama.rope.dimension_sections", new int[] {8, 8, 8, 0}),
                         "has [8, 8, 8, 0] as llama.rope.dimension_sections of keys of 16"),
-                new Fault("the same in latent attention", w -> w.putU32("llama.attention.key_length_mla", 16).putU32("llama.rope.dimension_count", 7),
+                new Fault("the same in latent attention", w -> w.putU32("llama.attention.key_length_mla",
+                        16).putU32("llama.rope.dimension_count", 7),
                         "rotates 7 elements of a key"),
                 new Fault("the same in a window", w -> w.putU32("llama.rope.dimension_count_swa", 7), "rotates 7 elements of a key"),
                 new Fault("another scaling", w -> w.put("llama.rope.scaling.type", "cubic"), "llama.rope.scaling.type \"cubic\""),
-                new Fault("an endless base", w -> w.putF32("llama.rope.freq_base", Float.POSITIVE_INFINITY), "llama.rope.freq_base Infinity"),
+                new Fault("an endless base", w -> w.putF32("llama.rope.freq_base", Float.POSITIVE_INFINITY),
+                        "llama.rope.freq_base Infinity"),
                 new Fault("a negative epsilon", w -> w.putF32("llama.attention.layer_norm_rms_epsilon", -1), "layer_norm_rms_epsilon -1.0"),
-                new Fault("an epsilon that is no number", w -> w.putF32("llama.attention.layer_norm_rms_epsilon", Float.NaN), "layer_norm_rms_epsilon NaN"),
+                new Fault("an epsilon that is no number", w -> w.putF32("llama.attention.layer_norm_rms_epsilon", Float.NaN),
+                        "layer_norm_rms_epsilon NaN"),
                 new Fault("unknown pooling", w -> w.putU32("llama.pooling_type", 9), "llama.pooling_type 9; 0 to 4 is valid"),
                 new Fault("many experts", w -> w.putU32("llama.expert_count", 5000), "llama.expert_count 5000"),
                 new Fault("no expert used", w -> w.putU32("llama.expert_count", 4), "uses 0 of 4 experts"),
-                new Fault("more experts used than there are", w -> w.putU32("llama.expert_count", 4).putU32("llama.expert_used_count", 5), "uses 5 of 4 experts"),
-                new Fault("experts used as a list too short", w -> w.putU32("llama.expert_count", 4).putU32s("llama.expert_used_count", new int[] {2}),
+                new Fault("more experts used than there are", w -> w.putU32("llama.expert_count", 4).putU32("llama.expert_used_count", 5),
+                        "uses 5 of 4 experts"),
+                new Fault("experts used as a list too short", w -> w.putU32("llama.expert_count", 4).putU32s("llama.expert_used_count",
+                        new int[] {2}),
                         "has 1 elements in llama.expert_used_count; 4 are needed"),
                 // what upstream divides by
-                new Fault("full attention every 0 layers", w -> w.putU32("llama.full_attention_interval", 0), "llama.full_attention_interval 0"),
-                new Fault("experts every 0 layers", w -> w.putU32("llama.interleave_moe_layer_step", 0), "llama.interleave_moe_layer_step 0"),
+                new Fault("full attention every 0 layers", w -> w.putU32("llama.full_attention_interval", 0),
+                        "llama.full_attention_interval 0"),
+                new Fault("experts every 0 layers", w -> w.putU32("llama.interleave_moe_layer_step", 0),
+                        "llama.interleave_moe_layer_step 0"),
                 new Fault("groups of 0 experts", w -> w.putU32("llama.experts_per_group", 0), "llama.experts_per_group 0"),
-                new Fault("output groups of nothing", w -> w.putU32("llama.attention.output_group_count", 0), "llama.attention.output_group_count 0"),
+                new Fault("output groups of nothing", w -> w.putU32("llama.attention.output_group_count", 0),
+                        "llama.attention.output_group_count 0"),
                 new Fault("state heads of nothing", w -> w.putU32("llama.wkv.head_size", 0), "llama.wkv.head_size 0"),
-                new Fault("no groups of states", w -> w.putU32("llama.ssm.inner_size", 8).putU32("llama.ssm.group_count", 0), "llama.ssm.group_count 0"),
-                new Fault("time steps of nothing", w -> w.putU32("llama.ssm.inner_size", 8).putU32("llama.ssm.time_step_rank", 0), "llama.ssm.time_step_rank 0"),
+                new Fault("no groups of states", w -> w.putU32("llama.ssm.inner_size", 8).putU32("llama.ssm.group_count", 0),
+                        "llama.ssm.group_count 0"),
+                new Fault("time steps of nothing", w -> w.putU32("llama.ssm.inner_size", 8).putU32("llama.ssm.time_step_rank", 0),
+                        "llama.ssm.time_step_rank 0"),
                 new Fault("groups that don't divide", w -> w.putU32("llama.expert_count", 4).putU32("llama.expert_used_count", 2)
                         .putU32("llama.expert_group_count", 3), "has 3 groups of 4 experts"),
-                new Fault("states that don't divide", w -> w.putU32("llama.ssm.inner_size", 10).putU32("llama.ssm.group_count", 4), "ssm.inner_size for 4 groups"));
+                new Fault("states that don't divide", w -> w.putU32("llama.ssm.inner_size", 10).putU32("llama.ssm.group_count", 4),
+                        "ssm.inner_size for 4 groups"));
     }
 
     private static int[] filled(int count, int value) {
@@ -137,15 +166,19 @@ class ModelCheckTest {
     @Test
     void normsAndWeightsOfImpossibleTypesAreRefused() {
         var path = folder.resolve("types.gguf");
-        new GgufWriter().putAll(tiny()).tensor("blk.0.attn_norm.weight", GgmlType.F16, List.of(64L), out -> out.write(MemorySegment.ofArray(new byte[128])))
+        new GgufWriter().putAll(tiny()).tensor("blk.0.attn_norm.weight", GgmlType.F16, List.of(64L),
+                out -> out.write(MemorySegment.ofArray(new byte[128])))
                 .write(path);
         assertTrue(assertThrows(ModelLoadException.class, () -> Model.load(path)).getMessage().contains("must be f32"));
-        new GgufWriter().putAll(tiny()).tensor("blk.0.ssm_a", GgmlType.BF16, List.of(4L, 4L), out -> out.write(MemorySegment.ofArray(new byte[32])))
+        new GgufWriter().putAll(tiny()).tensor("blk.0.ssm_a", GgmlType.BF16, List.of(4L, 4L),
+                out -> out.write(MemorySegment.ofArray(new byte[32])))
                 .write(path);
         assertTrue(assertThrows(ModelLoadException.class, () -> Model.load(path)).getMessage().contains("must be f32"));
-        new GgufWriter().putAll(tiny()).tensor("token_embd.weight", GgmlType.I32, List.of(4L, 4L), out -> out.write(MemorySegment.ofArray(new byte[64])))
+        new GgufWriter().putAll(tiny()).tensor("token_embd.weight", GgmlType.I32, List.of(4L, 4L),
+                out -> out.write(MemorySegment.ofArray(new byte[64])))
                 .write(path);
-        assertTrue(assertThrows(ModelLoadException.class, () -> Model.load(path)).getMessage().contains("as i32, which is no type for weights"));
+        assertTrue(assertThrows(ModelLoadException.class,
+                () -> Model.load(path)).getMessage().contains("as i32, which is no type for weights"));
     }
 
     @Test
@@ -155,7 +188,8 @@ class ModelCheckTest {
             new GgufWriter().putAll(tiny()).put("general.architecture", architecture).putU32(architecture + ".block_count", 4)
                     .putU32(architecture + ".context_length", 512).putU32(architecture + ".embedding_length", 64)
                     .putU32(architecture + ".attention.head_count", 4)
-                    .tensor("enc.blk.0.attn_norm.weight", GgmlType.F32, List.of(64L), out -> out.write(MemorySegment.ofArray(new byte[256])))
+                    .tensor("enc.blk.0.attn_norm.weight", GgmlType.F32, List.of(64L),
+                            out -> out.write(MemorySegment.ofArray(new byte[256])))
                     .write(path);
             var refused = assertThrows(ModelLoadException.class, () -> Model.load(path));
             assertTrue(refused.getMessage().contains("enc.blk.0.attn_rel_b.weight"), refused.getMessage());
@@ -165,8 +199,10 @@ class ModelCheckTest {
     @Test
     void tensorsThatAreUsedValueByValueAreF32WhateverTheirShape() {
         var path = folder.resolve("values.gguf");
-        for (var name : List.of("blk.0.ffn_up_exps.bias", "blk.0.shortconv.conv.weight", "blk.0.time_mix_lerp_fused.weight", "blk.0.attn_q.scale")) {
-            new GgufWriter().putAll(tiny()).tensor(name, GgmlType.F16, List.of(4L, 4L), out -> out.write(MemorySegment.ofArray(new byte[32]))).write(path);
+        for (var name : List.of("blk.0.ffn_up_exps.bias", "blk.0.shortconv.conv.weight", "blk.0.time_mix_lerp_fused.weight",
+                "blk.0.attn_q.scale")) {
+            new GgufWriter().putAll(tiny()).tensor(name, GgmlType.F16, List.of(4L, 4L),
+                    out -> out.write(MemorySegment.ofArray(new byte[32]))).write(path);
             var failure = assertThrows(ModelLoadException.class, () -> Model.load(path));
             assertTrue(failure.getMessage().contains("has \"" + name + "\" as f16"), failure.getMessage());
         }
@@ -178,11 +214,13 @@ class ModelCheckTest {
         var name = "blk.0.ffn_gate_tid2eid.weight";
         for (int id : new int[] {-1, 4}) {
             new GgufWriter().putAll(tiny()).putU32("llama.expert_count", 4).putU32("llama.expert_used_count", 2)
-                    .tensor(name, GgmlType.I32, List.of(2L, 2L), out -> out.write(MemorySegment.ofArray(new int[] {0, 3, 1, id}))).write(path);
+                    .tensor(name, GgmlType.I32, List.of(2L, 2L), out -> out.write(MemorySegment.ofArray(new int[] {0, 3, 1,
+                            id}))).write(path);
             var failure = assertThrows(ModelLoadException.class, () -> Model.load(path));
             assertTrue(failure.getMessage().contains("has expert " + id + " of 4 in \"" + name + "\""), failure.getMessage());
         }
-        new GgufWriter().putAll(tiny()).tensor(name, GgmlType.F32, List.of(2L, 2L), out -> out.write(MemorySegment.ofArray(new float[4]))).write(path);
+        new GgufWriter().putAll(tiny()).tensor(name, GgmlType.F32, List.of(2L, 2L),
+                out -> out.write(MemorySegment.ofArray(new float[4]))).write(path);
         assertTrue(assertThrows(ModelLoadException.class, () -> Model.load(path)).getMessage().contains("as f32; i32 is needed"));
     }
 
@@ -190,8 +228,10 @@ class ModelCheckTest {
     void aVocabularyThatWantsATokenItLacksIsRefused() {
         var path = folder.resolve("nobos.gguf");
         var tokens = List.of("a", "b", "c");
-        RandomModel.tiny(RandomModel.Architecture.LLAMA).writer().put("tokenizer.ggml.model", "gpt2").putStrings("tokenizer.ggml.merges", List.of())
-                .putStrings("tokenizer.ggml.tokens", tokens).remove("tokenizer.ggml.scores").putI32s("tokenizer.ggml.token_type", filled(3, 1))
+        RandomModel.tiny(RandomModel.Architecture.LLAMA).writer().put("tokenizer.ggml.model", "gpt2").putStrings("tokenizer.ggml.merges",
+                List.of())
+                .putStrings("tokenizer.ggml.tokens", tokens).remove("tokenizer.ggml.scores").putI32s("tokenizer.ggml.token_type",
+                        filled(3, 1))
                 .put("tokenizer.ggml.add_bos_token", true).putU32("tokenizer.ggml.bos_token_id", 7).write(path);
         var failure = assertThrows(ModelLoadException.class, () -> Model.load(path, ModelOptions.defaults().withVocabularyOnly(true)));
         assertTrue(failure.getMessage().contains("tokenizer.ggml.add_bos_token"), failure.getMessage());
@@ -231,7 +271,8 @@ class ModelCheckTest {
         var zero = assertThrows(ModelLoadException.class, () -> Model.load(path));
         assertTrue(zero.getMessage().contains("has [0, 0, 0, 0] as qwen35.rope.dimension_sections"), zero.getMessage());
         model.writer().remove("qwen35.rope.dimension_sections").write(path);
-        assertTrue(assertThrows(ModelLoadException.class, () -> Model.load(path)).getMessage().contains("has no qwen35.rope.dimension_sections"));
+        assertTrue(assertThrows(ModelLoadException.class,
+                () -> Model.load(path)).getMessage().contains("has no qwen35.rope.dimension_sections"));
     }
 
     /** Upstream takes it as optional and uses it nevertheless. */

@@ -170,10 +170,12 @@ class ModelTest {
         try (var files = Files.newDirectoryStream(VENDORED, "*.gguf")) {
             for (var path : files) {
                 try (var model = Model.load(path, ModelOptions.defaults().withVocabularyOnly(true))) {
-                    assertEquals(GgufFile.read(path).metadata().arrayLength("tokenizer.ggml.tokens").get(), model.vocabulary().size(), path.toString());
+                    assertEquals(GgufFile.read(path).metadata().arrayLength("tokenizer.ggml.tokens").get(), model.vocabulary().size(),
+                            path.toString());
                 }
                 var failure = assertThrows(ModelLoadException.class, () -> Model.load(path));
-                assertTrue(failure.getMessage().contains("withVocabularyOnly") || failure.getMessage().contains("has no "), failure.getMessage());
+                assertTrue(failure.getMessage().contains("withVocabularyOnly") || failure.getMessage().contains("has no "),
+                        failure.getMessage());
             }
         }
     }
@@ -229,7 +231,8 @@ class ModelTest {
     void whatACallbackThrowsCancelsTheLoadAndIsThrownByIt() {
         var fault = new IllegalStateException("enough");
         for (double when : new double[] {0, 1}) {
-            assertSame(fault, assertThrows(IllegalStateException.class, () -> Model.load(JAVA_TINY, ModelOptions.defaults().withProgress(p -> {
+            assertSame(fault, assertThrows(IllegalStateException.class, () -> Model.load(JAVA_TINY,
+                    ModelOptions.defaults().withProgress(p -> {
                 if (p >= when) {
                     throw fault;
                 }
@@ -243,7 +246,8 @@ class ModelTest {
 
     @Test
     void aLoadEndsWhenItIsCancelled() {
-        var before = assertThrows(ModelLoadException.class, () -> Model.load(JAVA_TINY, ModelOptions.defaults().withCancellation(() -> true)));
+        var before = assertThrows(ModelLoadException.class, () -> Model.load(JAVA_TINY,
+                ModelOptions.defaults().withCancellation(() -> true)));
         assertTrue(before.cancelled());
         assertTrue(before.getMessage().contains("cancelled"), before.getMessage());
         // asked at the start, every 50 ms and at the end: one of the later ones says yes
@@ -259,7 +263,8 @@ class ModelTest {
         var path = write(RandomModel.llama(12, 1024, 16, 4, 4096, 4096).withType(GgmlType.Q8_0));
         var asked = new AtomicInteger();
         var highest = new double[1];
-        var failure = assertThrows(ModelLoadException.class, () -> Model.load(path, ModelOptions.defaults().withMmap(false).withCheckTensors(true)
+        var failure = assertThrows(ModelLoadException.class, () -> Model.load(path,
+                ModelOptions.defaults().withMmap(false).withCheckTensors(true)
                 .withProgress(p -> highest[0] = p).withCancellation(() -> asked.getAndIncrement() > 0)));
         assertTrue(failure.cancelled());
         assertTrue(highest[0] <= 1, "progress " + highest[0]);
@@ -389,7 +394,8 @@ class ModelTest {
         var writer = new GgufWriter().putAll(source.metadata());
         for (var tensor : source.tensors()) {
             if (!tensor.name().equals("blk.3.ffn_up.weight")) {
-                writer.tensor(tensor.name(), tensor.type(), tensor.shape(), out -> out.write(MemorySegment.ofArray(new byte[(int) tensor.byteSize()])));
+                writer.tensor(tensor.name(), tensor.type(), tensor.shape(),
+                        out -> out.write(MemorySegment.ofArray(new byte[(int) tensor.byteSize()])));
             }
         }
         writer.write(path);

@@ -58,7 +58,8 @@ class RegexSplitTest {
     }
 
     private static String patterns(String source) {
-        var lists = Pattern.compile("regex_exprs = \\{(.*?)\\n\\s*\\};", Pattern.DOTALL).matcher(source).results().map(m -> "{" + m.group(1) + "\n},\n").toList();
+        var lists = Pattern.compile("regex_exprs = \\{(.*?)\\n\\s*\\};", Pattern.DOTALL).matcher(source).results().map(m -> "{" + m.group(1)
+                + "\n},\n").toList();
         assertTrue(lists.size() > 30, "only " + lists.size() + " patterns");
         return String.join("", lists);
     }
@@ -70,7 +71,8 @@ class RegexSplitTest {
         try {
             process = new ProcessBuilder(compiler, "-std=c++17", "-O1", "-w", "-DUNICODE=\"" + variant + ".cpp\"", "-I" + folder,
                     "-I" + upstream.toAbsolutePath(), "-I" + NATIVE.resolve("hooks").toAbsolutePath(), "-o", program.toString(),
-                    folder.resolve("check.cpp").toString(), upstream.resolve("unicode-data.cpp").toString()).redirectErrorStream(true).start();
+                    folder.resolve("check.cpp").toString(),
+                            upstream.resolve("unicode-data.cpp").toString()).redirectErrorStream(true).start();
         } catch (IOException e) {
             assumeTrue(false, "no C++ compiler (" + compiler + ") on this machine");
             throw e;

@@ -142,7 +142,8 @@ class RowMathTest {
                 for (Runnable use : new Runnable[] {
                     () -> RowMath.argmax(row), () -> RowMath.max(row), () -> RowMath.logSumExp(row), () -> RowMath.entropy(row),
                     () -> RowMath.logProbability(row, 0), () -> RowMath.topK(row, 1, into), () -> RowMath.above(row, 0, into),
-                    () -> RowMath.softmax(row, 1), () -> RowMath.sample(row, 0, 1, 0, 1, 0.5), () -> RowMath.sample(row, 5, 0.9f, 0.1f, 1, 0.5),
+                    () -> RowMath.softmax(row, 1), () -> RowMath.sample(row, 0, 1, 0, 1, 0.5),
+                            () -> RowMath.sample(row, 5, 0.9f, 0.1f, 1, 0.5),
                     () -> RowMath.sample(row, 0, 0.9f, 0, 0, 0.5), () -> RowMath.distribution(row, 0, 0.9f, 0, 1, into)}) {
                     var thrown = assertThrows(SamplingException.class, use::run);
                     assertTrue(thrown.getMessage().startsWith(expected), thrown.getMessage());

@@ -269,7 +269,8 @@ class SequenceStateTest {
             var base = GgufFile.read(model.path());
             var one = Adapter.load(model, TestLora.random(base, 4, 1, TestLora::projection).write(folder.resolve("one.gguf")));
             var two = Adapter.load(model, TestLora.random(base, 4, 2, TestLora::projection).write(folder.resolve("two.gguf")));
-            var activated = Adapter.load(model, TestLora.random(base, 4, 3, TestLora::projection).write(folder.resolve("three.gguf"), 340, 341));
+            var activated = Adapter.load(model, TestLora.random(base, 4, 3, TestLora::projection).write(folder.resolve("three.gguf"), 340,
+                    341));
             var all = LayerPlan.all(4);
             try (one; two; activated) {
                 byte[] saved;
@@ -279,8 +280,10 @@ class SequenceStateTest {
                     saved = bytes(sequence);
                     sequence.append(330, expected);
                 }
-                for (var set : List.of(AdapterSet.none(), AdapterSet.of(one), AdapterSet.of(two, 0.5f), AdapterSet.of(one, 0.5f).with(two, 1))) {
-                    var message = assertThrows(StateException.class, () -> engine.restore(new ByteArrayInputStream(saved), set, all)).getMessage();
+                for (var set : List.of(AdapterSet.none(), AdapterSet.of(one), AdapterSet.of(two, 0.5f),
+                        AdapterSet.of(one, 0.5f).with(two, 1))) {
+                    var message = assertThrows(StateException.class, () -> engine.restore(new ByteArrayInputStream(saved), set,
+                            all)).getMessage();
                     assertTrue(message.contains("it was saved with adapters"), message);
                 }
                 try (var sequence = engine.restore(new ByteArrayInputStream(saved), AdapterSet.of(one, 0.5f), all)) {
@@ -411,7 +414,8 @@ class SequenceStateTest {
                     ByteBuffer.wrap(broken).order(ByteOrder.LITTLE_ENDIAN).putInt(start + at, value);
                     var message = refusal(engine, withSum(broken));
                     assertTrue(message.contains("byte " + at) || message.contains("cells for 5") || message.contains("is at position")
-                            || message.contains("sequence of cell 0") || message.contains("flash attention") || message.contains("bytes of a row"), "field at " + at + ": " + message);
+                            || message.contains("sequence of cell 0") || message.contains("flash attention")
+                                    || message.contains("bytes of a row"), "field at " + at + ": " + message);
                 }
             }
             try (var restored = restore(engine, withSum(saved.clone()))) {
@@ -467,7 +471,8 @@ class SequenceStateTest {
         int length = headerLength(saved);
         var json = change.apply(new String(saved, HEADER, length, StandardCharsets.UTF_8)).getBytes(StandardCharsets.UTF_8);
         var changed = ByteBuffer.allocate(saved.length - length + json.length).order(ByteOrder.LITTLE_ENDIAN);
-        return changed.put(saved, 0, HEADER - 4).putInt(json.length).put(json).put(saved, HEADER + length, saved.length - HEADER - length).array();
+        return changed.put(saved, 0, HEADER - 4).putInt(json.length).put(json).put(saved, HEADER + length,
+                saved.length - HEADER - length).array();
     }
 
     private static byte[] withSum(byte[] saved) {

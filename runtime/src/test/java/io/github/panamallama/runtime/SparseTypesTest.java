@@ -228,7 +228,8 @@ class SparseTypesTest {
         var text = assertThrows(GgufException.class, () -> Model.load(versioned));
         assertTrue(text.getMessage().contains("general.s24_version is of type string"), text.getMessage());
         // without such tensors it says nothing
-        GgufWriter.copyOf(GgufFile.read(Path.of("..", "models", "java-tiny-f16.gguf"))).putU32(GgmlType.S24_VERSION_KEY, 2).write(versioned);
+        GgufWriter.copyOf(GgufFile.read(Path.of("..", "models", "java-tiny-f16.gguf"))).putU32(GgmlType.S24_VERSION_KEY,
+                2).write(versioned);
         Model.load(versioned).close();
     }
 

@@ -169,7 +169,8 @@ class TapTest {
     @Test
     void plansShowInWhatIsRead() {
         try (var engine = Engine.open(model, OPTIONS); var full = engine.newSequence();
-                var skipping = engine.newSequence(LayerPlan.all(4).skip(1)); var twice = engine.newSequence(LayerPlan.all(4).repeat(1, 2))) {
+                var skipping = engine.newSequence(LayerPlan.all(4).skip(1)); var twice = engine.newSequence(LayerPlan.all(4).repeat(1,
+                        2))) {
             var plain = read(full, tokens).get(20);
             var skipped = read(skipping, tokens).get(20);
             assertArrayEquals(plain.hidden[1], skipped.hidden[1]);

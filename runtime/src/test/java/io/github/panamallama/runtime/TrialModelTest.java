@@ -109,7 +109,8 @@ class TrialModelTest {
             var blocks = arena.allocate(GgmlType.Q8_0.bytes(256 * 512), 32);
             assertRefused("has no \"blk.9.ffn_up.weight\"", () -> trial.replace("blk.9.ffn_up.weight", GgmlType.Q8_0, blocks));
             assertRefused("takes " + GgmlType.Q4_0.bytes(256 * 512) + " bytes", () -> trial.replace(name, GgmlType.Q4_0, blocks));
-            assertRefused("of the heap", () -> trial.replace(name, GgmlType.Q8_0, MemorySegment.ofArray(new byte[(int) blocks.byteSize()])));
+            assertRefused("of the heap", () -> trial.replace(name, GgmlType.Q8_0,
+                    MemorySegment.ofArray(new byte[(int) blocks.byteSize()])));
             try (var engine = Engine.open(trial.model(), OPTIONS)) {
                 var refused = assertThrows(ModelInUseException.class, () -> trial.replace(name, GgmlType.Q8_0, blocks));
                 assertEquals(1, refused.engines());

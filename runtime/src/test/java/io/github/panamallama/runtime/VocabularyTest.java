@@ -130,7 +130,8 @@ class VocabularyTest {
     @Test
     void textBeyondTheLimitIsRefusedWithItsSize() {
         try (var open = open("llama-spm")) {
-            var e = assertThrows(TokenizationException.class, () -> open.vocabulary().tokenize(new byte[Vocabulary.MAX_TEXT_BYTES + 1], false, false));
+            var e = assertThrows(TokenizationException.class, () -> open.vocabulary().tokenize(new byte[Vocabulary.MAX_TEXT_BYTES + 1],
+                    false, false));
             assertTrue(e.getMessage().contains(Integer.toString(Vocabulary.MAX_TEXT_BYTES + 1)), e.getMessage());
         }
     }
@@ -230,7 +231,8 @@ class VocabularyTest {
                 thread.start();
                 thread.join();
                 assertEquals(run, text.get(), name);
-                var virtual = Thread.ofVirtual().start(() -> text.set(open.vocabulary().detokenize(open.vocabulary().tokenize(run + "a", false, true))));
+                var virtual = Thread.ofVirtual().start(() -> text.set(open.vocabulary().detokenize(open.vocabulary().tokenize(run + "a",
+                        false, true))));
                 virtual.join();
                 assertEquals(run + "a", text.get(), name);
             }

@@ -29,7 +29,8 @@ public final class IncompleteException extends LlamaException {
                     + "EngineOptions.contextSize, shorten the prompt, or bound the text by its grammar";
             case LENGTH -> "the " + tokens.length + " tokens that were allowed are used up, and the constrained text is not complete; allow "
                     + "more, or bound the text by its grammar";
-            case STOP_STRING -> "a stop text ended the constrained text after " + tokens.length + " tokens, before it was complete; leave the "
+            case STOP_STRING -> "a stop text ended the constrained text after " + tokens.length
+                    + " tokens, before it was complete; leave the "
                     + "end to the grammar";
             default -> "the constrained text ended after " + tokens.length + " tokens (" + reason + "), before it was complete";
         });

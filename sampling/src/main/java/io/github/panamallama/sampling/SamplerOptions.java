@@ -151,9 +151,11 @@ public record SamplerOptions(
         require(logitBias != null, "logitBias", "a map", null);
         logitBias.forEach((token, bias) -> {
             require(token != null && token >= 0, "the token of a logitBias", "at least 0", token);
-            require(bias != null && bias < Float.POSITIVE_INFINITY, "the logitBias of token " + token, "finite, or -infinity to exclude it", bias);
+            require(bias != null && bias < Float.POSITIVE_INFINITY, "the logitBias of token " + token, "finite, or -infinity to exclude it",
+                    bias);
         });
-        require(repetitionPenalty > 0 && finite(repetitionPenalty), "repetitionPenalty", "finite and above 0 (1 is off)", repetitionPenalty);
+        require(repetitionPenalty > 0 && finite(repetitionPenalty), "repetitionPenalty", "finite and above 0 (1 is off)",
+                repetitionPenalty);
         require(finite(frequencyPenalty), "frequencyPenalty", "finite (0 is off)", frequencyPenalty);
         require(finite(presencePenalty), "presencePenalty", "finite (0 is off)", presencePenalty);
         require(penaltyLastN >= 0, "penaltyLastN", "at least 0 tokens (0 switches penalties off)", penaltyLastN);
@@ -162,7 +164,8 @@ public record SamplerOptions(
         require(typicalP >= 0 && typicalP <= 1, "typicalP", "within 0 to 1 (1 keeps all tokens)", typicalP);
         require(topP >= 0 && topP <= 1, "topP", "within 0 to 1 (1 keeps all tokens)", topP);
         require(minP >= 0 && minP <= 1, "minP", "within 0 to 1 (0 keeps all tokens)", minP);
-        require(temperature >= 0 && finite(temperature), "temperature", "finite and at least 0 (0 takes the most likely token)", temperature);
+        require(temperature >= 0 && finite(temperature), "temperature", "finite and at least 0 (0 takes the most likely token)",
+                temperature);
         require(order != null, "order", "a list of steps", null);
         require(seed != null, "seed", "an OptionalLong", null);
         logitBias = Map.copyOf(logitBias);

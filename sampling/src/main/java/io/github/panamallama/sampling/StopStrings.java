@@ -22,7 +22,8 @@ public final class StopStrings {
     private StopStrings(List<String> strings) {
         for (String stop : strings) {
             if (stop == null || stop.isEmpty()) {
-                throw new IllegalArgumentException("a stop string must hold at least one character, got " + (stop == null ? "null" : "\"\""));
+                throw new IllegalArgumentException("a stop string must hold at least one character, got "
+                        + (stop == null ? "null" : "\"\""));
             }
         }
         stops = strings.toArray(String[]::new);

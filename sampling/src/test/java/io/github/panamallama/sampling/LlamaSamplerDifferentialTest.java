@@ -47,7 +47,8 @@ class LlamaSamplerDifferentialTest {
                     .withPresencePenalty(random.nextFloat() - 0.3f).withPenaltyLastN(random.nextInt(80));
         }
         for (int i = random.nextInt(3); i > 0; i--) {
-            options = options.withLogitBias(random.nextInt(n), random.nextInt(3) == 0 ? Float.NEGATIVE_INFINITY : 4 * random.nextFloat() - 2);
+            options = options.withLogitBias(random.nextInt(n), random.nextInt(3) == 0 ? Float.NEGATIVE_INFINITY
+                    : 4 * random.nextFloat() - 2);
         }
         return options;
     }
@@ -66,7 +67,8 @@ class LlamaSamplerDifferentialTest {
             double[] actual = ours(logits, options, history);
             for (int t = 0; t < n; t++) {
                 if ((expected[t] > 1e-30) != (actual[t] > 1e-30) || Math.abs(expected[t] - actual[t]) > 1e-5) {
-                    fail("token " + t + " of " + n + ": llama.cpp " + expected[t] + ", here " + actual[t] + ", round " + round + ", " + options);
+                    fail("token " + t + " of " + n + ": llama.cpp " + expected[t] + ", here " + actual[t] + ", round " + round + ", "
+                            + options);
                 }
             }
         }
@@ -87,7 +89,8 @@ class LlamaSamplerDifferentialTest {
             int[] history = random.ints(random.nextInt(100), 0, n).toArray();
             double[] expected = upstream(logits, options, history);
             double[] actual = ours(logits, options, history);
-            // upstream adds up to n probabilities in single precision: where p is crossed deep in a flat tail, its last tokens are uncertain
+            // upstream adds up to n probabilities in single precision: where p is crossed deep in a flat tail, its last tokens are
+            // uncertain
             double apart = 0;
             double worst = 0;
             for (int t = 0; t < n; t++) {

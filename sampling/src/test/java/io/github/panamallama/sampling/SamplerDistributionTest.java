@@ -179,7 +179,8 @@ class SamplerDistributionTest {
                 PLAIN.withMinP(1), PLAIN.withTopP(Float.MIN_VALUE))) {
             assertEquals(2, Sampler.of(options).sample(row), options.toString());
         }
-        assertSameDistribution(new double[] {1 / 3.0, 1 / 3.0, 1 / 3.0}, dense(Sampler.of(PLAIN.withTemperature(Float.MAX_VALUE)), row), "hot");
+        assertSameDistribution(new double[] {1 / 3.0, 1 / 3.0, 1 / 3.0}, dense(Sampler.of(PLAIN.withTemperature(Float.MAX_VALUE)), row),
+                "hot");
         assertEquals(0, Sampler.of(SamplerOptions.defaults()).sample(Reference.row(-5)));
         assertEquals(0, Sampler.greedy().sample(Reference.row(-5)));
     }
@@ -187,7 +188,8 @@ class SamplerDistributionTest {
     @Test
     void rowsThatAreNoDistributionAreRefusedAndPutBack() {
         var row = Reference.row(1, Float.NaN, 2);
-        for (var options : List.of(SamplerOptions.greedy(), SamplerOptions.defaults(), PLAIN, PLAIN.withTopP(0.5f), PLAIN.withLogitBias(0, 3))) {
+        for (var options : List.of(SamplerOptions.greedy(), SamplerOptions.defaults(), PLAIN, PLAIN.withTopP(0.5f),
+                PLAIN.withLogitBias(0, 3))) {
             var thrown = assertThrows(SamplingException.class, () -> Sampler.of(options).sample(row));
             assertTrue(thrown.getMessage().startsWith("row holds NaN at token 1"), thrown.getMessage());
             assertEquals(1, row.get(0));

@@ -19,7 +19,8 @@ class SamplerOptionsTest {
         var d = SamplerOptions.defaults();
         refused("temperature must be finite and at least 0 (0 takes the most likely token), got -0.5", () -> d.withTemperature(-0.5f));
         refused("temperature must be finite and at least 0 (0 takes the most likely token), got NaN", () -> d.withTemperature(Float.NaN));
-        refused("temperature must be finite and at least 0 (0 takes the most likely token), got Infinity", () -> d.withTemperature(Float.POSITIVE_INFINITY));
+        refused("temperature must be finite and at least 0 (0 takes the most likely token), got Infinity",
+                () -> d.withTemperature(Float.POSITIVE_INFINITY));
         refused("topK must be at least 0 (0 keeps all tokens), got -1", () -> d.withTopK(-1));
         refused("topP must be within 0 to 1 (1 keeps all tokens), got 1.5", () -> d.withTopP(1.5f));
         refused("topP must be within 0 to 1 (1 keeps all tokens), got NaN", () -> d.withTopP(Float.NaN));
@@ -30,7 +31,8 @@ class SamplerOptionsTest {
         refused("penaltyLastN must be at least 0 tokens (0 switches penalties off), got -1", () -> d.withPenaltyLastN(-1));
         refused("the token of a logitBias must be at least 0, got -3", () -> d.withLogitBias(-3, 1));
         refused("the logitBias of token 4 must be finite, or -infinity to exclude it, got NaN", () -> d.withLogitBias(4, Float.NaN));
-        refused("the logitBias of token 4 must be finite, or -infinity to exclude it, got Infinity", () -> d.withLogitBias(4, Float.POSITIVE_INFINITY));
+        refused("the logitBias of token 4 must be finite, or -infinity to exclude it, got Infinity",
+                () -> d.withLogitBias(4, Float.POSITIVE_INFINITY));
     }
 
     @Test

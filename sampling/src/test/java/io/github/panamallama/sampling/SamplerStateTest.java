@@ -40,7 +40,8 @@ class SamplerStateTest {
             assertArrayEquals(generate(Sampler.of(options), 0, 60), generate(Sampler.of(options), 0, 60));
             if (options.temperature() > 0) {
                 assertFalse(Arrays.equals(generate(Sampler.of(options), 0, 60), generate(Sampler.of(options.withSeed(1234)), 0, 60)));
-                assertFalse(Arrays.equals(generate(Sampler.of(options.withRandomSeed()), 0, 60), generate(Sampler.of(options.withRandomSeed()), 0, 60)));
+                assertFalse(Arrays.equals(generate(Sampler.of(options.withRandomSeed()), 0, 60),
+                        generate(Sampler.of(options.withRandomSeed()), 0, 60)));
             }
         }
     }

@@ -101,7 +101,8 @@ final class CProgram {
 
     /** Compiles a source of {@code src/test/c} for a GPU, without linking it. */
     static void compileForGpu(Path folder, String source, String architecture, Path... includes) throws IOException, InterruptedException {
-        var command = new ArrayList<>(List.of("nvcc", "-x", "cu", "-std=c++17", "-arch=" + architecture, "-use_fast_math", "-extended-lambda",
+        var command = new ArrayList<>(List.of("nvcc", "-x", "cu", "-std=c++17", "-arch=" + architecture, "-use_fast_math",
+                "-extended-lambda",
                 "-Werror", "all-warnings", "-I" + Project.natives().resolve("include"), "-I" + Project.HOME.resolve("ggml-src/kernels"),
                 "-I" + SOURCES));
         Arrays.stream(includes).map(include -> "-I" + include).forEach(command::add);
@@ -124,7 +125,8 @@ final class CProgram {
         if (!System.getProperty("os.arch").matches("amd64|x86_64")) {
             return false;
         }
-        var macros = Project.run(List.of(System.getenv().getOrDefault("CXX", "c++"), "-march=native", "-dM", "-E", "-x", "c", "/dev/null"), "").succeeded().out();
+        var macros = Project.run(List.of(System.getenv().getOrDefault("CXX", "c++"), "-march=native", "-dM", "-E", "-x", "c", "/dev/null"),
+                "").succeeded().out();
         return Arrays.stream(flags.split(" ")).allMatch(flag -> macros.contains("__" + flag.substring(2).toUpperCase(Locale.ROOT) + "__"));
     }
 

@@ -27,7 +27,8 @@ final class GgufMutator {
     private static final List<String> PRE = names("llama-vocab.cpp", "tokenizer_pre == \"([^\"]+)\"");
     private static final List<String> TOKENIZERS = names("llama-vocab.cpp", "tokenizer_model == \"([^\"]+)\"");
     private static final List<String> TEXTS = List.of("", "llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "none", "no_vocab", "adapter",
-            "lora", "linear", "yarn", "longrope", "silu", "\u2581", "<0x41>", "<0x4", "<|endoftext|>", "a b", "\0", "x".repeat(5000), "%s%n%d");
+            "lora", "linear", "yarn", "longrope", "silu", "\u2581", "<0x41>", "<0x4", "<|endoftext|>", "a b", "\0", "x".repeat(5000),
+                    "%s%n%d");
 
     private static final long[] INTEGERS = {0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 255, 256, 257, 299,
         300, 301, 511, 512, 513, 1023, 1024, 1025, 4096, 65535, 65536, 1 << 20, 1 << 24, Integer.MAX_VALUE, 0x8000_0000L, 0xFFFF_FFFFL,

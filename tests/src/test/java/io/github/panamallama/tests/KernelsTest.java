@@ -18,7 +18,8 @@ class KernelsTest {
 
     /** On this machine: the generations of processors whose instructions it has. */
     @ParameterizedTest
-    @ValueSource(strings = {"", "-mavx2 -mfma -mf16c -mbmi2", "-mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd"})
+    @ValueSource(strings = {"", "-mavx2 -mfma -mf16c -mbmi2",
+            "-mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd"})
     void adapterKernelsEqualSumsInDouble(String flags, @TempDir Path folder) throws Exception {
         assumeTrue(flags.isEmpty() || CProgram.processorHas(flags), "this processor has not all of " + flags);
         var seed = Long.toUnsignedString(new SplittableRandom().nextLong());
@@ -34,7 +35,8 @@ class KernelsTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"", "-mavx2 -mfma -mf16c -mbmi2", "-mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd"})
+    @ValueSource(strings = {"", "-mavx2 -mfma -mf16c -mbmi2",
+            "-mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd"})
     void sanitizersFindNothingInAdapterKernels(String flags, @TempDir Path folder) throws Exception {
         assumeTrue(flags.isEmpty() || CProgram.processorHas(flags), "this processor has not all of " + flags);
         var sanitize = (flags + " -O1 -fsanitize=address,undefined -fno-sanitize-recover=all").strip();

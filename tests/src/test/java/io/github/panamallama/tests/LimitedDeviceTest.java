@@ -193,7 +193,8 @@ class LimitedDeviceTest {
     void aModuleWhoseLibrariesAreMissingCostsOneWarningThatNamesThem() throws Exception {
         var driver = folder.resolve("libsomedriver.so.1");
         var source = Files.writeString(folder.resolve("driver.c"), "int driver(void) { return 1; }\n");
-        var caller = Files.writeString(folder.resolve("caller.c"), "int driver(void);\nvoid * ggml_backend_init(void) { driver(); return 0; }\n");
+        var caller = Files.writeString(folder.resolve("caller.c"),
+                "int driver(void);\nvoid * ggml_backend_init(void) { driver(); return 0; }\n");
         var module = folder.resolve("needs.so");
         Project.run(List.of("cc", "-shared", "-fPIC", source.toString(), "-o", driver.toString(), "-Wl,-soname,libsomedriver.so.1"), "")
                 .succeeded();
@@ -268,7 +269,8 @@ class LimitedDeviceTest {
             switch (arguments[0]) {
                 case "serve" -> Device.serve("127.0.0.1", Integer.parseInt(arguments[1]), "CUDA0", 1);
                 case "automatic" -> automatic(file);
-                case "tooMany" -> System.out.println(fails(() -> Model.load(file, LOCAL.withGpuLayers(ModelOptions.ALL_LAYERS))).getMessage());
+                case "tooMany" -> System.out.println(fails(() -> Model.load(file,
+                        LOCAL.withGpuLayers(ModelOptions.ALL_LAYERS))).getMessage());
                 case "shortOfMemory" -> System.out.println("place " + fails(() -> Model.load(file, LOCAL)).place());
                 case "largeEngine" -> largeEngine(file);
                 case "lost" -> lost(file);
@@ -276,7 +278,8 @@ class LimitedDeviceTest {
                 case "noDevice" -> require(Model.devices().isEmpty(), "a device");
                 default -> throw new IllegalArgumentException(arguments[0]);
             }
-            require(!arguments[0].equals("tooMany") && !arguments[0].equals("shortOfMemory") || used().values().stream().allMatch(n -> n == 0),
+            require(!arguments[0].equals("tooMany") && !arguments[0].equals("shortOfMemory")
+                    || used().values().stream().allMatch(n -> n == 0),
                     "memory is still in use: " + used());
             // whatever happened: the processor does its work
             compare(logits(file, LOCAL.withDevices("none")), logits(file, LOCAL.withDevices("none")), 0);
@@ -344,7 +347,8 @@ class LimitedDeviceTest {
 
         private static void lost(Path file) {
             var adapterFile = RandomAdapter.of(1).write(GgufFile.read(file), file.resolveSibling("lost-" + ProcessHandle.current().pid()));
-            try (var loaded = Model.load(file, LOCAL); var engine = Engine.open(loaded, ENGINE); var adapter = Adapter.load(loaded, adapterFile);
+            try (var loaded = Model.load(file, LOCAL); var engine = Engine.open(loaded, ENGINE); var adapter = Adapter.load(loaded,
+                    adapterFile);
                     var sequence = engine.newSequence(AdapterSet.of(adapter)); var other = engine.newSequence()) {
                 var row = engine.newRow();
                 try {

@@ -15,8 +15,8 @@ import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
 
 /**
- * Imports point one way, {@code bindings <- runtime <- sampling, adapters, layers, quantization <- llama <- examples}, and only runtime sees
- * bindings.
+ * Imports point one way, {@code bindings <- runtime <- sampling, adapters, layers, quantization <- llama <- examples}, and only runtime
+ * sees bindings.
  */
 class ModuleRulesTest {
     private static final String BINDINGS = "panamallama.bindings";

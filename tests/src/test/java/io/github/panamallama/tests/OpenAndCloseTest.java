@@ -20,7 +20,8 @@ class OpenAndCloseTest {
 
     @Test
     void aThousandCyclesGrowNeitherMemoryNorThreadsNorFiles() throws Exception {
-        Assumptions.assumeTrue(Files.isReadable(Path.of("/proc/self/smaps_rollup")), "skipped: /proc tells the size of a process, and this system has none");
+        Assumptions.assumeTrue(Files.isReadable(Path.of("/proc/self/smaps_rollup")),
+                "skipped: /proc tells the size of a process, and this system has none");
         var result = Project.java(Child.class, Models.random(RandomModel.Architecture.LLAMA).toString()).succeeded();
         var figures = Arrays.stream(result.out().strip().split(" ")).mapToLong(Long::parseLong).toArray();
         long firstKb = figures[0];

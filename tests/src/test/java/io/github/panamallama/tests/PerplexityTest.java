@@ -46,7 +46,8 @@ class PerplexityTest {
     /** A vocabulary that begins texts with BOS, which then replaces the first token of every window. */
     @Test
     void textUnderAVocabularyWithBosHasUpstreamsPerplexity() throws Exception {
-        assertSamePerplexity(Models.random(RandomModel.Architecture.QWEN3), JavaText.below(Project.HOME.resolve("runtime/src/main/java")), 256);
+        assertSamePerplexity(Models.random(RandomModel.Architecture.QWEN3),
+                JavaText.below(Project.HOME.resolve("runtime/src/main/java")), 256);
     }
 
     private double assertSamePerplexity(Path model, String text, int window) throws Exception {

@@ -54,7 +54,8 @@ class ReadmeTest {
         var compiler = ToolProvider.getSystemJavaCompiler();
         try (var files = compiler.getStandardFileManager(null, Locale.ROOT, StandardCharsets.UTF_8)) {
             boolean good = compiler.getTask(messages, files, null,
-                    List.of("-Xlint:all,-processing", "-Werror", "-d", classes.toString(), "-cp", System.getProperty("java.class.path")), null,
+                    List.of("-Xlint:all,-processing", "-Werror", "-d", classes.toString(), "-cp",
+                            System.getProperty("java.class.path")), null,
                     files.getJavaFileObjects(file)).call();
             assertTrue(good, messages::toString);
         }

@@ -79,7 +79,8 @@ class SparseTypesTest {
 
     /** llama.cpp as released, which doesn't know the types. */
     @ParameterizedTest
-    @ValueSource(strings = {"llama-completion -m FILE -p x -n 1 -no-cnv", "llama-bench -v -m FILE -p 8 -n 0", "llama-quantize FILE OUT Q8_0"})
+    @ValueSource(strings = {"llama-completion -m FILE -p x -n 1 -no-cnv", "llama-bench -v -m FILE -p 8 -n 0",
+            "llama-quantize FILE OUT Q8_0"})
     void aProgramThatDoesNotKnowThemFailsCleanly(String line) throws Exception {
         var tools = Project.releasedTools();
         assumeTrue(Files.isDirectory(tools), "llama.cpp as released is not built; ggml-src/build --unpatched --tools builds it");

@@ -29,7 +29,8 @@ class UpstreamTestProgramsTest {
         var lines = CProgram.compileUpstream(folder, "test-quantize-fns").run("-v");
         for (var type : TYPES) {
             for (var what : List.of("absolute quantization error", "reference implementation error", "dot product error")) {
-                assertEquals(1, lines.stream().filter(line -> line.matches(" *" + type + " " + what + ": +ok .*")).count(), type + ", " + what);
+                assertEquals(1, lines.stream().filter(line -> line.matches(" *" + type + " " + what + ": +ok .*")).count(), type + ", "
+                        + what);
             }
         }
         assertEquals("0 tests failed", lines.getLast());
@@ -53,7 +54,8 @@ class UpstreamTestProgramsTest {
         var lines = CProgram.compileUpstream(folder, "test-backend-ops").run("test", "-b", "CPU", "-p", "s24_");
         for (var type : TYPES) {
             for (var operator : List.of("MUL_MAT", "MUL_MAT_ID", "GET_ROWS", "SET_ROWS", "CPY", "OUT_PROD")) {
-                assertTrue(lines.stream().anyMatch(line -> line.matches("  " + operator + "\\(.*=" + type + ",.*OK.*")), operator + ", " + type);
+                assertTrue(lines.stream().anyMatch(line -> line.matches("  " + operator + "\\(.*=" + type + ",.*OK.*")), operator + ", "
+                        + type);
             }
         }
         assertEquals(List.of(), lines.stream().filter(line -> line.contains("FAIL")).toList());

@@ -95,13 +95,16 @@ final class BenchCommand implements Callable<Integer> {
     @Mixin
     private ControlMixin control;
 
-    @Option(names = {"-p", "--n-prompt"}, paramLabel = "N", split = ",", description = "Prompt lengths; 0 for no prompt test. Default: ${DEFAULT-VALUE}.")
+    @Option(names = {"-p", "--n-prompt"}, paramLabel = "N", split = ",",
+            description = "Prompt lengths; 0 for no prompt test. Default: ${DEFAULT-VALUE}.")
     private int[] prompts = {512};
 
-    @Option(names = {"-n", "--n-gen"}, paramLabel = "N", split = ",", description = "Generated tokens; 0 for no generation test. Default: ${DEFAULT-VALUE}.")
+    @Option(names = {"-n", "--n-gen"}, paramLabel = "N", split = ",",
+            description = "Generated tokens; 0 for no generation test. Default: ${DEFAULT-VALUE}.")
     private int[] generations = {128};
 
-    @Option(names = {"-d", "--n-depth"}, paramLabel = "N", description = "Tokens in the cache before each measurement. Default: ${DEFAULT-VALUE}.")
+    @Option(names = {"-d", "--n-depth"}, paramLabel = "N",
+            description = "Tokens in the cache before each measurement. Default: ${DEFAULT-VALUE}.")
     private int depth;
 
     @Option(names = {"-r", "--repetitions"}, paramLabel = "N", description = "Measurements of each test. Default: ${DEFAULT-VALUE}.")
@@ -391,7 +394,8 @@ final class BenchCommand implements Callable<Integer> {
 
     private String row(Map<String, Object> document, String label) {
         return String.format(Locale.ROOT, "| %-30s | %10s | %10s | %-10s | %7d | %15s | %20s |", document.get("model_type"),
-                Units.bytes((Long) document.get("model_size")), Units.count((Long) document.get("model_n_params")), document.get("backends"),
+                Units.bytes((Long) document.get("model_size")), Units.count((Long) document.get("model_n_params")),
+                        document.get("backends"),
                 (Integer) document.get("n_threads"), label,
                 String.format(Locale.ROOT, "%.2f ± %.2f", (Double) document.get("avg_ts"), (Double) document.get("stddev_ts")));
     }
@@ -412,7 +416,8 @@ final class BenchCommand implements Callable<Integer> {
     /** The processor's name as the system tells it. */
     private static String cpu() {
         try (var lines = Files.lines(Path.of("/proc/cpuinfo"))) {
-            return lines.filter(line -> line.startsWith("model name")).findFirst().map(line -> line.substring(line.indexOf(':') + 1).strip())
+            return lines.filter(line -> line.startsWith("model name")).findFirst().map(line -> line.substring(line.indexOf(':')
+                    + 1).strip())
                     .orElse(System.getProperty("os.arch"));
         } catch (IOException | RuntimeException e) {
             return System.getProperty("os.arch");

@@ -63,7 +63,8 @@ final class ChatCommand implements Callable<Integer> {
     @Option(names = "--system-file", paramLabel = "FILE", description = "The same from a file.")
     private Path systemFile;
 
-    @Option(names = {"-n", "--n-predict"}, paramLabel = "N", description = "Most tokens of an answer; 0 for as many as fit. Default: ${DEFAULT-VALUE}.")
+    @Option(names = {"-n", "--n-predict"}, paramLabel = "N",
+            description = "Most tokens of an answer; 0 for as many as fit. Default: ${DEFAULT-VALUE}.")
     private int tokens = 1024;
 
     @Option(names = "--stop", paramLabel = "TEXT", description = "Stop an answer before this text. May be repeated; \\n is a line's end.")
@@ -153,7 +154,8 @@ final class ChatCommand implements Callable<Integer> {
     private String greeting(Llama llama) {
         var what = llama.model().description() + ", " + Units.count(llama.model().parameterCount()) + " parameters, context of "
                 + llama.engine().contextSize() + " tokens";
-        return (model.shipped() ? "The shipped Java model (" + what + "): small, made to try things out; -m takes a better one.\n" : what + "\n")
+        return (model.shipped() ? "The shipped Java model (" + what + "): small, made to try things out; -m takes a better one.\n" : what
+                + "\n")
                 + "/help for help, Ctrl-C stops an answer, Ctrl-D leaves.";
     }
 
@@ -278,7 +280,8 @@ final class ChatCommand implements Callable<Integer> {
         try (var reply = chat.send(line)) {
             current = reply;
             if (reply.droppedTurns() > 0) {
-                conversation.note("The context is full: the oldest " + (reply.droppedTurns() == 1 ? "turn is" : reply.droppedTurns() + " turns are")
+                conversation.note("The context is full: the oldest " + (reply.droppedTurns() == 1 ? "turn is" : reply.droppedTurns()
+                        + " turns are")
                         + " forgotten.");
             }
             reply.forEachPart(part -> {

@@ -104,7 +104,8 @@ final class CompleteCommand implements Callable<Integer> {
             throw new ParameterException(spec.commandLine(), "--top-logprobs is " + top + "; it must be at least 0");
         }
         if (top > 0 && (strategies.name() != null || selfDraft.asked() || budget.asked())) {
-            throw new ParameterException(spec.commandLine(), "strategies report the log-probability of the chosen token alone; leave --top-logprobs out");
+            throw new ParameterException(spec.commandLine(),
+                    "strategies report the log-probability of the chosen token alone; leave --top-logprobs out");
         }
         var sampler = sampling.options(spec.commandLine(), strategies.otherwise(SamplerOptions.greedy()));
         strategies.check(spec.commandLine(), sampler, Set.of(StrategyMixin.Name.USCD));

@@ -20,7 +20,8 @@ final class ControlMixin {
             description = "A control vector (GGUF) of the model; a negative SCALE turns it round. May be repeated: they are summed.")
     private List<String> texts = List.of();
 
-    @Option(names = "--control-vector-layers", paramLabel = "A-B", description = "The blocks it is added to. Without it: all but the first.")
+    @Option(names = "--control-vector-layers", paramLabel = "A-B",
+            description = "The blocks it is added to. Without it: all but the first.")
     private String layers;
 
     /**

@@ -60,7 +60,8 @@ final class EmbedCommand implements Callable<Integer> {
     @Option(names = "--whole", description = "Each file is one text.")
     private boolean whole;
 
-    @Option(names = "--pooling", paramLabel = "none|mean|cls|last", description = "How tokens' vectors become one. Without it: as the model says.")
+    @Option(names = "--pooling", paramLabel = "none|mean|cls|last",
+            description = "How tokens' vectors become one. Without it: as the model says.")
     private Pooling pooling;
 
     @Option(names = "--normalize", paramLabel = "none|max|taxicab|euclidean|P", converter = Norm.class,
@@ -79,7 +80,8 @@ final class EmbedCommand implements Callable<Integer> {
     @Option(names = "--json", description = "As JSON.")
     private boolean json;
 
-    @Option(names = {"-b", "--batch-size"}, paramLabel = "N", description = "Most tokens per native call, and of a text. Without it: the model's context, at most 2048.")
+    @Option(names = {"-b", "--batch-size"}, paramLabel = "N",
+            description = "Most tokens per native call, and of a text. Without it: the model's context, at most 2048.")
     private int batchSize;
 
     @Option(names = {"-t", "--threads"}, paramLabel = "N", description = "CPU threads. Without it: one per core.")
@@ -232,7 +234,8 @@ final class EmbedCommand implements Callable<Integer> {
                     try {
                         yield new Normalization(Integer.parseInt(name));
                     } catch (IllegalArgumentException e) {
-                        throw new TypeConversionException("'" + name + "' is no normalization; try none, max, taxicab, euclidean or a number P");
+                        throw new TypeConversionException("'" + name
+                                + "' is no normalization; try none, max, taxicab, euclidean or a number P");
                     }
                 }
             };

@@ -31,10 +31,12 @@ final class EngineMixin {
     @Option(names = {"-fa", "--flash-attn"}, paramLabel = "on|off|auto", description = "Fused attention.")
     private FlashAttention flashAttention;
 
-    @Option(names = {"-ctk", "--cache-type-k"}, paramLabel = "TYPE", converter = CacheType.class, description = "Type of cached keys: f16, bf16, f32, q8_0, q4_0, ...")
+    @Option(names = {"-ctk", "--cache-type-k"}, paramLabel = "TYPE", converter = CacheType.class,
+            description = "Type of cached keys: f16, bf16, f32, q8_0, q4_0, ...")
     private GgmlType keyType;
 
-    @Option(names = {"-ctv", "--cache-type-v"}, paramLabel = "TYPE", converter = CacheType.class, description = "Type of cached values; a quantised one needs flash attention.")
+    @Option(names = {"-ctv", "--cache-type-v"}, paramLabel = "TYPE", converter = CacheType.class,
+            description = "Type of cached values; a quantised one needs flash attention.")
     private GgmlType valueType;
 
     @Option(names = {"-C", "--cpu-mask"}, paramLabel = "HEX", description = "Processors that threads run on, as the bits of a number.")
@@ -82,7 +84,8 @@ final class EngineMixin {
             options = flashAttention == null ? options : options.withFlashAttention(flashAttention);
             options = polling == null ? options : options.withPolling(polling);
             options = options.withScheduling(scheduling(command));
-            return options.withCacheTypes(keyType == null ? options.keyType() : keyType, valueType == null ? options.valueType() : valueType);
+            return options.withCacheTypes(keyType == null ? options.keyType() : keyType, valueType == null ? options.valueType()
+                    : valueType);
         } catch (IllegalArgumentException e) {
             throw new CommandLine.ParameterException(command, e.getMessage());
         }
@@ -114,7 +117,8 @@ final class EngineMixin {
         @Override
         public GgmlType convert(String name) {
             return GgmlType.byName(name.toLowerCase(Locale.ROOT))
-                    .orElseThrow(() -> new TypeConversionException("'" + name + "' is no type; try f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl"));
+                    .orElseThrow(() -> new TypeConversionException("'" + name
+                            + "' is no type; try f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl"));
         }
     }
 }

@@ -67,10 +67,12 @@ final class GenerateCommand implements Callable<Integer> {
     @Option(names = "--parallel", paramLabel = "N", description = "With --asap: texts drawn at the same time in one batch. Default: 1.")
     private Integer parallel;
 
-    @Option(names = "--method", paramLabel = "asap|constrained|rejection", description = "With --asap: draw by masking alone, or by trial, to compare.")
+    @Option(names = "--method", paramLabel = "asap|constrained|rejection",
+            description = "With --asap: draw by masking alone, or by trial, to compare.")
     private Asap.Method method;
 
-    @Option(names = "--trie", paramLabel = "FILE", description = "With --asap: take over what was learned before, and keep what is learned now.")
+    @Option(names = "--trie", paramLabel = "FILE",
+            description = "With --asap: take over what was learned before, and keep what is learned now.")
     private Path trie;
 
     @Mixin
@@ -183,7 +185,8 @@ final class GenerateCommand implements Callable<Integer> {
                 return draw(llama, text, grammar, generation, loaded);
             }
             // room for the longest text beside the prompt, as for the large model
-            try (var ready = strategies.ready(command, llama.model(), engine.options(command).withContextSize(llama.engine().contextSize()));
+            try (var ready = strategies.ready(command, llama.model(),
+                    engine.options(command).withContextSize(llama.engine().contextSize()));
                     var completion = llama.complete(text, generation
                             .withStrategy(budget.or(selfDraft.or(ready.strategy(), command, llama.model()), command, llama.model(), layers))
                             .withConfidence(json))) {
@@ -211,7 +214,8 @@ final class GenerateCommand implements Callable<Integer> {
                 sampler.load(trie);
             }
             for (int done = 0; done < count && !main.interrupts().raised(); ) {
-                var some = sampler.draw(Math.min(parallel == null ? 1 : parallel, count - done), method == null ? Asap.Method.ASAP : method);
+                var some = sampler.draw(Math.min(parallel == null ? 1 : parallel, count - done), method == null ? Asap.Method.ASAP
+                        : method);
                 done += some.size();
                 for (var draw : some) {
                     if (json) {

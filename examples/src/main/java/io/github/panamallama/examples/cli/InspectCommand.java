@@ -94,7 +94,8 @@ final class InspectCommand implements Callable<Integer> {
         out.append("\ntensors\n");
         int names = gguf.tensors().stream().mapToInt(tensor -> tensor.name().length()).max().orElse(0);
         for (var tensor : gguf.tensors()) {
-            out.append("  %s  %-8s %-24s %10s%n".formatted(pad(tensor.name(), names), tensor.type().label(), shape(tensor), Units.bytes(tensor.byteSize())));
+            out.append("  %s  %-8s %-24s %10s%n".formatted(pad(tensor.name(), names), tensor.type().label(), shape(tensor),
+                    Units.bytes(tensor.byteSize())));
         }
         return out.toString().stripTrailing();
     }
@@ -106,7 +107,8 @@ final class InspectCommand implements Callable<Integer> {
             int length = metadata.arrayLength(key).get();
             var head = elements(metadata.get(key).orElseThrow()).stream().limit(ARRAY_HEAD).map(InspectCommand::literal)
                     .collect(Collectors.joining(", "));
-            return clip("[" + head + (length > ARRAY_HEAD ? ", ..." : "") + "]") + "  (" + metadata.elementType(key).orElseThrow().label() + ", " + length + " elements)";
+            return clip("[" + head + (length > ARRAY_HEAD ? ", ..." : "") + "]") + "  (" + metadata.elementType(key).orElseThrow().label()
+                    + ", " + length + " elements)";
         }
         return clip(escape(metadata.text(key).orElseThrow()));
     }

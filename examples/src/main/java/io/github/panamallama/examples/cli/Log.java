@@ -43,7 +43,8 @@ public final class Log extends System.LoggerFinder {
 
             @Override
             public void log(Level level, ResourceBundle bundle, String format, Object... parameters) {
-                log(level, bundle, parameters == null || parameters.length == 0 ? format : java.text.MessageFormat.format(format, parameters),
+                log(level, bundle, parameters == null || parameters.length == 0 ? format
+                        : java.text.MessageFormat.format(format, parameters),
                         (Throwable) null);
             }
         };

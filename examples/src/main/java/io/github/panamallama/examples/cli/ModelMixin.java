@@ -82,7 +82,8 @@ final class ModelMixin {
     }
 
     static String describe(MemoryEstimate.Device device) {
-        return device.name() + ": " + device.layers() + (device.layers() == 1 ? " layer, " : " layers, ") + Units.bytes(device.weights()) + " weights, " + Units.bytes(device.context()) + " context, "
+        return device.name() + ": " + device.layers() + (device.layers() == 1 ? " layer, " : " layers, ") + Units.bytes(device.weights())
+                + " weights, " + Units.bytes(device.context()) + " context, "
                 + Units.bytes(device.compute()) + " buffers";
     }
 

@@ -7,7 +7,8 @@ import picocli.CommandLine.Option;
 
 /** Where evaluated prompts are kept from one call to the next. */
 final class PromptCacheMixin {
-    @Option(names = "--prompt-cache", paramLabel = "FILE", description = "Keep the evaluated prompt in this file; a later call evaluates only "
+    @Option(names = "--prompt-cache", paramLabel = "FILE",
+            description = "Keep the evaluated prompt in this file; a later call evaluates only "
             + "where its prompt goes on or differs. For one model, adapters and layers.")
     private Path file;
 

@@ -102,7 +102,8 @@ final class QuantizeCommand implements Callable<Integer> {
 
     private void byType() {
         var type = Quantizer.Type.byName(typeName).orElseThrow(() -> new ParameterException(spec.commandLine(),
-                "'" + typeName + "' is no type; the types are " + Arrays.stream(Quantizer.Type.values()).map(Enum::name).collect(Collectors.joining(" "))));
+                "'" + typeName + "' is no type; the types are "
+                        + Arrays.stream(Quantizer.Type.values()).map(Enum::name).collect(Collectors.joining(" "))));
         var quantizer = Quantizer.to(type).withThreads(threads).withOverwrite(force).withRequantize(requantize).withPure(pure)
                 .withOutputTensor(!leaveOutput);
         if (imatrix != null) {

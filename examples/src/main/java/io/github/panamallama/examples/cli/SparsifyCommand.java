@@ -150,7 +150,8 @@ final class SparsifyCommand implements Callable<Integer> {
             main.shell().note(stay.size() + " matrices stay dense: " + String.join(", ", stay));
         }
         main.shell().note(String.format(Locale.ROOT,
-                "%s: %s, was %s; %d matrices are %s; %.4f nats per token from the model, on held-out text; %.1f s", out, Units.bytes(bytes), Units.bytes(before),
+                "%s: %s, was %s; %d matrices are %s; %.4f nats per token from the model, on held-out text; %.1f s", out, Units.bytes(bytes),
+                        Units.bytes(before),
                 found.plan().types().values().stream().filter(own -> own == type).count(), type.label().toUpperCase(Locale.ROOT),
                 found.heldOut(), (System.nanoTime() - start) / 1e9));
         return Main.OK;

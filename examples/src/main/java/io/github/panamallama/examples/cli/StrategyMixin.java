@@ -83,7 +83,8 @@ final class StrategyMixin {
     @Option(names = "--lookahead", paramLabel = "N", description = "adadec: tokens each is continued for. Default: 5.")
     private Integer lookahead;
 
-    @Option(names = "--lame-prompt", paramLabel = "TEXT", description = "uscd: the prompt without what helps, for instance its examples; \\n is a line's end.")
+    @Option(names = "--lame-prompt", paramLabel = "TEXT",
+            description = "uscd: the prompt without what helps, for instance its examples; \\n is a line's end.")
     private String lamePrompt;
 
     @Option(names = "--kappa", paramLabel = "X",
@@ -215,7 +216,8 @@ final class StrategyMixin {
             return usual;
         }
         if (Model.mtpHeads(model) == 0) {
-            throw new ParameterException(command, "--strategy draft: " + model + " has no head of its own for multi-token prediction (MTP); "
+            throw new ParameterException(command, "--strategy draft: " + model
+                    + " has no head of its own for multi-token prediction (MTP); "
                     + "name a small model with --draft-model GGUF");
         }
         return usual.withMtp(true);

@@ -85,7 +85,8 @@ class ChatCommandTest {
     @Test
     void theSystemMessageIsPartOfThePromptAndSurvivesReset() {
         var without = number("prompt: (\\d+) tokens", chat("Hello\n/stats\n").err());
-        var with = number("prompt: (\\d+) tokens", chat("One\n/reset\nHello\n/stats\n", "--system", "You answer questions about Java.").err());
+        var with = number("prompt: (\\d+) tokens", chat("One\n/reset\nHello\n/stats\n", "--system",
+                "You answer questions about Java.").err());
         assertTrue(with > without + 5, with + " against " + without);
     }
 

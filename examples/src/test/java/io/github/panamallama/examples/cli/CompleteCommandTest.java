@@ -67,7 +67,8 @@ class CompleteCommandTest {
     void whatFollowsThePlaceIsSeenUnlessItIsSwitchedOff() {
         assertEquals("infill", complete(file + ":13", "-n", "4", "--json").json().get("mode").asString());
         assertEquals("continue", complete(file + ":13", "-n", "4", "--json", "--no-fim").json().get("mode").asString());
-        assertEquals("continue", complete(file.toString(), "-n", "4", "--json").json().get("mode").asString(), "nothing follows the end of the file");
+        assertEquals("continue", complete(file.toString(), "-n", "4", "--json").json().get("mode").asString(),
+                "nothing follows the end of the file");
     }
 
     @Test
@@ -97,8 +98,10 @@ class CompleteCommandTest {
     void aSeedMakesDrawsRepeatable() {
         var once = complete(file + ":13", "-n", "24", "--temp", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0", "--seed", "7");
         assertEquals(0, once.code(), once.err());
-        assertEquals(once, complete(file + ":13", "-n", "24", "--temp", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0", "--seed", "7"));
-        assertNotEquals(once.out(), complete(file + ":13", "-n", "24", "--temp", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0", "--seed", "8").out());
+        assertEquals(once, complete(file + ":13", "-n", "24", "--temp", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0", "--seed",
+                "7"));
+        assertNotEquals(once.out(), complete(file + ":13", "-n", "24", "--temp", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0",
+                "--seed", "8").out());
     }
 
     @Test

@@ -99,7 +99,8 @@ class ControlOptionTest {
         assertRefused(1, "no such control vector file", generate("--control-vector", "nowhere.gguf"));
         assertRefused(2, "finite", generate("--control-vector", file + ":NaN"));
         assertRefused(1, "is no control vector", generate("--control-vector", DefaultModel.path().toString()));
-        for (var command : List.of(List.of("bench", "-p", "8", "-n", "0", "-r", "1", "--no-warmup"), List.of("perplexity", text, "-c", "64"))) {
+        for (var command : List.of(List.of("bench", "-p", "8", "-n", "0", "-r", "1", "--no-warmup"),
+                List.of("perplexity", text, "-c", "64"))) {
             assertRefused(2, "needs --control-vector", with(command, "--control-vector-layers", "1-2"));
             assertRefused(2, "must be in order", with(command, "--control-vector", file, "--control-vector-layers", "3-2"));
             assertRefused(2, "layers 5 to 99", with(command, "--control-vector", file, "--control-vector-layers", "5-99"));

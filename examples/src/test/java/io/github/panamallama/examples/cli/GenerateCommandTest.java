@@ -57,7 +57,8 @@ class GenerateCommandTest {
         for (int tokens : new int[] {17, 20, 33, 80}) {
             for (var temperature : List.of("0", "0.8", "2")) {
                 for (var more : List.of(List.<String>of(), List.of("--any-order"))) {
-                    var args = new ArrayList<>(List.of("-p", "The capital of France: ", "--json-schema", schema.toString(), "-n", "" + tokens,
+                    var args = new ArrayList<>(List.of("-p", "The capital of France: ", "--json-schema", schema.toString(), "-n", ""
+                            + tokens,
                             "--temp", temperature, "--seed", "" + tokens));
                     args.addAll(more);
                     var result = generate(args.toArray(String[]::new));
@@ -114,7 +115,8 @@ class GenerateCommandTest {
     void draftsLeaveGreedyTextsUnchanged() {
         var greedy = generate("-p", "public final class Point {\\n    private", "-n", "32");
         assertEquals(0, greedy.code(), greedy.err());
-        assertEquals(greedy.out(), generate("-p", "public final class Point {\\n    private", "-n", "32", "--strategy", "adadec", "--threshold",
+        assertEquals(greedy.out(), generate("-p", "public final class Point {\\n    private", "-n", "32", "--strategy", "adadec",
+                "--threshold",
                 "1e9").out(), "a threshold that is never reached");
     }
 
@@ -138,7 +140,8 @@ class GenerateCommandTest {
         assertEquals(1, other.code());
         assertTrue(other.err().startsWith("panama-llama: "), other.err());
         for (var method : List.of("constrained", "rejection")) {
-            assertEquals(0, generate("-p", "int size = ", "--regex", "[^\\n]{0,40}(\\n[^\\n]*)*", "-n", "6", "--asap", "--method", method).code(), method);
+            assertEquals(0, generate("-p", "int size = ", "--regex", "[^\\n]{0,40}(\\n[^\\n]*)*", "-n", "6", "--asap", "--method",
+                    method).code(), method);
         }
     }
 
@@ -148,7 +151,8 @@ class GenerateCommandTest {
         assertEquals(1, gbnf.code());
         assertTrue(gbnf.err().matches("(?s).*bad\\.gbnf: line \\d, column \\d+: .*"), gbnf.err());
 
-        var schema = generate("-p", "x", "--json-schema", file("bad.json", "{\"items\": {\"$ref\": \"https://example.org/no.json\"}}").toString());
+        var schema = generate("-p", "x", "--json-schema",
+                file("bad.json", "{\"items\": {\"$ref\": \"https://example.org/no.json\"}}").toString());
         assertEquals(1, schema.code());
         assertTrue(schema.err().contains("/items/$ref"), schema.err());
 
@@ -254,7 +258,8 @@ class GenerateCommandTest {
             var words = line.split(" ");
             var result = generate(("-p x " + line).split(" "));
             assertEquals(2, result.code(), line + ": " + result.err());
-            assertTrue(result.err().startsWith("panama-llama: " + words[words.length - 2] + " is " + words[words.length - 1]), result.err());
+            assertTrue(result.err().startsWith("panama-llama: " + words[words.length - 2] + " is " + words[words.length - 1]),
+                    result.err());
         }
     }
 
@@ -325,11 +330,15 @@ class GenerateCommandTest {
     @ParameterizedTest
     @ValueSource(strings = {
         "generate", "generate -p x -f y", "generate -p x -n 0", "generate -p x --strategy fastest", "generate -p x --beams 3",
-        "generate -p x --strategy beam --beams 0", "generate -p x --strategy draft", "generate -p x --strategy switch", "generate -p x --strategy uscd",
-        "generate -p x --strategy greedy --temp 1", "generate -p x --strategy best --temp 0", "generate -p x --strategy adadec --threshold -1",
-        "generate -p x --regex a --choices b", "generate -p x --asap", "generate -p x --draws 3", "generate -p x --asap --choices a --strategy beam",
+        "generate -p x --strategy beam --beams 0", "generate -p x --strategy draft", "generate -p x --strategy switch",
+                "generate -p x --strategy uscd",
+        "generate -p x --strategy greedy --temp 1", "generate -p x --strategy best --temp 0",
+                "generate -p x --strategy adadec --threshold -1",
+        "generate -p x --regex a --choices b", "generate -p x --asap", "generate -p x --draws 3",
+                "generate -p x --asap --choices a --strategy beam",
         "generate -p x --asap --choices a --temp 0", "generate -p x --asap --choices a --draws 0", "generate -p x --any-order",
-        "generate -p x --regex a --whitespace 1", "generate -p x --choices ,", "generate -p x --asap --choices a --method fast", "complete X.java --strategy uscd --lame-prompt y",
+        "generate -p x --regex a --whitespace 1", "generate -p x --choices ,", "generate -p x --asap --choices a --method fast",
+                "complete X.java --strategy uscd --lame-prompt y",
         "complete X.java --strategy beam --top-logprobs 2", "complete X.java --self-draft 0-3 --top-logprobs 2",
         "generate -p x --alpha 0.5", "generate -p x --typical-p 2", "generate -p x --xtc-threshold 0.1", "generate -p x --dry-base 2",
         "generate -p x --dry-multiplier 1 --dry-base 0.5", "generate -p x --dynatemp-exp 2", "generate -p x --mirostat 1",

@@ -85,7 +85,7 @@ class LauncherIT {
     void withoutALocaleNamesAreUtf8() throws Exception {
         var environment = new HashMap<>(app());
         environment.put("LC_ALL", "C");
-        var script = "f=$'\\xc3\\xa9.txt'; printf 'int x' > \"$f\" && exec \"$0\" tokenize -f \"$f\"";
+        var script = "f=$'\\xc3\\xa9.txt'; printf 'int x' > \"$f\" && exec \"$0\" tokenize \"$f\"";
         var result = run(environment, folder, List.of("bash", "-c", script, LAUNCHER.toString()));
         assertEquals(0, result.code(), result.err());
         assertTrue(result.out().contains("int"), result.out());
@@ -94,7 +94,8 @@ class LauncherIT {
     @Test
     void withoutAJdk25ItSaysWhatToInstallAndHowToPointToIt() throws Exception {
         var old = jdk("17.0.9");
-        var result = run(Map.of("JAVA_HOME", old.toString(), "PANAMA_LLAMA_JDK_DIRS", folder.toString(), "PATH", old.resolve("bin") + ":/usr/bin:/bin"),
+        var result = run(Map.of("JAVA_HOME", old.toString(), "PANAMA_LLAMA_JDK_DIRS", folder.toString(), "PATH", old.resolve("bin")
+                + ":/usr/bin:/bin"),
                 folder, List.of(LAUNCHER.toString(), "--version"));
         assertEquals(1, result.code);
         assertTrue(result.err.startsWith("panama-llama: no JDK 25 found."), result.err);
@@ -108,7 +109,8 @@ class LauncherIT {
         jdk("17.0.9");
         jdk("26");
         Files.createSymbolicLink(folder.resolve("the-right-one"), Path.of(JDK));
-        var environment = Map.of("JAVA_HOME", "/nowhere", "PANAMA_LLAMA_JDK_DIRS", folder.toString(), "PATH", folder.resolve("jdk-17.0.9/bin") + ":/usr/bin:/bin",
+        var environment = Map.of("JAVA_HOME", "/nowhere", "PANAMA_LLAMA_JDK_DIRS", folder.toString(), "PATH",
+                folder.resolve("jdk-17.0.9/bin") + ":/usr/bin:/bin",
                 "PANAMA_LLAMA_APP", APP.toString());
         var result = run(environment, folder, List.of(LAUNCHER.toString(), "--version"));
         assertEquals(0, result.code, result.err);
@@ -143,7 +145,8 @@ class LauncherIT {
         Files.writeString(project.resolve("fail"), "");
         var failed = run(building(project), folder, List.of(launcher));
         assertEquals(1, failed.code);
-        assertTrue(failed.err.contains("the build failed") && failed.err.contains("[ERROR] something is wrong") && failed.err.contains("build.log"), failed.err);
+        assertTrue(failed.err.contains("the build failed") && failed.err.contains("[ERROR] something is wrong")
+                && failed.err.contains("build.log"), failed.err);
         Files.delete(project.resolve("fail"));
         assertEquals(0, run(building(project), folder, List.of(launcher)).code);
     }
@@ -152,7 +155,8 @@ class LauncherIT {
     void missingToolsAreNamedWithTheirPackages() throws Exception {
         var project = project();
         var tools = Files.createDirectories(folder.resolve("few tools"));
-        for (var tool : List.of("bash", "env", "find", "sort", "xargs", "cat", "sha256sum", "head", "sed", "mkdir", "rm", "touch", "mv", "cp", "tee", "awk")) {
+        for (var tool : List.of("bash", "env", "find", "sort", "xargs", "cat", "sha256sum", "head", "sed", "mkdir", "rm", "touch", "mv",
+                "cp", "tee", "awk")) {
             var real = Stream.of("/bin", "/usr/bin").map(bin -> Path.of(bin, tool)).filter(Files::isExecutable).findFirst();
             if (real.isPresent()) {
                 script(tools.resolve(tool), "exec " + real.get() + " \"$@\"");

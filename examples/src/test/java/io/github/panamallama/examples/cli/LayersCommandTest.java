@@ -454,7 +454,8 @@ class LayersCommandTest {
         assertEquals(0, quick.code(), quick.err());
         var tokens = tokensByBlocks(quick.json());
         assertTrue(tokens.get(8) == 64 && tokens.get(6) == 64, "64 tokens under each plan on the way down: " + tokens);
-        assertEquals(0, run(List.of("chat", "-t", "2", "--temp", "0", "-n", "8"), "--layers", ladder().toString(), "--budget", "0.7").code());
+        assertEquals(0, run(List.of("chat", "-t", "2", "--temp", "0", "-n", "8"), "--layers", ladder().toString(), "--budget",
+                "0.7").code());
     }
 
     @Test

@@ -99,7 +99,8 @@ class MainTest {
     @ParameterizedTest
     @ValueSource(strings = {
         "complete -n 0 X.java", "complete", "complete --stdin X.java", "complete X.java --temp -1", "complete X.java --top-p 2",
-        "complete X.java -t -1", "complete X.java -c many", "complete X.java -ctk q9", "chat -n -1", "bench -p 0 -n 0", "bench -r 0", "bench -p -5",
+        "complete X.java -t -1", "complete X.java -c many", "complete X.java -ctk q9", "chat -n -1", "bench -p 0 -n 0", "bench -r 0",
+                "bench -p -5",
         "quantize in.gguf out.gguf Q99", "quantize in.gguf", "inspect", "perplexity", "complete X.java:0"})
     void wrongArgumentsEndWithExitCode2AndAHint(String line) {
         var result = Cli.run(line.split(" "));
@@ -111,7 +112,8 @@ class MainTest {
     @Test
     void anUnknownTypeListsTheTypes() {
         var result = Cli.run("quantize", "in.gguf", "out.gguf", "Q99");
-        assertTrue(result.err().contains("'Q99' is no type") && result.err().contains("Q4_K_M") && result.err().contains("Q8_0"), result.err());
+        assertTrue(result.err().contains("'Q99' is no type") && result.err().contains("Q4_K_M") && result.err().contains("Q8_0"),
+                result.err());
     }
 
     @Test

@@ -77,7 +77,8 @@ class ModelCommandsTest {
     @Test
     void perplexityOfRepeatedTextIsLowerThanOfNoise() throws IOException {
         var code = Files.writeString(folder.resolve("a.txt"), "public int size() {\n    return size;\n}\n\n".repeat(80));
-        var noise = Files.writeString(folder.resolve("b.txt"), new Random(3).ints(3000, 'a', 'z').mapToObj(c -> c % 7 == 0 ? " " : "" + (char) c)
+        var noise = Files.writeString(folder.resolve("b.txt"), new Random(3).ints(3000, 'a', 'z').mapToObj(c -> c % 7 == 0 ? " " : ""
+                + (char) c)
                 .collect(Collectors.joining()));
         var low = Cli.run("perplexity", code.toString(), "-c", "128", "-t", "2", "--json").json();
         var high = Cli.run("perplexity", noise.toString(), "-c", "128", "-t", "2", "--json").json();
@@ -168,7 +169,8 @@ class ModelCommandsTest {
         assertFalse(Files.exists(Path.of(out)));
     }
 
-    private static final List<String> SMALL_SEARCH = List.of("-c", "64", "--chunks", "8", "--generations", "1", "--offspring", "2", "--tokens",
+    private static final List<String> SMALL_SEARCH = List.of("-c", "64", "--chunks", "8", "--generations", "1", "--offspring", "2",
+            "--tokens",
             "128", "-t", "2");
 
     private static Cli.Result run(List<String> more, String... arguments) {
@@ -227,7 +229,8 @@ class ModelCommandsTest {
         var plan = folder.resolve("plan.json").toString();
         var out = folder.resolve("out.gguf").toString();
         var search = List.of("search-types", F16, "-o", plan, "--calib", text, "-c", "64");
-        for (var wrong : List.of(List.of("--bpw", "0"), List.of("--bpw", "4", "--types", "Q4_K,Q4_X"), List.of("--bpw", "4", "--tokens", "0"),
+        for (var wrong : List.of(List.of("--bpw", "0"), List.of("--bpw", "4", "--types", "Q4_K,Q4_X"),
+                List.of("--bpw", "4", "--tokens", "0"),
                 List.of("--bpw", "4", "--generations", "0"))) {
             assertEquals(2, run(wrong, search.toArray(String[]::new)).code(), wrong.toString());
         }
@@ -265,7 +268,8 @@ class ModelCommandsTest {
         var json = Cli.run("bench", "-p", "32", "-n", "4", "-t", "2", "-r", "3", "--json").json();
         assertEquals(2, json.size());
         for (var test : json) {
-            for (var field : List.of("build_commit", "model_filename", "model_type", "model_size", "model_n_params", "n_batch", "n_ubatch", "n_threads", "type_k",
+            for (var field : List.of("build_commit", "model_filename", "model_type", "model_size", "model_n_params", "n_batch", "n_ubatch",
+                    "n_threads", "type_k",
                     "type_v", "n_prompt", "n_gen", "n_depth", "test_time", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts")) {
                 assertTrue(test.has(field), field);
             }

@@ -54,8 +54,10 @@ class PlaceTest {
         assertEquals("f has 2 lines; there is no line 3", refused("f:3", "a\nb"));
         assertEquals("f has 1 line; there is no line 2", refused("f:2", ""));
         assertEquals("line 1 of f has 3 characters; there is no column 5", refused("f:1:5", "abc\n"));
-        assertEquals("f:0: lines and columns count from 1", assertThrows(IllegalArgumentException.class, () -> Place.parse("f:0")).getMessage());
-        assertEquals("f:1:0: lines and columns count from 1", assertThrows(IllegalArgumentException.class, () -> Place.parse("f:1:0")).getMessage());
+        assertEquals("f:0: lines and columns count from 1", assertThrows(IllegalArgumentException.class,
+                () -> Place.parse("f:0")).getMessage());
+        assertEquals("f:1:0: lines and columns count from 1", assertThrows(IllegalArgumentException.class,
+                () -> Place.parse("f:1:0")).getMessage());
     }
 
     private static String refused(String place, String text) {

@@ -6,7 +6,8 @@ import java.util.List;
 import java.util.Objects;
 
 /**
- * A model's chat template: conversations to prompts, and answers back to content, reasoning and tool calls. Immutable; any thread may use it.
+ * A model's chat template: conversations to prompts, and answers back to content, reasoning and tool calls. Immutable; any thread may use
+ * it.
  *
  * <p>Templates are files from unknown sources: they can read nothing but the conversation, and time, text and nesting are limited.
  */
@@ -70,8 +71,8 @@ public final class ChatTemplate {
     }
 
     /**
-     * The template of a model's file: its Jinja source; where that can't be parsed, the built-in template that llama.cpp takes for it; where
-     * the file has none, {@code chatml}. The log says when it is not the model's own.
+     * The template of a model's file: its Jinja source; where that can't be parsed, the built-in template that llama.cpp takes for it;
+     * where the file has none, {@code chatml}. The log says when it is not the model's own.
      *
      * @param source the source in the model's metadata; null where it has none
      * @throws ChatTemplateException where the source can't be parsed and no built-in template fits

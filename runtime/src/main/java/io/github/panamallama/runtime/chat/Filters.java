@@ -56,7 +56,8 @@ final class Filters {
         GLOBALS.put("namespace", (Fn) (r, a) -> new Render.Namespace((PyDict) dict(r, a)));
         GLOBALS.put("dict", (Fn) Filters::dict);
         GLOBALS.put("raise_exception", (Fn) (r, a) -> {
-            throw new Fault("the template refuses this conversation: " + (a.positional().isEmpty() ? "" : r.str(a.positional().getFirst())));
+            throw new Fault("the template refuses this conversation: " + (a.positional().isEmpty() ? ""
+                    : r.str(a.positional().getFirst())));
         });
         GLOBALS.put("strftime_now", (Fn) (r, a) -> strftime(ZonedDateTime.now(r.clock), a.text(0, "format")));
     }
@@ -337,7 +338,8 @@ final class Filters {
             }
             return r.made(cut + end);
         }, "truncate");
-        put((r, v, a) -> percentFormat(r, r.str(v), new PyTuple(a.positional()), a.named().isEmpty() ? null : PyDict.of(a.named())), "format");
+        put((r, v, a) -> percentFormat(r, r.str(v), new PyTuple(a.positional()), a.named().isEmpty() ? null : PyDict.of(a.named())),
+                "format");
         put((r, v, a) -> {
             int width = (int) Math.clamp(r.integer(a.get(0, "width", 80L)), 0, 10_000);
             return pad(r, r.str(v), width, " ", 0);
@@ -453,7 +455,8 @@ final class Filters {
 
     private static PyList sort(Render r, List<Object> items, boolean reverse, boolean caseSensitive, Object attribute) {
         Comparator<Object> order = (x, y) -> 0;
-        var paths = attribute instanceof String s && s.indexOf(',') >= 0 ? List.<Object>of((Object[]) s.split(",")) : java.util.Arrays.asList(attribute);
+        var paths = attribute instanceof String s && s.indexOf(',') >= 0 ? List.<Object>of((Object[]) s.split(","))
+                : java.util.Arrays.asList(attribute);
         for (Object path : paths) {
             order = order.thenComparing((x, y) -> r.order(fold(path(r, x, path), caseSensitive), fold(path(r, y, path), caseSensitive)));
         }
@@ -751,7 +754,8 @@ final class Filters {
             case "capitalize" -> (r, a) -> r.made(capitalize(s));
             case "swapcase" -> (r, a) -> {
                 var out = new StringBuilder();
-                s.codePoints().forEach(c -> out.appendCodePoint(Character.isUpperCase(c) ? Character.toLowerCase(c) : Character.toUpperCase(c)));
+                s.codePoints().forEach(c -> out.appendCodePoint(Character.isUpperCase(c) ? Character.toLowerCase(c)
+                        : Character.toUpperCase(c)));
                 return r.made(out.toString());
             };
             case "strip" -> (r, a) -> r.made(strip(s, a.get(0, "chars", null), true, true));
@@ -760,7 +764,8 @@ final class Filters {
             case "startswith" -> (r, a) -> affix(r, a, s::startsWith);
             case "endswith" -> (r, a) -> affix(r, a, s::endsWith);
             case "removeprefix" -> (r, a) -> s.startsWith(a.text(0, "prefix")) ? s.substring(a.text(0, "prefix").length()) : s;
-            case "removesuffix" -> (r, a) -> s.endsWith(a.text(0, "suffix")) ? s.substring(0, s.length() - a.text(0, "suffix").length()) : s;
+            case "removesuffix" -> (r, a) -> s.endsWith(a.text(0, "suffix")) ? s.substring(0,
+                    s.length() - a.text(0, "suffix").length()) : s;
             case "split" -> (r, a) -> split(r, s, a, false);
             case "rsplit" -> (r, a) -> split(r, s, a, true);
             case "splitlines" -> (r, a) -> {
@@ -938,9 +943,11 @@ final class Filters {
         return switch (m.group(4)) {
             case "s" -> String.format(Locale.ROOT, "%" + (flags.contains("-") ? "-" : "") + m.group(2) + precision + "s", r.str(value));
             case "r" -> r.repr(value);
-            case "d", "i" -> String.format(Locale.ROOT, "%" + flags + m.group(2) + "d", value instanceof Double d ? d.longValue() : r.integer(value));
+            case "d", "i" -> String.format(Locale.ROOT, "%" + flags + m.group(2) + "d", value instanceof Double d ? d.longValue()
+                    : r.integer(value));
             case "x", "X" -> String.format(Locale.ROOT, "%" + flags + m.group(2) + m.group(4), r.integer(value));
-            default -> String.format(Locale.ROOT, "%" + flags + m.group(2) + precision + (m.group(4).equals("g") ? "s" : m.group(4)), Render.real(r.number(value)));
+            default -> String.format(Locale.ROOT, "%" + flags + m.group(2) + precision + (m.group(4).equals("g") ? "s" : m.group(4)),
+                    Render.real(r.number(value)));
         };
     }
 

@@ -70,7 +70,8 @@ final class JinjaTemplate {
             root.getChildren().addAll(nodes);
             String out = interpreter.render(root, false);
             if (!interpreter.getErrors().isEmpty()) {
-                throw new ChatTemplateException(interpreter.getErrors().getFirst().getMessage(), interpreter.getErrors().getFirst().getLineno());
+                throw new ChatTemplateException(interpreter.getErrors().getFirst().getMessage(),
+                        interpreter.getErrors().getFirst().getLineno());
             }
             return out;
         } catch (Fault e) {
@@ -431,7 +432,8 @@ final class JinjaTemplate {
             if (hasElse) {
                 close().end();
             }
-            return node("for", s, (r, interpreter) -> loop(r, interpreter, in.eval(r), 0, names, several, test, recursive, body, otherwise));
+            return node("for", s, (r, interpreter) -> loop(r, interpreter, in.eval(r), 0, names, several, test, recursive, body,
+                    otherwise));
         }
 
         private static String loop(Render r, JinjavaInterpreter interpreter, Object over, int depth, List<String> names, boolean several,

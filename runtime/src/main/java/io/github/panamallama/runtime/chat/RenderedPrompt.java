@@ -17,8 +17,8 @@ public final class RenderedPrompt {
     }
 
     /**
-     * The prompt; it holds the template's special tokens as text: tokenise it with special tokens parsed, and with special tokens added only
-     * where {@link #startsWithBos()} is false.
+     * The prompt; it holds the template's special tokens as text: tokenise it with special tokens parsed, and with special tokens added
+     * only where {@link #startsWithBos()} is false.
      */
     public String text() {
         return text;

@@ -52,7 +52,8 @@ record ReplyFormat(String reasoningStart, String reasoningEnd, String contentSta
      * @param stringType TAGGED: what ANY in keyEnd is for a string; null where keyEnd is the same for all
      * @param valueEnd TAGGED: what ends a value; ANY stands for the key
      */
-    record Calls(Kind kind, String section, String start, String end, String sectionEnd, String separator, String nameKey, String argumentsKey, String idKey,
+    record Calls(Kind kind, String section, String start, String end, String sectionEnd, String separator, String nameKey,
+            String argumentsKey, String idKey,
             String wrapperKey, String nameEnd, String keyStart, String keyEnd, String stringType, String valueEnd) {
         /** What a call begins with, as far as it is fixed. */
         String opening() {
@@ -243,9 +244,12 @@ record ReplyFormat(String reasoningStart, String reasoningEnd, String contentSta
             if (calls == null && source.contains("<|tool_call|>")) {
                 calls = new Calls(Kind.JSON, "<|tool_call|>[", "", "", "]", ",", "name", "arguments", "id", null, "", "", "", null, "");
             } else if (calls == null && source.contains("<tool_call>")) {
-                calls = new Calls(Kind.JSON, "", "<tool_call>\n", "\n</tool_call>", "", "", "name", "arguments", "id", null, "", "", "", null, "");
-            } else if (calls == null && (source.contains("tool_call_start") || source.contains("tool_list_start") || source.contains("List of tools: ["))) {
-                calls = new Calls(Kind.PYTHON, "<|tool_call_start|>[", "", "", "]<|tool_call_end|>", ",", null, null, null, null, "", "", "", null, "");
+                calls = new Calls(Kind.JSON, "", "<tool_call>\n", "\n</tool_call>", "", "", "name", "arguments", "id", null, "", "", "",
+                        null, "");
+            } else if (calls == null && (source.contains("tool_call_start") || source.contains("tool_list_start")
+                    || source.contains("List of tools: ["))) {
+                calls = new Calls(Kind.PYTHON, "<|tool_call_start|>[", "", "", "]<|tool_call_end|>", ",", null, null, null, null, "", "",
+                        "", null, "");
             }
             if (source.contains(">>>all")) {
                 contentStart = ">>>all";
@@ -261,7 +265,8 @@ record ReplyFormat(String reasoningStart, String reasoningEnd, String contentSta
                     && !(calls != null && calls.opening().startsWith(last))) {
                 last = "";
             }
-            return new ReplyFormat(start, end, contentStart, contentEnd, last, calls, false, blankStart, !after.equals(after.stripLeading()));
+            return new ReplyFormat(start, end, contentStart, contentEnd, last, calls, false, blankStart,
+                    !after.equals(after.stripLeading()));
         }
 
         /** The last place up to i where a word or marker ends. */
@@ -269,7 +274,8 @@ record ReplyFormat(String reasoningStart, String reasoningEnd, String contentSta
             if (i < s.length() && (s.charAt(i) == '<' || s.charAt(i) == '[' || Character.isWhitespace(s.charAt(i)))) {
                 return i;
             }
-            while (i > 0 && i < s.length() && s.charAt(i - 1) != '>' && s.charAt(i - 1) != ']' && !Character.isWhitespace(s.charAt(i - 1))) {
+            while (i > 0 && i < s.length() && s.charAt(i - 1) != '>' && s.charAt(i - 1) != ']'
+                    && !Character.isWhitespace(s.charAt(i - 1))) {
                 i--;
             }
             return i;
@@ -324,7 +330,8 @@ record ReplyFormat(String reasoningStart, String reasoningEnd, String contentSta
                     sectionEnd = tail;
                     end = "";
                 }
-                return new Calls(kind, section, start, end, sectionEnd, separator, nameKey, argumentsKey, idKey, wrapperKey, nameEnd, keyStart, keyEnd,
+                return new Calls(kind, section, start, end, sectionEnd, separator, nameKey, argumentsKey, idKey, wrapperKey, nameEnd,
+                        keyStart, keyEnd,
                         stringType, valueEnd);
             }
         }
@@ -335,11 +342,13 @@ record ReplyFormat(String reasoningStart, String reasoningEnd, String contentSta
             int from = -1;
             for (var calls : List.of(List.of(CALL1, CALL2), List.of(CALL1))) {
                 two = calls.size() == 2;
-                String[] wanted = two ? new String[] {"probe_tool", "Qvalue", "second_tool", "Qsecond"} : new String[] {"probe_tool", "Qvalue"};
+                String[] wanted = two ? new String[] {"probe_tool", "Qvalue", "second_tool", "Qsecond"}
+                        : new String[] {"probe_tool", "Qvalue"};
                 String withContent = sample(CONTENT, "", calls, true, null, true);
                 String alone = sample("", "", calls, true, null, true);
                 int fromContent = -1;
-                if (has(withContent, wanted) && has(withContent, CONTENT) && withContent.indexOf(CONTENT) < withContent.indexOf("probe_tool")) {
+                if (has(withContent, wanted) && has(withContent, CONTENT)
+                        && withContent.indexOf(CONTENT) < withContent.indexOf("probe_tool")) {
                     fromContent = withContent.indexOf(CONTENT) + CONTENT.length();
                 }
                 int fromAlone = -1;
@@ -428,7 +437,8 @@ record ReplyFormat(String reasoningStart, String reasoningEnd, String contentSta
                 idKey = "id";
             }
             String lead = s.substring(from, start) + (array ? "[" : "");
-            return new Shape(Kind.JSON, lead, between, array ? "]" + tail : tail, nameKey, nameKey == null ? null : argumentsKey, idKey, wrapper,
+            return new Shape(Kind.JSON, lead, between, array ? "]" + tail : tail, nameKey, nameKey == null ? null : argumentsKey, idKey,
+                    wrapper,
                     "", "", "", null, "", array);
         }
 
@@ -444,7 +454,8 @@ record ReplyFormat(String reasoningStart, String reasoningEnd, String contentSta
                 int next = tail.indexOf("second_tool");
                 if (next >= 0) {
                     int close = Scan.pythonEnd(tail, next + "second_tool".length());
-                    return new Shape(Kind.PYTHON, lead, ",", tail.substring(Math.max(close, 0)), null, null, null, null, "", "", "", null, "", true);
+                    return new Shape(Kind.PYTHON, lead, ",", tail.substring(Math.max(close, 0)), null, null, null, null, "", "", "", null,
+                            "", true);
                 }
                 return new Shape(Kind.PYTHON, lead, null, tail, null, null, null, null, "", "", "", null, "", true);
             }
@@ -467,7 +478,8 @@ record ReplyFormat(String reasoningStart, String reasoningEnd, String contentSta
                             tail = s.substring(close);
                         }
                     }
-                    return new Shape(special ? Kind.BRACES : Kind.TAG_JSON, lead, between, tail, null, null, null, null, infix, "", "", null, "",
+                    return new Shape(special ? Kind.BRACES : Kind.TAG_JSON, lead, between, tail, null, null, null, null, infix, "", "",
+                            null, "",
                             false);
                 }
             }

@@ -105,7 +105,8 @@ public final class ReplyParser {
         if (givenContent == content.length() && givenReasoning == reasoning.length() && givenCalls == found.size()) {
             return ReplyDelta.NOTHING;
         }
-        var out = new ReplyDelta(content.substring(givenContent), reasoning.substring(givenReasoning), found.subList(givenCalls, found.size()));
+        var out = new ReplyDelta(content.substring(givenContent), reasoning.substring(givenReasoning),
+                found.subList(givenCalls, found.size()));
         givenContent = content.length();
         givenReasoning = reasoning.length();
         givenCalls = found.size();
@@ -119,7 +120,8 @@ public final class ReplyParser {
         }
         // a part of what is left out must not be read
         String carry = "";
-        for (int n = ReplyFormat.NOISE.length() - 1; n > 0 && !last && calls != null && calls.kind() == Kind.TAGGED && carry.isEmpty(); n--) {
+        for (int n = ReplyFormat.NOISE.length() - 1; n > 0 && !last && calls != null && calls.kind() == Kind.TAGGED
+                && carry.isEmpty(); n--) {
             carry = buffer.endsWith(ReplyFormat.NOISE.substring(0, n)) ? ReplyFormat.NOISE.substring(0, n) : "";
         }
         buffer = buffer.substring(0, buffer.length() - carry.length());
@@ -187,7 +189,8 @@ public final class ReplyParser {
         if (!callsEndReasoning) {
             opening = "";
         }
-        for (var m : List.of(end, special(opening) ? lead(opening) : "", special(opening) ? lead(calls.start().strip()) : "", special(format.turnEnd()) ? format.turnEnd() : "")) {
+        for (var m : List.of(end, special(opening) ? lead(opening) : "", special(opening) ? lead(calls.start().strip()) : "",
+                special(format.turnEnd()) ? format.turnEnd() : "")) {
             if (!m.isEmpty()) {
                 markers.add(ReplyFormat.firstMarker(m));
             }
@@ -477,7 +480,8 @@ public final class ReplyParser {
         }
         for (var literal : List.of(calls.separator().strip().equals(",") ? calls.start() : calls.separator() + calls.start(), calls.start(),
                 calls.section() + calls.start())) {
-            if (literal.isBlank() && calls.kind() != Kind.JSON && calls.kind() != Kind.PYTHON || literal.isBlank() && calls.section().isBlank()) {
+            if (literal.isBlank() && calls.kind() != Kind.JSON && calls.kind() != Kind.PYTHON || literal.isBlank()
+                    && calls.section().isBlank()) {
                 continue;
             }
             captured = "";
@@ -634,7 +638,8 @@ public final class ReplyParser {
                 }
                 return WRONG;
             }
-            if (p < buffer.length() && buffer.charAt(p) != c && (i == 0 || "<>[]{}".indexOf(c) >= 0 || "<>[]{}".indexOf(literal.charAt(i - 1)) >= 0)) {
+            if (p < buffer.length() && buffer.charAt(p) != c && (i == 0 || "<>[]{}".indexOf(c) >= 0
+                    || "<>[]{}".indexOf(literal.charAt(i - 1)) >= 0)) {
                 p = blanks(p);
             }
             if (p >= buffer.length()) {
@@ -814,7 +819,8 @@ public final class ReplyParser {
             q = blanks(q);
             int k = match(q, calls.keyStart());
             if (k == INCOMPLETE) {
-                return last && !calls.end().isBlank() && match(q, calls.end().strip()) >= 0 ? finish(q, id, name, arguments, out) : INCOMPLETE;
+                return last && !calls.end().isBlank() && match(q, calls.end().strip()) >= 0 ? finish(q, id, name, arguments, out)
+                        : INCOMPLETE;
             }
             // a closing tag may begin like a key
             if (k < 0 || k < buffer.length() && buffer.charAt(k) == '/') {

@@ -5,7 +5,8 @@ import java.util.List;
 
 /**
  * Cuts a template into text, expressions and tags, with Jinja's whitespace rules as Hugging Face sets them: trim_blocks and lstrip_blocks
- * on, the last newline of the template dropped. jinjava's own scanner differs from them: it strips blanks before any tag, also within a line.
+ * on, the last newline of the template dropped. jinjava's own scanner differs from them: it strips blanks before any tag, also within a
+ * line.
  */
 final class Segments {
     enum Kind { TEXT, EXPRESSION, TAG }

@@ -162,7 +162,8 @@ record Traits(boolean typedContent, boolean system, boolean textArguments, boole
         if (!textArguments) {
             var tree = Json.tryParse(call.arguments());
             if (tree == null) {
-                throw new ChatTemplateException("the arguments of the call to '" + call.name() + "' are no JSON, which this template needs: "
+                throw new ChatTemplateException("the arguments of the call to '" + call.name()
+                        + "' are no JSON, which this template needs: "
                         + call.arguments(), 0);
             }
             arguments = PyValues.fromJson(tree);

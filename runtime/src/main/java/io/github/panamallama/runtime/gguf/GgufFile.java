@@ -95,7 +95,8 @@ public final class GgufFile {
         if (count > MAX_PARTS) {
             throw first.broken("split.count", "is " + count + "; at most " + MAX_PARTS + " parts are possible");
         }
-        long number = first.splitField("split.no").orElseThrow(() -> first.broken("split.count", "is " + count + ", but split.no is missing"));
+        long number = first.splitField("split.no").orElseThrow(() -> first.broken("split.count", "is " + count
+                + ", but split.no is missing"));
         if (number != 0) {
             throw first.broken("split.no", "is " + number + ": this is part " + (number + 1) + " of " + count + "; give the first part");
         }
@@ -131,7 +132,8 @@ public final class GgufFile {
         for (var part : parts) {
             var own = part.splitField("split.tensors.count");
             if (own.isPresent() && own.getAsLong() != tensors) {
-                throw part.broken("split.tensors.count", "is " + own.getAsLong() + ", but the " + count + " parts have " + tensors + " tensors");
+                throw part.broken("split.tensors.count", "is " + own.getAsLong() + ", but the " + count + " parts have " + tensors
+                        + " tensors");
             }
         }
         return List.copyOf(parts);

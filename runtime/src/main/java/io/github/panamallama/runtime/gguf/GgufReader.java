@@ -287,7 +287,8 @@ final class GgufReader {
         long blocks = elements / type.blockSize();
         // native code also multiplies element counts by 8 (strides, F64 work buffers): keep that within 63 bits too
         if (Math.multiplyHigh(blocks, type.blockBytes()) != 0 || blocks * type.blockBytes() < 0 || elements > Long.MAX_VALUE / 8) {
-            throw error(typeAt, "tensor \"" + name + "\" of shape " + shape + " and type " + type.label() + " has more bytes than 64 bits hold");
+            throw error(typeAt, "tensor \"" + name + "\" of shape " + shape + " and type " + type.label()
+                    + " has more bytes than 64 bits hold");
         }
         long bytes = blocks * type.blockBytes();
         if (bytes > fileSize) {

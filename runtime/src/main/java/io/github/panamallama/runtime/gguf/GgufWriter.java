@@ -176,7 +176,8 @@ public final class GgufWriter {
     /** The alignment of tensor data in bytes, 32 unless told otherwise. */
     public GgufWriter alignment(int bytes) {
         if (Integer.bitCount(bytes) != 1 || bytes < 8 || bytes > GgufReader.MAX_ALIGNMENT) {
-            throw new IllegalArgumentException("alignment is " + bytes + "; it must be a power of two between 8 and " + GgufReader.MAX_ALIGNMENT);
+            throw new IllegalArgumentException("alignment is " + bytes + "; it must be a power of two between 8 and "
+                    + GgufReader.MAX_ALIGNMENT);
         }
         return putU32("general.alignment", bytes);
     }
@@ -184,7 +185,8 @@ public final class GgufWriter {
     private GgufWriter put(String key, GgufValueType type, GgufValueType element, Object value) {
         int length = key.getBytes(StandardCharsets.UTF_8).length;
         if (length < 1 || length > GgufReader.MAX_KEY_BYTES || key.indexOf('\0') >= 0) {
-            throw new IllegalArgumentException("the key \"" + key + "\" must have 1 to " + GgufReader.MAX_KEY_BYTES + " bytes and no zero byte");
+            throw new IllegalArgumentException("the key \"" + key + "\" must have 1 to " + GgufReader.MAX_KEY_BYTES
+                    + " bytes and no zero byte");
         }
         if (key.equals("general.alignment") && type != GgufValueType.UINT32) {
             throw new IllegalArgumentException("general.alignment must be u32");

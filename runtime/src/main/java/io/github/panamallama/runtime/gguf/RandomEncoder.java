@@ -64,7 +64,8 @@ public record RandomEncoder(Architecture architecture, int layers, int width, in
             throw new IllegalArgumentException(heads + " heads do not share " + width + " elements in even parts");
         }
         if (vocabularySize < RandomModel.MIN_VOCABULARY) {
-            throw new IllegalArgumentException("vocabularySize is " + vocabularySize + "; it must be at least " + RandomModel.MIN_VOCABULARY);
+            throw new IllegalArgumentException("vocabularySize is " + vocabularySize + "; it must be at least "
+                    + RandomModel.MIN_VOCABULARY);
         }
         if (classes > 0 && architecture != Architecture.BERT) {
             throw new IllegalArgumentException("a random " + architecture.key + " has no classification head");

@@ -58,7 +58,8 @@ public final class Natives {
     private static NativesFolder open(NativesFolder folder) {
         var missing = CpuFeatures.missing(folder.cpuFeatures());
         if (!missing.isEmpty()) {
-            throw new NativeLibraryException("the native libraries in " + folder.libraryFolder() + " were built for another processor: this one lacks "
+            throw new NativeLibraryException("the native libraries in " + folder.libraryFolder()
+                    + " were built for another processor: this one lacks "
                     + String.join(", ", missing) + "; build them on this machine with ggml-src/build, or use the portable natives jar");
         }
         try {
@@ -102,7 +103,8 @@ public final class Natives {
             if (loaded && LlamaH.ggml_backend_reg_dev_count(registry) > 0) {
                 return false;
             }
-            var why = loaded ? "no device for it was found" : "it could not be loaded: its driver or runtime libraries are missing or too old";
+            var why = loaded ? "no device for it was found"
+                    : "it could not be loaded: its driver or runtime libraries are missing or too old";
             System.getLogger(DEVICES).log(System.Logger.Level.WARNING, "the " + plugin + " plug-in is there, but " + why
                     + (reason.isEmpty() ? "" : " (" + reason + ")") + "; models run on the processor");
             return true;
@@ -112,7 +114,8 @@ public final class Natives {
     private static void checkAbi(NativesFolder folder) {
         var differences = Abi.differences();
         if (!differences.isEmpty()) {
-            throw new NativeLibraryException("the native libraries in " + folder.libraryFolder() + " are of another version than this one expects ("
+            throw new NativeLibraryException("the native libraries in " + folder.libraryFolder()
+                    + " are of another version than this one expects ("
                     + differences.size() + " differences): " + String.join("; ", differences.subList(0, Math.min(5, differences.size())))
                     + "; use the natives jar of the same release, or build them again with ggml-src/build");
         }

@@ -36,7 +36,8 @@ final class NativesFolder {
     /** Back ends that may come in jars of their own, with {@code plugin-NAME.properties}, as {@code ggml-src/build --plugin} writes it. */
     private static final List<String> PLUGINS = List.of("cuda", "vulkan");
 
-    private static final List<String> PLATFORMS = List.of("linux-x86_64", "linux-aarch64", "macos-aarch64", "macos-x86_64", "windows-x86_64");
+    private static final List<String> PLATFORMS = List.of("linux-x86_64", "linux-aarch64", "macos-aarch64", "macos-x86_64",
+            "windows-x86_64");
 
     private final Path libraryFolder;
     private final Properties properties;
@@ -109,8 +110,10 @@ final class NativesFolder {
         if (description == null) {
             var others = PLATFORMS.stream().filter(other -> resource(loader, other, DESCRIPTION) != null).toList();
             throw new NativeLibraryException("no native libraries for " + platform + ": looked for natives/" + platform + "/" + DESCRIPTION
-                    + " on the class and module path" + (others.isEmpty() ? "" : ", where only " + String.join(", ", others) + " is present")
-                    + "; add the dependency panama-llama-natives with classifier " + platform + ", or build them with ggml-src/build and name the"
+                    + " on the class and module path" + (others.isEmpty() ? "" : ", where only " + String.join(", ", others)
+                            + " is present")
+                    + "; add the dependency panama-llama-natives with classifier " + platform
+                            + ", or build them with ggml-src/build and name the"
                     + " folder it prints by -D" + PROPERTY + "=");
         }
         try {
@@ -150,7 +153,8 @@ final class NativesFolder {
         var sources = added.getProperty("sources", "unknown");
         if (!sources.equals(properties.getProperty("sources"))) {
             throw new NativeLibraryException("the plug-in " + plugin + " for " + platform + " was built from other sources (" + sources
-                    + ") than the native libraries (" + properties.getProperty("sources") + "); take both jars of one release, or build both");
+                    + ") than the native libraries (" + properties.getProperty("sources")
+                            + "); take both jars of one release, or build both");
         }
         digest.update(text);
         for (var name : List.of("modules", "plugins")) {

@@ -12,7 +12,8 @@ final class Platform {
 
     static String of(String osName, String osArch) {
         var name = osName.toLowerCase(Locale.ROOT);
-        var os = name.startsWith("mac") || name.startsWith("darwin") ? "macos" : name.startsWith("win") ? "windows" : name.replace(' ', '_');
+        var os = name.startsWith("mac") || name.startsWith("darwin") ? "macos" : name.startsWith("win") ? "windows"
+                : name.replace(' ', '_');
         var arch = switch (osArch.toLowerCase(Locale.ROOT)) {
             case "amd64", "x86_64", "x64" -> "x86_64";
             case "aarch64", "arm64" -> "aarch64";

@@ -26,7 +26,8 @@ class ChatTemplateConformanceTest {
                         failures.add(file.getFileName() + " drops: " + part);
                     }
                 }
-                if (template.supportsTools() && !template.text(conversation, PromptOptions.defaults().withTools(Traits.PROBE_TOOL)).contains("probe_tool")) {
+                if (template.supportsTools() && !template.text(conversation,
+                        PromptOptions.defaults().withTools(Traits.PROBE_TOOL)).contains("probe_tool")) {
                     failures.add(file.getFileName() + " drops the tool");
                 }
             } catch (ChatTemplateException e) {

@@ -136,7 +136,8 @@ class ChatTemplateTest {
         var prompt = template.render(List.of(ChatMessage.user("Hi")), PromptOptions.defaults().withTools(tool));
         var call = prompt.parse("Well.\n<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1}}\n</tool_call><|im_end|>\n");
         assertEquals(new ParsedReply("Well.", "", List.of(new ToolCall("add", "{\"a\":1}"))), call);
-        for (var text : List.of("<tool_call> is a tag.", "<tool_call>\n{\"name\": \"add\", \"arg", "a <tool_call>{broken json}</tool_call> b", "<tool_c",
+        for (var text : List.of("<tool_call> is a tag.", "<tool_call>\n{\"name\": \"add\", \"arg",
+                "a <tool_call>{broken json}</tool_call> b", "<tool_c",
                 "{\"name\": \"add\"}")) {
             assertEquals(new ParsedReply(text, "", List.of()), prompt.parse(text));
         }

@@ -213,7 +213,8 @@ final class CppSource {
             }
             default -> {
                 var list = list();
-                if (!list.isEmpty() && list.stream().allMatch(x -> x instanceof List<?> l && l.size() == 2 && l.getFirst() instanceof String)) {
+                if (!list.isEmpty() && list.stream().allMatch(x -> x instanceof List<?> l && l.size() == 2
+                        && l.getFirst() instanceof String)) {
                     Map<String, Object> map = new LinkedHashMap<>();
                     list.forEach(x -> map.put((String) ((List<?>) x).get(0), ((List<?>) x).get(1)));
                     return map;

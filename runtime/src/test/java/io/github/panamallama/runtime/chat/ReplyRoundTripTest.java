@@ -19,7 +19,8 @@ class ReplyRoundTripTest {
               "detailed": {"type": "boolean", "description": "More of it"}}, "required": ["city"]}""");
     private static final Tool TIME = Tool.of("get_time", "Time of a city", """
             {"type": "object", "properties": {"city": {"type": "string", "description": "The city"}}, "required": ["city"]}""");
-    private static final ToolCall CALL = new ToolCall("call00001", "get_weather", "{\"city\": \"São \\\"Paulo\\\"\\n<SP>\", \"days\": 3, \"detailed\": true}");
+    private static final ToolCall CALL = new ToolCall("call00001", "get_weather",
+            "{\"city\": \"São \\\"Paulo\\\"\\n<SP>\", \"days\": 3, \"detailed\": true}");
     private static final ToolCall OTHER = new ToolCall("call00002", "get_time", "{\"city\": \"Rome & Vatican\"}");
 
     /** Turns whose parts can't be told apart in what the template writes. */
@@ -63,7 +64,8 @@ class ReplyRoundTripTest {
     }
 
     /** The turn as the template writes it behind the prompt; null where it leaves a part out or the prompt is no prefix of it. */
-    private static String answer(ChatTemplate template, Turn turn, RenderedPrompt prompt, PromptOptions options, List<ChatMessage> messages) {
+    private static String answer(ChatTemplate template, Turn turn, RenderedPrompt prompt, PromptOptions options,
+            List<ChatMessage> messages) {
         var all = new ArrayList<>(messages);
         all.add(new ChatMessage("assistant", turn.content, turn.reasoning, turn.calls, "", ""));
         String full;
@@ -124,7 +126,8 @@ class ReplyRoundTripTest {
                 var want = describe(new ParsedReply(turn.content, turn.reasoning, turn.calls));
                 var whole = prompt.parse(answer);
                 if (!describe(whole).equals(want)) {
-                    failures.add(name + "\n    want " + want + "\n    got  " + describe(whole) + "\n    from " + answer + "\n    " + template.format());
+                    failures.add(name + "\n    want " + want + "\n    got  " + describe(whole) + "\n    from " + answer + "\n    "
+                            + template.format());
                     continue;
                 }
                 for (int round = 0; round < 5; round++) {
@@ -154,7 +157,8 @@ class ReplyRoundTripTest {
                 }
             }
         }
-        System.out.println("turns parsed back: " + (checked - failures.size()) + " of " + checked + " in " + covered.size() + " templates, calls in "
+        System.out.println("turns parsed back: " + (checked - failures.size()) + " of " + checked + " in " + covered.size()
+                + " templates, calls in "
                 + withCalls.size() + "; " + unseen + " turns that the template does not write in full or not behind its own prompt");
         assertEquals("", String.join("\n", failures));
         assertTrue(checked >= 250, checked + " turns");

@@ -14,7 +14,8 @@ final class Upstream {
     static Path root() {
         var named = System.getProperty("panamallama.upstream");
         var root = named != null ? Path.of(named) : Path.of("..", "ggml-src", "upstream");
-        assumeTrue(Files.isDirectory(root.resolve("models/templates")), "no upstream tree at " + root.toAbsolutePath() + ": run ggml-src/vendor");
+        assumeTrue(Files.isDirectory(root.resolve("models/templates")), "no upstream tree at " + root.toAbsolutePath()
+                + ": run ggml-src/vendor");
         return root;
     }
 

@@ -109,7 +109,8 @@ class UpstreamRepliesTest {
             }
             assertTrue(got.equals(pieces) || !want.equals(got), () -> "pieces differ: " + failures.getLast());
         }
-        System.out.println("upstream's answers: " + passed + " of " + (passed + failures.size()) + " comparable cases agree; not comparable: " + unlike
+        System.out.println("upstream's answers: " + passed + " of " + (passed + failures.size())
+                + " comparable cases agree; not comparable: " + unlike
                 + ", unreadable " + unreadable);
         failures.forEach(f -> System.out.println("  differs: " + f.lines().findFirst().orElse("")));
         assertTrue(passed >= FLOOR, passed + " agree, " + FLOOR + " did before");
@@ -119,7 +120,8 @@ class UpstreamRepliesTest {
         var out = new StringBuilder("content=" + content.strip() + " | reasoning=" + reasoning.strip() + " | calls=");
         for (var c : calls) {
             var tree = Json.tryParse(c.arguments());
-            out.append(c.name()).append(c.id().isEmpty() ? "" : "#" + c.id()).append(tree == null ? "?" + c.arguments() : Json.write(tree)).append(' ');
+            out.append(c.name()).append(c.id().isEmpty() ? "" : "#" + c.id()).append(tree == null ? "?" + c.arguments()
+                    : Json.write(tree)).append(' ');
         }
         return out.toString();
     }

@@ -23,7 +23,8 @@ class CpuFeaturesTest {
     @Test
     void macOsListsThemBySysctl() {
         assertEquals(Set.of("FEAT_DotProd"), CpuFeatures.ofSysctl("hw.optional.arm.FEAT_DotProd: 1\nhw.optional.arm.FEAT_I8MM: 0\n"));
-        assertEquals(Set.of("fpu", "pni", "sse4_1", "avx", "avx2"), CpuFeatures.ofSysctl("machdep.cpu.features: FPU SSE3 SSE4.1 AVX1.0\nmachdep.cpu.leaf7_features: AVX2\n"));
+        assertEquals(Set.of("fpu", "pni", "sse4_1", "avx", "avx2"),
+                CpuFeatures.ofSysctl("machdep.cpu.features: FPU SSE3 SSE4.1 AVX1.0\nmachdep.cpu.leaf7_features: AVX2\n"));
     }
 
     @Test

@@ -104,7 +104,8 @@ class GuardsTest {
 
     @Test
     void noPathsFail() {
-        assertEquals(MemorySegment.NULL, LlamaH.pl_model_load(MemorySegment.NULL, 0, LlamaH.llama_model_default_params(arena), error.segment()));
+        assertEquals(MemorySegment.NULL, LlamaH.pl_model_load(MemorySegment.NULL, 0, LlamaH.llama_model_default_params(arena),
+                error.segment()));
         assertTrue(error.failed());
     }
 
@@ -212,7 +213,8 @@ class GuardsTest {
             assertFalse(error.message().isEmpty());
             LlamaH.pl_context_free(context, threads);
         }
-        assertEquals(List.of(), java.util.stream.IntStream.range(0, vocabulary).filter(i -> rows.get(0)[i] != rows.get(1)[i]).boxed().toList());
+        assertEquals(List.of(), java.util.stream.IntStream.range(0,
+                vocabulary).filter(i -> rows.get(0)[i] != rows.get(1)[i]).boxed().toList());
         LlamaH.pl_model_free(model);
     }
 
@@ -245,13 +247,15 @@ class GuardsTest {
         }
         assertEquals(2 * contextBytes[0], contextBytes[1]);
 
-        assertEquals(1, LlamaH.pl_memory_estimate(paths, 1, LlamaH.llama_model_default_params(arena), MemorySegment.NULL, 0, uses, 8, error.segment()));
+        assertEquals(1, LlamaH.pl_memory_estimate(paths, 1, LlamaH.llama_model_default_params(arena), MemorySegment.NULL, 0, uses, 8,
+                error.segment()));
         assertEquals(0, pl_memory_use.context(uses));
     }
 
     @Test
     void quantisingAMissingFileFails() {
-        int code = LlamaH.pl_model_quantize(arena.allocateFrom(folder.resolve("missing.gguf").toString()), arena.allocateFrom(folder.resolve("out.gguf").toString()),
+        int code = LlamaH.pl_model_quantize(arena.allocateFrom(folder.resolve("missing.gguf").toString()),
+                arena.allocateFrom(folder.resolve("out.gguf").toString()),
                 LlamaH.llama_model_quantize_default_params(arena), error.segment());
         assertTrue(code < -99, "code " + code);
         assertFalse(error.message().isEmpty());
@@ -262,9 +266,11 @@ class GuardsTest {
         var message = llama_chat_message.allocate(arena);
         llama_chat_message.role(message, arena.allocateFrom("user"));
         llama_chat_message.content(message, arena.allocateFrom("hello"));
-        assertEquals(-1, LlamaH.pl_chat_apply_template(arena.allocateFrom("no such template"), message, 1, true, MemorySegment.NULL, 0, error.segment()));
+        assertEquals(-1, LlamaH.pl_chat_apply_template(arena.allocateFrom("no such template"), message, 1, true, MemorySegment.NULL, 0,
+                error.segment()));
         assertFalse(error.failed(), error::message);
-        assertTrue(LlamaH.pl_chat_apply_template(arena.allocateFrom("chatml"), message, 1, true, arena.allocate(256), 256, error.segment()) > 0);
+        assertTrue(LlamaH.pl_chat_apply_template(arena.allocateFrom("chatml"), message, 1, true, arena.allocate(256), 256,
+                error.segment()) > 0);
     }
 
     @Test

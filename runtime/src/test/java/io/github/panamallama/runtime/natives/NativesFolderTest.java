@@ -56,7 +56,8 @@ class NativesFolderTest {
     void theJarIsUnpackedOnceAndFoundAgain() throws Exception {
         var first = NativesFolder.ofResources(PLATFORM, loader(), cache);
         assertEquals(List.of("liba.so", "libb.so"), first.libraries().stream().map(p -> p.getFileName().toString()).toList());
-        assertArrayEquals(Files.readAllBytes(jar.resolve("natives/linux-x86_64/liba.so")), Files.readAllBytes(first.libraries().getFirst()));
+        assertArrayEquals(Files.readAllBytes(jar.resolve("natives/linux-x86_64/liba.so")),
+                Files.readAllBytes(first.libraries().getFirst()));
         assertTrue(first.libraryFolder().startsWith(cache), first.libraryFolder()::toString);
         assertEquals(List.of("avx2", "fma"), first.cpuFeatures());
         assertFalse(first.hasModules());
@@ -157,7 +158,8 @@ class NativesFolderTest {
         var bytes = "module".getBytes();
         Files.write(natives.resolve("libggml-cuda.so"), bytes);
         var sha256 = HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(bytes));
-        Files.writeString(natives.resolve("plugin-cuda.properties"), "sources=" + sources + "\nmodules=libggml-cuda.so\nsize.libggml-cuda.so="
+        Files.writeString(natives.resolve("plugin-cuda.properties"), "sources=" + sources
+                + "\nmodules=libggml-cuda.so\nsize.libggml-cuda.so="
                 + bytes.length + "\nsha256.libggml-cuda.so=" + sha256 + "\n");
     }
 

@@ -41,7 +41,8 @@ class PlugInTest {
                 .collect(Collectors.joining(File.pathSeparator));
         var classes = Path.of(Child.class.getProtectionDomain().getCodeSource().getLocation().toURI());
         var java = Path.of(System.getProperty("java.home"), "bin", "java").toString();
-        var command = List.of(java, "--enable-native-access=ALL-UNNAMED", "-cp", path + File.pathSeparator + classes + File.pathSeparator + folder.resolve("jar"), Child.class.getName());
+        var command = List.of(java, "--enable-native-access=ALL-UNNAMED", "-cp", path + File.pathSeparator + classes + File.pathSeparator
+                + folder.resolve("jar"), Child.class.getName());
         var builder = new ProcessBuilder(command).redirectErrorStream(true);
         builder.environment().put("PANAMA_LLAMA_CACHE", folder.resolve("cache").toString());
         var process = builder.start();

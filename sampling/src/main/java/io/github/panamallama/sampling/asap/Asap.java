@@ -802,7 +802,8 @@ public final class Asap implements AutoCloseable {
     /**
      * Takes over a saved trie in place of the present one.
      *
-     * @throws LlamaException if it belongs to another model, adapter set, prompt, grammar or setting, or is damaged; the present one stays then
+     * @throws LlamaException if it belongs to another model, adapter set, prompt, grammar or setting, or is damaged; the present one stays
+     *                        then
      */
     public void load(Path file) {
         var loaded = TrieFile.read(file, key, root.vocabularySize(), options.maxTokens());

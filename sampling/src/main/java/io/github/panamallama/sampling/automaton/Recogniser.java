@@ -474,7 +474,8 @@ public final class Recogniser {
     }
 
     private LimitException tooAmbiguous() {
-        return new LimitException("more than " + limits.items + " readings of the text at once: the grammar is too ambiguous, or has too many"
+        return new LimitException("more than " + limits.items
+                + " readings of the text at once: the grammar is too ambiguous, or has too many"
                 + " alternatives at one place");
     }
 

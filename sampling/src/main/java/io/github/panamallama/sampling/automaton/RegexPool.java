@@ -370,7 +370,8 @@ public final class RegexPool {
             int head = terms[t].kind == Kind.CAT ? terms[t].a : t;
             if (terms[head].kind == Kind.REPEAT && head != EMPTY) {
                 counts = counts == null ? new HashMap<>() : counts;
-                counts.computeIfAbsent((long) terms[head].a << 32 | tail(t), _ -> new ArrayList<>(2)).add(new int[] {terms[head].b, terms[head].c});
+                counts.computeIfAbsent((long) terms[head].a << 32 | tail(t), _ -> new ArrayList<>(2)).add(new int[] {terms[head].b,
+                        terms[head].c});
             }
         }
         if (counts == null || options.length == 1) {

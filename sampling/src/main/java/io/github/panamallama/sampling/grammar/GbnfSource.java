@@ -287,7 +287,8 @@ final class GbnfSource implements Source {
         }
 
         private static boolean isText(Text text) {
-            return Arrays.stream(text.codePoints()).allMatch(c -> Character.isValidCodePoint(c) && (c < Character.MIN_SURROGATE || c > Character.MAX_SURROGATE));
+            return Arrays.stream(text.codePoints()).allMatch(c -> Character.isValidCodePoint(c)
+                    && (c < Character.MIN_SURROGATE || c > Character.MAX_SURROGATE));
         }
 
         private int[] regexes(List<Node> parts) {

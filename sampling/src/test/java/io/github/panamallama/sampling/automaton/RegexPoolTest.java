@@ -89,7 +89,8 @@ class RegexPoolTest {
             try {
                 for (var text : texts) {
                     var matcher = java.matcher(text);
-                    assertEquals(matcher.matches(), pool.matches(match, text), "seed " + seed + ": /" + source + "/ against \"" + text + '"');
+                    assertEquals(matcher.matches(), pool.matches(match, text), "seed " + seed + ": /" + source + "/ against \"" + text
+                            + '"');
                     assertEquals(matcher.find(0), pool.matches(search, text), "seed " + seed + ": /" + source + "/ within \"" + text + '"');
                 }
                 compared++;
@@ -210,7 +211,8 @@ class RegexPoolTest {
     @Test
     void listsTheWordsOfFiniteLanguages() {
         var pool = new RegexPool();
-        var words = pool.words(pool.match("(ab?|c){1,2}", Encoding.UTF8), 100).stream().map(w -> new String(w, StandardCharsets.UTF_8)).toList();
+        var words = pool.words(pool.match("(ab?|c){1,2}", Encoding.UTF8), 100).stream().map(w -> new String(w,
+                StandardCharsets.UTF_8)).toList();
         assertEquals(List.of("a", "aa", "aab", "ab", "aba", "abab", "abc", "ac", "c", "ca", "cab", "cc"), words);
         assertNull(pool.words(pool.match("(ab?|c){1,2}", Encoding.UTF8), 11));
         assertNull(pool.words(pool.match("ab*", Encoding.UTF8), 1000));

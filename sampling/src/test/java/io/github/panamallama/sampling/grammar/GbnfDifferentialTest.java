@@ -139,7 +139,8 @@ class GbnfDifferentialTest {
         for (int t = 0; t < ours.size(); t++) {
             boolean there = (theirs[t >> 6] >>> t & 1) != 0;
             if (there != ours.get(t) && wellFormed(prepared.bytes(t))) {
-                assertEquals(there, ours.get(t), where + ": token " + t + " \"" + new String(prepared.bytes(t), StandardCharsets.UTF_8) + '"');
+                assertEquals(there, ours.get(t), where + ": token " + t + " \"" + new String(prepared.bytes(t), StandardCharsets.UTF_8)
+                        + '"');
             }
         }
     }
@@ -170,7 +171,8 @@ class GbnfDifferentialTest {
                         "llama.cpp reads tokens as C strings and never allows a NUL that the grammar asks for"),
                 new Difference("root ::= \"a\"{0,3000}", pieces(repeat("aaaa", 751)), false, true,
                         "llama.cpp takes a largest count beyond 2000 for no limit; here counts are kept"),
-                new Difference("root ::= [\\ud83d] [\\ude00] | \"a\"", pieces("\u00ed", "\u00a0", "\u00bd", "\u00ed", "\u00b8", "\u0080"), false, true,
+                new Difference("root ::= [\\ud83d] [\\ude00] | \"a\"", pieces("\u00ed", "\u00a0", "\u00bd", "\u00ed", "\u00b8", "\u0080"),
+                        false, true,
                         "llama.cpp allows surrogates as UTF-8, which Unicode forbids"));
     }
 
@@ -371,7 +373,8 @@ class GbnfDifferentialTest {
                 var ours = ours(grammar, texts.get(i));
                 assertEquals(theirs.get(i).complete(), ours.complete(), where + "the end after \"" + text(texts.get(i)) + '"');
                 // llama.cpp goes on into rules that never end, so it may allow more of a text that can't be completed
-                assertTrue(theirs.get(i).tokens() >= ours.tokens(), where + "tokens of \"" + text(texts.get(i)) + "\": " + theirs.get(i).tokens()
+                assertTrue(theirs.get(i).tokens() >= ours.tokens(), where + "tokens of \"" + text(texts.get(i)) + "\": "
+                        + theirs.get(i).tokens()
                         + " there, " + ours.tokens() + " here");
                 complete += ours.complete() ? 1 : 0;
                 same++;
@@ -379,7 +382,8 @@ class GbnfDifferentialTest {
         }
         System.out.println(same + " verdicts the same, " + complete + " of them complete; grammars refused by both " + bothRefuse
                 + ", by llama.cpp for repeating the empty text " + emptyRepeats + ", here for hidden left recursion " + hidden
-                + ", here for matching nothing " + nothing + "; llama.cpp took longer than 3 s for " + slow + " and ended its process on " + ended);
+                + ", here for matching nothing " + nothing + "; llama.cpp took longer than 3 s for " + slow + " and ended its process on "
+                        + ended);
         assertTrue(same > 2_000 && complete > 200, same + " verdicts, " + complete + " complete");
     }
 }

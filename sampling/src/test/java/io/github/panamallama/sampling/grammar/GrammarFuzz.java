@@ -18,7 +18,8 @@ public final class GrammarFuzz {
     private GrammarFuzz() {}
 
     private static GrammarVocabulary vocabulary() {
-        var words = new String[] {"\"", "\":", "\",\"", "{\"", "\"}", "}}", "[[", "]]", "true", "false", "null", "aa", "ab", "abc", "ba", "00",
+        var words = new String[] {"\"", "\":", "\",\"", "{\"", "\"}", "}}", "[[", "]]", "true", "false", "null", "aa", "ab", "abc",
+                "ba", "00",
             "01", "1.", "e+", "\\u00", "\\n", "é", "éa", "語", "😀", "  ", "\n ", "<a>", "name", "\"name\":", "type"};
         var pieces = new byte[256 + words.length + 8][];
         for (int b = 0; b < 256; b++) {
@@ -83,7 +84,8 @@ public final class GrammarFuzz {
         int choice = 12345;
         for (int step = 0; step < 24; step++) {
             choice = choice * 1103515245 + 12345;
-            int given = from + 2 * step + 1 < data.length ? (data[from + 2 * step] & 0xff) << 8 | data[from + 2 * step + 1] & 0xff : choice >>> 8;
+            int given = from + 2 * step + 1 < data.length ? (data[from + 2 * step] & 0xff) << 8 | data[from + 2 * step + 1] & 0xff
+                    : choice >>> 8;
             var before = constraint.state();
             var mask = new TokenMask(VOCABULARY.size());
             mask.copyFrom(constraint.mask());

@@ -21,9 +21,12 @@ import org.junit.jupiter.api.Test;
 class GrammarFuzzTest {
     private static final int RUNS = Integer.getInteger("panamallama.fuzz.runs", 6_000);
     private static final int HANGS_AFTER_SECONDS = 60;
-    private static final String[] DICTIONARY = {"root ::= ", " ::= ", "\"a\"", "[a-z]", "[^\"]", "(", ")", "*", "+", "?", "{0,3}", "{2,}", "|", "\n", "a ",
-        "root", "\\u00e9", "\\x00", "<[3]>", "!<[260]>", ".", "# c\n", "^", "$", "(?=", "(?!", "(?:", "\\d", "\\p{L}", "{\"type\":\"object\"}",
-        "{\"type\":\"string\",\"pattern\":\"a+\"}", "\"properties\":{\"a\":", "\"anyOf\":[", "\"$ref\":\"#\"", "\"not\":", "\"maxLength\":3", "\"enum\":[1,\"x\"]",
+    private static final String[] DICTIONARY = {"root ::= ", " ::= ", "\"a\"", "[a-z]", "[^\"]", "(", ")", "*", "+", "?", "{0,3}", "{2,}",
+            "|", "\n", "a ",
+        "root", "\\u00e9", "\\x00", "<[3]>", "!<[260]>", ".", "# c\n", "^", "$", "(?=", "(?!", "(?:", "\\d", "\\p{L}",
+                "{\"type\":\"object\"}",
+        "{\"type\":\"string\",\"pattern\":\"a+\"}", "\"properties\":{\"a\":", "\"anyOf\":[", "\"$ref\":\"#\"", "\"not\":",
+                "\"maxLength\":3", "\"enum\":[1,\"x\"]",
         "\"items\":", "\"required\":[\"a\"]", "true", "{}", "[]", ",", ":", "}", "]", "\u00ff"};
 
     private static List<byte[]> corpus() throws IOException {

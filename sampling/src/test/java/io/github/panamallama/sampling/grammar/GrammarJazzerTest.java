@@ -35,7 +35,8 @@ class GrammarJazzerTest {
         var output = folder.resolve("output.txt");
         int code = new ProcessBuilder(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
                 "-XX:+EnableDynamicAgentLoading", "--enable-native-access=ALL-UNNAMED", "-Xmx1g", "-cp",
-                System.getProperty("surefire.test.class.path", System.getProperty("java.class.path")), "com.code_intelligence.jazzer.Jazzer",
+                System.getProperty("surefire.test.class.path", System.getProperty("java.class.path")),
+                        "com.code_intelligence.jazzer.Jazzer",
                 "--target_class=" + target.getName(), "--instrumentation_includes=io.github.panamallama.sampling.**",
                 "--reproducer_path=" + folder, "-artifact_prefix=" + folder + "/", "-max_total_time=" + SECONDS, "-timeout=60",
                 // the heap is bounded above; libFuzzer would count the peak of the JVM that starts it, which a process inherits

@@ -197,7 +197,8 @@ class GrammarTest {
 
     @Test
     void doesNotHangOnHardExpressions() {
-        var constraint = Grammar.regex("(a|b)*a(a|b){18}(a|b)*c", GrammarOptions.defaults().withStates(2000).withMaskTime(Duration.ofMillis(500)))
+        var constraint = Grammar.regex("(a|b)*a(a|b){18}(a|b)*c",
+                GrammarOptions.defaults().withStates(2000).withMaskTime(Duration.ofMillis(500)))
                 .constraint(bytes());
         var random = new Random(5);
         try {

@@ -239,7 +239,8 @@ class MaskTest {
         constraint.accept(1);
         assertEquals(5, constraint.mask().only());
 
-        var e = assertThrows(GrammarException.class, () -> Grammar.gbnf("root ::= \"a\"\n  <[6]>".replace("\n", "")).constraint(vocabulary));
+        var e = assertThrows(GrammarException.class, () -> Grammar.gbnf("root ::= \"a\"\n  <[6]>".replace("\n",
+                "")).constraint(vocabulary));
         assertEquals("line 1, column 15: token 6 is outside the vocabulary of 6", e.getMessage());
         e = assertThrows(GrammarException.class, () -> Grammar.gbnf("root ::= <nope>").constraint(vocabulary));
         assertTrue(e.getMessage().startsWith("line 1, column 10: the vocabulary has no token spelled <nope>"), e.getMessage());

@@ -122,7 +122,8 @@ final class UpstreamGrammar implements AutoCloseable {
 
     private void start() throws IOException {
         var java = Path.of(System.getProperty("java.home"), "bin", "java").toString();
-        process = new ProcessBuilder(java, "--enable-native-access=ALL-UNNAMED", "-Xmx256m", "-cp", System.getProperty("surefire.test.class.path",
+        process = new ProcessBuilder(java, "--enable-native-access=ALL-UNNAMED", "-Xmx256m", "-cp",
+                System.getProperty("surefire.test.class.path",
                 System.getProperty("java.class.path")), UpstreamGrammar.class.getName(), vocabulary.toString())
                 .redirectError(ProcessBuilder.Redirect.DISCARD).start();
         to = new DataOutputStream(new BufferedOutputStream(process.getOutputStream()));

@@ -79,7 +79,8 @@ class SpeculativeTest {
                     var counts = new int[256];
                     for (int seed = 0; seed < draws; seed++) {
                         var options = Letters.options(4).withSampling(sampling.withSeed(seed));
-                        counts[index(Letters.run(head ? startHead(large, small, size, 3, options) : start(large, small, size, 3, options)))]++;
+                        counts[index(Letters.run(head ? startHead(large, small, size, 3, options)
+                                : start(large, small, size, 3, options)))]++;
                     }
                     assertDistribution(exact(large, sampling, size), counts, draws);
                 }

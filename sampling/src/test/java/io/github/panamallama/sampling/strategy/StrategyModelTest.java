@@ -465,7 +465,8 @@ class StrategyModelTest {
                 var small = Engine.open(two, OPTIONS); var sequence = large.newSequence()) {
             int[] start = {300, 301, 302, 303};
             double bits = RowMath.entropy(fresh(large, start)) / Math.log(2) - 0.02;
-            var run = new SwitchRun(bits, 1, 1, Track.of(sequence), Track.open(small, AdapterSet.none()), start, options().withMaxTokens(60),
+            var run = new SwitchRun(bits, 1, 1, Track.of(sequence), Track.open(small, AdapterSet.none()), start,
+                    options().withMaxTokens(60),
                     Language.of(one.vocabulary(), false));
             try (var decoding = new Decoding(run)) {
                 int[] text = Letters.run(decoding);
