@@ -139,7 +139,8 @@ final class Main implements Runnable {
         }
     }
 
-    private static Path path(String name) {
+    /** @throws TypeConversionException if no file can have that name */
+    static Path path(String name) {
         try {
             return Path.of(name);
         } catch (InvalidPathException e) {

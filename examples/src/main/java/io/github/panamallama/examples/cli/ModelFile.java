@@ -22,7 +22,7 @@ final class ModelFile implements ITypeConverter<Path> {
             }
         } catch (InvalidPathException e) {      // Windows allows no colon
             if (!HubModel.isName(text)) {
-                throw new TypeConversionException(e.getMessage());
+                return Main.path(text);     // says why
             }
         }
         try {

@@ -118,10 +118,12 @@ class MainTest {
 
     @Test
     void whatNoFileCanBeCalledIsAUsageErrorInWords() {
-        var result = Cli.run("inspect", "a\0b");
-        assertEquals(2, result.code());
-        assertTrue(result.err().contains("can't be the name of a file: Nul character not allowed"), result.err());
-        assertFalse(result.err().contains("Exception"), result.err());
+        for (var command : List.of("inspect", "tokenize")) {
+            var result = Cli.run(command, "a\0b");
+            assertEquals(2, result.code());
+            assertTrue(result.err().contains("can't be the name of a file: Nul character not allowed"), result.err());
+            assertFalse(result.err().contains("Exception"), result.err());
+        }
         assertTrue(Cli.run("layers", "trace", "").err().contains("the name of a file is empty"));
     }
 
