@@ -61,6 +61,8 @@ public record HubOptions(URI endpoint, String token, Path folder, int retries, D
                     DefaultModel.cacheFolder().resolve("hub"), 5, Duration.ofSeconds(1), Duration.ofMinutes(1));
         } catch (URISyntaxException e) {
             throw new IllegalArgumentException("HF_ENDPOINT is '" + endpoint + "'; it must be an address such as " + HUGGING_FACE, e);
+        } catch (IllegalArgumentException e) {
+            throw new IllegalArgumentException("HF_ENDPOINT and HF_TOKEN: " + e.getMessage(), e);
         }
     }
 

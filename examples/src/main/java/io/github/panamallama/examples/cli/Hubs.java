@@ -14,7 +14,7 @@ final class Hubs {
         try {
             return Hub.open();
         } catch (IllegalArgumentException e) {
-            throw new ParameterException(command, "HF_ENDPOINT and HF_TOKEN: " + e.getMessage());
+            throw new ParameterException(command, e.getMessage());
         }
     }
 }
