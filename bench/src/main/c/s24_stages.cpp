@@ -11,9 +11,10 @@
 //   no scales      everything, but sums stay whole numbers
 //   everything     the kernel
 //
-// For the dense rivals: loads, and ggml's kernel as it is. With FILE, weights that llama.cpp would map lie in that file, which is removed
-// afterwards, so in pages of 4 KB; without it, and those of Q4_0 always, which are repacked, in pages of 2 MB. What each stage computes is
-// compared with plain C++, but for the rivals. Prints time, bandwidth and nanoseconds a thread takes for 256 weights.
+// For the dense rivals: loads, and ggml's kernel as it is (not for Q8_0, whose kernel for one column can't be called from here). With
+// FILE, weights that llama.cpp would map lie in that file, which is removed afterwards, so in pages of 4 KB; without it, and those of
+// Q4_0 always, which are repacked, in pages of 2 MB. What each stage computes is compared with plain C++, but for the rivals. Prints
+// time, bandwidth and nanoseconds a thread takes for 256 weights.
 #include "s24_dot.h"
 
 #include <algorithm>
@@ -36,7 +37,6 @@
 
 extern "C" void ggml_gemv_q4_0_8x8_q8_0(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc);
 extern "C" void ggml_vec_dot_tq2_0_q8_K(int n, float * s, size_t bs, const void * vx, size_t bx, const void * vy, size_t by, int nrc);
-extern "C" void ggml_vec_dot_q8_0_q8_0(int n, float * s, size_t bs, const void * vx, size_t bx, const void * vy, size_t by, int nrc);
 
 using namespace pl::s24;
 
@@ -397,8 +397,11 @@ template <class Block> void sparse(pool & all, const char * type) {
     }
 }
 
-// `block` bytes hold `per_block` weights of a row; product(x, y, row, result) is that of eight rows.
-template <class Product> void dense(pool & all, const char * type, int64_t block, int64_t per_block, bool mapped, const Product & product) {
+// Eight rows of so many bytes each times a column.
+using dense_product = std::function<void(const char * x, const char * y, int64_t row_bytes, float * results)>;
+
+// `block` bytes hold `per_block` weights of a row.
+void dense(pool & all, const char * type, int64_t block, int64_t per_block, bool mapped, const dense_product & product) {
     const int64_t row_bytes = blocks * 256 / per_block * block;
     const size_t bytes = size_t(row_count * row_bytes);
     char * const x = memory(bytes, mapped);
@@ -413,12 +416,14 @@ template <class Product> void dense(pool & all, const char * type, int64_t block
             }
             got[size_t(begin)] = folded_floats(_mm512_castsi512_ps(_mm512_or_si512(a, b)));
         } },
-        { "everything", [&](int64_t begin, int64_t end) {
+    };
+    if (product) {
+        stages.push_back({ "everything", [&](int64_t begin, int64_t end) {
             for (int64_t row = begin; row < end; row += 8) {
                 product(x + row * row_bytes, y.data(), row_bytes, &got[size_t(row)]);
             }
-        } },
-    };
+        } });
+    }
     measure(all, type, bytes, stages);
 }
 
@@ -438,11 +443,7 @@ int main(int argc, char ** argv) {
         ggml_gemv_q4_0_8x8_q8_0(length, to, 0, x, y, 1, 8);
     });
     sparse<pl_block_s24_q8>(all, "s24_q8");
-    dense(all, "q8_0", 34, 32, true, [&](const char * x, const char * y, int64_t row, float * to) {
-        for (int r = 0; r < 8; r++) {
-            ggml_vec_dot_q8_0_q8_0(length, to + r, 0, x + r * row, 0, y, 0, 1);
-        }
-    });
+    dense(all, "q8_0", 34, 32, true, nullptr);
     sparse<pl_block_s24_t>(all, "s24_t");
     dense(all, "tq2_0", 66, 256, true, [&](const char * x, const char * y, int64_t row, float * to) {
         for (int r = 0; r < 8; r++) {
