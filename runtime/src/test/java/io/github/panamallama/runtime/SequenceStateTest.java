@@ -340,7 +340,7 @@ class SequenceStateTest {
             }
             var nowhere = folder.resolve("no such folder").resolve("sequence");
             var message = assertThrows(LlamaException.class, () -> sequence.save(nowhere)).getMessage();
-            assertTrue(message.contains(nowhere.toString()) && message.contains("NoSuchFile"), message);
+            assertTrue(message.contains(nowhere.toString()) && message.contains("there is no such file or folder"), message);
             message = assertThrows(StateException.class, () -> engine.restore(nowhere)).getMessage();
             assertTrue(message.contains(nowhere.toString()) && message.contains("can't be read: there is no such file"), message);
             var full = new OutputStream() {
