@@ -25,6 +25,7 @@ import io.github.panamallama.runtime.EmbeddingException;
 import io.github.panamallama.runtime.LayerPlan;
 import io.github.panamallama.runtime.LlamaException;
 import io.github.panamallama.runtime.ModelLoadException;
+import io.github.panamallama.runtime.ModelOptions;
 import io.github.panamallama.runtime.Normalization;
 import io.github.panamallama.runtime.Pooling;
 import io.github.panamallama.runtime.Reranker;
@@ -37,12 +38,14 @@ import io.github.panamallama.runtime.gguf.RandomAdapter;
 import io.github.panamallama.runtime.gguf.RandomEncoder;
 import io.github.panamallama.runtime.gguf.RandomModel;
 import io.github.panamallama.sampling.strategy.AdaDec;
+import io.github.panamallama.sampling.strategy.MtpDrafts;
 import io.github.panamallama.sampling.strategy.NGramDrafts;
 import io.github.panamallama.sampling.strategy.PlanDrafts;
 import io.github.panamallama.sampling.strategy.PlanSwitching;
 import io.github.panamallama.sampling.strategy.Strategy;
 import io.github.panamallama.sampling.strategy.TrigramTable;
 import io.github.panamallama.sampling.strategy.Uscd;
+import io.github.panamallama.sampling.strategy.Work;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -52,6 +55,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -324,6 +328,21 @@ class IsolatedPartsTest extends BothWays {
                 var completion = model.complete(PROMPT, GREEDY.withStrategy(strategy));
                 return List.of(completion.text(), completion.finishReason(), completion.work());
             });
+        }
+    }
+
+    @Test
+    void draftsByAModelsOwnHeadCross() {
+        var file = folder.resolve("mtp.gguf");
+        RandomModel.tiny(RandomModel.Architecture.QWEN35).write(file);
+        var options = OPTIONS.withModel(ModelOptions.defaults().withMtp(true));
+        try (var local = Llama.load(file, options); var remote = Llama.isolated(file, options, IsolationOptions.defaults())) {
+            var answers = Stream.of(local, remote).map(model -> {
+                var completion = model.complete(PROMPT, GREEDY.withStrategy(new MtpDrafts(2)));
+                return List.of(completion.text(), completion.finishReason(), completion.work());
+            }).toList();
+            assertEquals(answers.getFirst(), answers.getLast());
+            assertTrue(((Work) answers.getFirst().getLast()).count("drafted") > 0);
         }
     }
 

@@ -1,5 +1,6 @@
 package io.github.panamallama.examples.cli;
 
+import java.math.BigInteger;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
@@ -14,12 +15,12 @@ import java.util.regex.Pattern;
  * @param column column, or 0 for the end of the line
  */
 record Place(Path file, int line, int column) {
-    private static final Pattern SUFFIX = Pattern.compile("(.+?):(\\d{1,9})(?::(\\d{1,9}))?:?");
+    private static final Pattern SUFFIX = Pattern.compile("(.+?):(-?\\d+)(?::(-?\\d+))?:?");
 
     /** The text on both sides of a place. */
     record Cut(String prefix, String suffix) { }
 
-    /** @throws IllegalArgumentException when LINE or COL is 0, or {@code argument} is no path */
+    /** @throws IllegalArgumentException when LINE or COL is no number that counts from 1, or {@code argument} is no path */
     static Place parse(String argument) {
         try {
             var whole = Path.of(argument);
@@ -27,15 +28,22 @@ record Place(Path file, int line, int column) {
             if (Files.exists(whole) || !match.matches()) {
                 return new Place(whole, 0, 0);      // a name with colons in it is a name first
             }
-            int line = Integer.parseInt(match.group(2));
-            int column = match.group(3) == null ? 0 : Integer.parseInt(match.group(3));
-            if (line == 0 || match.group(3) != null && column == 0) {
-                throw new IllegalArgumentException(argument + ": lines and columns count from 1");
-            }
-            return new Place(Path.of(match.group(1)), line, column);
+            return new Place(Path.of(match.group(1)), number(match.group(2), argument),
+                    match.group(3) == null ? 0 : number(match.group(3), argument));
         } catch (InvalidPathException e) {
             throw new IllegalArgumentException(argument + " is not a path: " + e.getReason());
         }
+    }
+
+    private static int number(String digits, String argument) {
+        var number = new BigInteger(digits);
+        if (number.signum() <= 0) {
+            throw new IllegalArgumentException(argument + ": lines and columns count from 1");
+        }
+        if (number.bitLength() >= Integer.SIZE) {
+            throw new IllegalArgumentException(argument + ": no file has a line or column " + number);
+        }
+        return number.intValue();
     }
 
     /** @throws IllegalArgumentException when {@code text} has no such place */

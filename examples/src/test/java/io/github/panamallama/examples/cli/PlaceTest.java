@@ -54,10 +54,13 @@ class PlaceTest {
         assertEquals("f has 2 lines; there is no line 3", refused("f:3", "a\nb"));
         assertEquals("f has 1 line; there is no line 2", refused("f:2", ""));
         assertEquals("line 1 of f has 3 characters; there is no column 5", refused("f:1:5", "abc\n"));
-        assertEquals("f:0: lines and columns count from 1", assertThrows(IllegalArgumentException.class,
-                () -> Place.parse("f:0")).getMessage());
-        assertEquals("f:1:0: lines and columns count from 1", assertThrows(IllegalArgumentException.class,
-                () -> Place.parse("f:1:0")).getMessage());
+        for (var place : new String[] {"f:0", "f:1:0", "f:-1", "f:1:-99999999999"}) {
+            assertEquals(place + ": lines and columns count from 1", assertThrows(IllegalArgumentException.class,
+                    () -> Place.parse(place)).getMessage());
+        }
+        assertEquals("f:2147483648: no file has a line or column 2147483648", assertThrows(IllegalArgumentException.class,
+                () -> Place.parse("f:2147483648")).getMessage());
+        assertEquals("f has 1 line; there is no line 2147483647", refused("f:2147483647", ""));
     }
 
     private static String refused(String place, String text) {
