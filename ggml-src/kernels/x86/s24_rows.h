@@ -16,8 +16,8 @@ inline float sum_of(__m256 v) {
 }
 
 // Fetches what is read later, as much as block b of R rows: of one row 8 KB ahead, further than the processor's own prefetcher goes, and
-// into the L2 cache, because what goes to the L1 holds one of its few miss buffers until memory answers (Zen 4: 17 instead of 25 GB/s);
-// of R rows the R after them, in the order in which they lie in memory.
+// into the L2 cache (Zen 4: 25 GB/s; into the L1, whose few miss buffers that likely fills, 17); of R rows the R after them, in the order
+// in which they lie in memory.
 template <int R, class Block> void fetch(const Block * x, int64_t stride, int64_t b) {
     const char * const next = R == 1 ? (const char *) (x + b) + 8192 : (const char *) (x + R * (stride + b));
     for (size_t at = 0; at < R * sizeof(Block); at += 64) {
