@@ -127,8 +127,8 @@ public final class Soak implements Callable<Integer> {
                 round(random);
                 samples.add(sample((System.nanoTime() - start) / 6e10));
                 var now = samples.getLast();
-                System.out.printf(Locale.ROOT, "%5.1f min  resident %s MiB: files %s, free in the C library %s, not given back %s, the JVM's %s, "
-                        + "other mappings %s; in use %s; %d handles, %d threads  %s%n", now.minutes, mebibytes(now.resident),
+                System.out.printf(Locale.ROOT, "%5.1f min  resident %s MiB: files %s, free in the C library %s, not given back %s, "
+                        + "the JVM's %s, other mappings %s; in use %s; %d handles, %d threads  %s%n", now.minutes, mebibytes(now.resident),
                         mebibytes(now.files), mebibytes(now.kept), mebibytes(now.stuck), mebibytes(now.held()), mebibytes(now.mapped),
                         mebibytes(now.inUse), now.handles, now.threads, done);
             }
@@ -275,10 +275,10 @@ public final class Soak implements Callable<Integer> {
         setting.put("command", String.format(Locale.ROOT, "`bench/run soak --minutes %s --threads %d --operations %d --seed %d`",
                 minutes, threads, operations, seed));
         var report = new Report(home.toAbsolutePath().resolve(folder), setting);
-        report.add(new Report.Table("Operations", "How often each was done.", List.of("operation", "times"),
+        report.add(new Report.Table("Soak: operations", "How often each was done.", List.of("operation", "times"),
                 done.entrySet().stream().map(entry -> List.of(entry.getKey().toString(), entry.getValue().toString())).toList()));
-        report.add(new Report.Table("What the process holds", String.format(Locale.ROOT, "MiB, medians over thirds of the run; between "
-                + "rounds, after a collection of garbage. Resident are the heap (%s, touched from the start), pages of files, those that "
+        report.add(new Report.Table("Soak: what the process holds", String.format(Locale.ROOT, "MiB, medians over thirds of the run; "
+                + "between rounds, after a collection of garbage. Resident are the heap (%s, touched from the start), pages of files, those that "
                 + "the C library keeps free in its arenas and gave back when it was told to, those that it has free and could not give "
                 + "back, those that the JVM holds, and other mappings. In use is the heap's objects and what the C library has handed out, "
                 + "but not to the JVM. The last third against the second: %s, %+.0f file handles (at most %d), %+.0f threads (at "
@@ -293,7 +293,7 @@ public final class Soak implements Callable<Integer> {
         if (samples.stream().allMatch(sample -> sample.jvm.isPresent())) {
             var columns = new ArrayList<>(List.of("part of the run"));
             Arrays.stream(JvmMemory.Part.values()).forEach(part -> columns.add(part.toString()));
-            report.add(new Report.Table("What the JVM holds", "MiB, medians over thirds of the run, by the JVM's own count "
+            report.add(new Report.Table("Soak: what the JVM holds", "MiB, medians over thirds of the run, by the JVM's own count "
                     + "(`-XX:NativeMemoryTracking=summary`): resident pages and what it has from the C library. Code is compiled code and "
                     + "compilers what they work with; both follow what the JIT finds worth compiling, and no rule holds them.", columns,
                     thirds.entrySet().stream().map(entry -> jvmRow(entry.getKey(), entry.getValue())).toList()));
