@@ -22,6 +22,7 @@ import java.util.OptionalDouble;
 import java.util.OptionalLong;
 import java.util.TreeSet;
 import java.util.concurrent.Callable;
+import java.util.stream.IntStream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -129,7 +130,12 @@ final class LayersSearchCommand implements Callable<Integer> {
                 }
             }
             var windows = windows(loaded, sources);
-            var split = Split.of(windows);
+            var used = used(windows, loaded);
+            if (used.size() < windows.size()) {
+                main.shell().note(used.size() + " of " + windows.size() + " windows of the text are used, from all over it: the model's own"
+                        + " logits on more do not fit into the memory for them");
+            }
+            var split = Split.of(used);
             if (split.heldOut().isEmpty()) {
                 throw new CommandException("the text has " + windows.size() + " windows of " + window + " tokens; at least "
                         + Split.HELD_OUT + " are needed. Give more text, or a smaller --window");
@@ -161,6 +167,14 @@ final class LayersSearchCommand implements Callable<Integer> {
             }
         }
         return Main.OK;
+    }
+
+    /** As many windows, evenly spread, as there is room for the logits of those that plans are compared on. */
+    private List<int[]> used(List<int[]> windows, Model model) {
+        long fit = PlanDivergence.DEFAULT_MEMORY / ((long) window * model.vocabulary().size() * Float.BYTES);
+        long wanted = method == Method.evopress ? fit * Split.HELD_OUT / (Split.HELD_OUT - 1) : fit * Split.HELD_OUT;
+        int count = (int) Math.min(Math.max(wanted, Split.HELD_OUT), windows.size());
+        return IntStream.range(0, count).mapToObj(i -> windows.get((int) ((long) i * windows.size() / count))).toList();
     }
 
     /** Whole windows of all files, each with a beginning of text where the vocabulary has one. */

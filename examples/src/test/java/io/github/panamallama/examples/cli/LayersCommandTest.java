@@ -17,6 +17,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import javax.imageio.ImageIO;
 import org.junit.jupiter.api.BeforeAll;
@@ -220,6 +222,17 @@ class LayersCommandTest {
         assertEquals(7, root.get("found").get("seed").asInt());
         assertEquals("evopress", root.get("found").get("method").asString());
         assertEquals("Text.java", root.get("found").get("text").asString());
+    }
+
+    /** The whole model's logits on 131,072 tokens of its 4,096 are what there is room for. */
+    @Test
+    void searchTakesOfALongTextWhatThereIsRoomFor() throws IOException {
+        var lines = IntStream.range(0, 30_000).mapToObj(i -> "int x" + i + " = " + 7 * i + ";\n").collect(Collectors.joining());
+        var file = Files.writeString(folder.resolve("Long.java"), lines);
+        var result = Cli.run("layers", "search", file.toString(), "-t", "2", "--generations", "1", "--offspring", "2", "--json");
+        assertEquals(0, result.code(), result.err());
+        assertTrue(result.err().contains("320 of ") && result.err().contains(" windows of the text are used"), result.err());
+        assertEquals(256 * 512, result.json().get("calibration_tokens").asInt(), "four fifths of them");
     }
 
     @Test

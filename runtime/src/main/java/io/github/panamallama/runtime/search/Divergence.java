@@ -48,7 +48,7 @@ public final class Divergence {
         long needed = positions * vocabulary * Float.BYTES;
         if (needed > memory) {
             throw new LlamaException("the logits of " + positions + " positions by " + vocabulary + " tokens take " + needed
-                    + " bytes, " + memory + " are allowed; use fewer texts or allow more");
+                    + " bytes, " + memory + " are allowed; use fewer or shorter texts, or allow more");
         }
     }
 
