@@ -7,6 +7,7 @@ import io.github.panamallama.runtime.search.Stage;
 import io.github.panamallama.runtime.search.Tournament;
 import java.util.List;
 import java.util.SplittableRandom;
+import java.util.function.Consumer;
 
 /**
  * Searches the plan of a given cost under which the model does best, by evolution (EvoPress, arXiv 2410.14649): a parent, children that
@@ -108,6 +109,25 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
      * @throws LlamaException           if the calibration has fewer tokens than the largest sample, or no candidate can be judged
      */
     public Result run(PlanFitness calibration, PlanFitness heldOut) {
+        return run(calibration, heldOut, step -> { });
+    }
+
+    /** Most evaluations of candidates, for a model of so many blocks. */
+    public int evaluations(int blocks) {
+        return tournament(blocks).evaluations();
+    }
+
+    private Tournament tournament(int blocks) {
+        int rounds = generations > 0 ? generations : (int) Math.ceil(removed * (blocks - removed) / 1.5);
+        return new Tournament(rounds, offspring, initial, initialTokens, stages, seed);
+    }
+
+    /**
+     * As {@link #run(PlanFitness, PlanFitness)}.
+     *
+     * @param log told of each evaluation, in the thread that works; what it throws ends the search
+     */
+    public Result run(PlanFitness calibration, PlanFitness heldOut, Consumer<Step> log) {
         int blocks = calibration.blocks();
         if (removed >= blocks) {
             throw new IllegalArgumentException("can't leave out " + removed + " of " + blocks + " blocks; "
@@ -117,9 +137,7 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
             throw new IllegalArgumentException("the held-out texts are for a model of " + heldOut.blocks()
                     + " blocks, the calibration is for one of " + blocks);
         }
-        int rounds = generations > 0 ? generations : (int) Math.ceil(removed * (blocks - removed) / 1.5);
-        var found = new Tournament(rounds, offspring, initial, initialTokens, stages, seed)
-                .run(new Candidates(blocks), new Tournament.Fitness<Candidate>() {
+        var found = tournament(blocks).run(new Candidates(blocks), new Tournament.Fitness<Candidate>() {
                     @Override
                     public List<Integer> lengths() {
                         return calibration.lengths();
@@ -129,12 +147,15 @@ public record PlanSearch(int removed, boolean halves, int generations, int offsp
                     public double of(Candidate candidate, List<Slice> sample) {
                         return calibration.of(candidate.plan, sample);
                     }
-                }, step -> { });
+                }, step -> log.accept(of(step)));
         var plan = found.best().plan;
         long tokens = found.tokens() + heldOut.lengths().stream().mapToLong(Integer::longValue).sum();
-        return new Result(plan, found.fitness(), heldOut.of(plan, Slice.all(heldOut.lengths())), found.steps().stream().map(step ->
-                new Step(step.generation(), step.stage(), step.candidate().plan, step.tokens(), step.fitness())).toList(), tokens,
-                found.notFinite());
+        return new Result(plan, found.fitness(), heldOut.of(plan, Slice.all(heldOut.lengths())),
+                found.steps().stream().map(PlanSearch::of).toList(), tokens, found.notFinite());
+    }
+
+    private static Step of(Tournament.Step<Candidate> step) {
+        return new Step(step.generation(), step.stage(), step.candidate().plan, step.tokens(), step.fitness());
     }
 
     /** Which parts a candidate leaves out: {@code [kind][block]}, one kind of whole blocks or attention and feed-forward parts. */

@@ -16,6 +16,7 @@ import java.util.Comparator;
 import java.util.HashSet;
 import java.util.List;
 import java.util.SplittableRandom;
+import java.util.concurrent.CancellationException;
 import java.util.function.ToDoubleFunction;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
@@ -163,6 +164,19 @@ class PlanSearchTest {
         }
         assertEquals(parent.plan(), found.plan());
         assertEquals(parent.fitness(), found.fitness());
+    }
+
+    @Test
+    void eachEvaluationIsToldOfAndMayEndTheSearch() {
+        var fitness = new Synthetic(10, landscape(10, 3));
+        var search = small(4).withGenerations(12);
+        var told = new ArrayList<Step>();
+        var found = search.run(fitness, fitness, told::add);
+        assertEquals(found.steps(), told);
+        assertTrue(told.size() <= search.evaluations(10) && told.size() > search.evaluations(10) / 2, told.size() + " evaluations");
+        assertThrows(CancellationException.class, () -> search.run(fitness, fitness, step -> {
+            throw new CancellationException();
+        }));
     }
 
     @Test

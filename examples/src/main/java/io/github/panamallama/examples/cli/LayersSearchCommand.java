@@ -204,7 +204,14 @@ final class LayersSearchCommand implements Callable<Integer> {
             var search = PlanSearch.removing(removed).withHalves(halves).withGenerations(generations).withOffspring(offspring)
                     .withSeed(seed).withInitial(2 * offspring, first)
                     .withStages(new Stage(2, first), new Stage(1, last));
-            var found = search.run(new PlanDivergence(engine, calibration), other);
+            var main = parent.main();
+            var steps = new Steps(main.shell(), main.interrupts()::raised, System::nanoTime);
+            int total = search.evaluations(other.blocks());
+            var done = new int[1];
+            var found = search.run(new PlanDivergence(engine, calibration), other,
+                    step -> steps.update("without " + removed + " blocks, generation " + step.generation(), Math.min(++done[0], total - 1),
+                            total));
+            steps.update("search", total, total);
             return new Choice(found.plan(), removed, found.heldOut(), OptionalLong.of(seed), found.tokens());
         }
         var plan = method == Method.influence ? BlockInfluence.measure(engine, calibration).without(removed)
